@@ -1,0 +1,199 @@
+"""Every setting of a study as typed dataclasses; each field says what it means and which value the paper uses.
+
+The YAML files in ``irnas_ray/conf`` and ``search_spaces/`` are checked against these classes before any work starts.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Architecture:
+    """The supernet that a trial searches (sections 3.1 and 3.2)."""
+
+    #: Image channels: 1 (gray) or 3 (RGB).
+    channels: int = 1
+    #: Layers of cells. Paper: 4 for denoising, 3 for de-raining.
+    layers: int = 4
+    #: Nodes in a cell. Paper: 5 for denoising, 4 for de-raining.
+    nodes: int = 5
+    #: Basic width W of the supernet's cells. Paper: 10.
+    width: int = 10
+    #: Candidate operators of an edge, in the order of alpha's columns.
+    operators: list[str] = field(default_factory=lambda: ["conv", "sep", "dil", "def", "skip", "none"])
+    #: Width of each level as a multiple of the basic width. Paper: 1, 2, 4.
+    multipliers: list[float] = field(default_factory=lambda: [1, 2, 4])
+    #: One cell for the three paths that meet at a width (eq. 5), or one for each path (eq. 6).
+    share_cells: bool = True
+    #: One alpha for all layers, or one for each layer.
+    tie_cells: bool = True
+    #: Predict degraded - clean instead of the clean image.
+    residual: bool = False
+    #: Activation before each convolution: relu or leaky_relu.
+    activation: str = "relu"
+    #: How often the depthwise and pointwise pair of `sep` is repeated.
+    sep_repeats: int = 1
+
+
+@dataclass
+class Data:
+    """Where images come from and how they are stored (one Parquet data set for a whole study)."""
+
+    #: A folder of images, or of pairs; a folder that `prepare.py` wrote; null for the embedded photographs.
+    source: str | None = None
+    #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (two folders).
+    form: str = "photographs"
+    #: Where the Parquet data set is written; null: beside the results, named after its content.
+    output: str | None = None
+    #: gray or rgb.
+    color: str = "gray"
+    #: Side of the stored patches in pixels; crops are drawn inside them.
+    patch: int = 96
+    #: Distance between stored patches in pixels; null: the patch size (no overlap).
+    stride: int | None = None
+    #: Share of the images held out for the final score where the source has no test folder.
+    test_fraction: float = 0.2
+    #: Share of the training images that validates the supernet (Train V). Paper: 0.02.
+    validation_fraction: float = 0.02
+    #: Seed of both splits; one for a study, so that all trials are scored on the same images.
+    split_seed: int = 0
+    #: Largest data set in MiB that is kept on the trial's device after the first pass; larger ones are streamed.
+    device_budget: int = 4096
+
+
+@dataclass
+class Degradation:
+    """What is done to clean images; ignored where the data are pairs."""
+
+    #: gaussian (white noise) or paired (the data hold degraded images).
+    kind: str = "gaussian"
+    #: Noise levels on the 0-255 scale, drawn for each patch during the search. Paper: 30, 50, 70.
+    sigmas: list[float] = field(default_factory=lambda: [30, 50, 70])
+
+
+@dataclass
+class Search:
+    """The bilevel search of one trial (sections 3.3 and 4.1)."""
+
+    #: Epochs. Paper: 100.
+    epochs: int = 100
+    #: First epochs that train weights only. Paper: 20.
+    warmup_epochs: int = 20
+    #: Weight steps in an epoch.
+    steps_per_epoch: int = 1000
+    #: Patches in a batch. Paper: 12.
+    batch: int = 12
+    #: Side of the random crops in pixels. Paper: 64.
+    crop: int = 64
+    #: lambda of the loss (eq. 7). Paper: 0.5.
+    ssim_weight: float = 0.5
+    #: SGD's initial and final rate of the cosine schedule, momentum and weight decay. Paper: 0.025, 0.001, 0.9, 3e-4.
+    weight_lr: float = 0.025
+    weight_lr_min: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    #: Adam's rate and weight decay for alpha and beta. Paper: 1e-3, 1e-3.
+    arch_lr: float = 1e-3
+    arch_weight_decay: float = 1e-3
+    #: Largest norm of the weights' gradient; null: not clipped (the paper does not clip).
+    gradient_clip: float | None = None
+    #: Epochs between validations, reports and checkpoints.
+    validate_every: int = 1
+    #: Side in pixels of the tiles in which validation images are restored; null: whole images. Paper: 64.
+    tile: int | None = 64
+    #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off.
+    proxy_steps: int = 0
+
+
+@dataclass
+class Final:
+    """The retraining of the best genotypes (section 4.1)."""
+
+    #: How many distinct genotypes are retrained.
+    count: int = 2
+    #: Basic width of the final networks. Paper's denoiser 20, de-rainer 15.
+    width: int = 20
+    #: Training steps. Paper: 600,000.
+    steps: int = 600_000
+    batch: int = 12
+    crop: int = 64
+    #: adam or sgd.
+    optimizer: str = "adam"
+    #: Initial rate. The paper prints 0.05, with which Adam diverges.
+    lr: float = 1e-3
+    #: cosine, polynomial (power 0.9) or constant.
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    ssim_weight: float = 0.5
+    gradient_clip: float | None = 1.0
+    #: Noise level that is trained and scored (one model for each level, as in the paper).
+    sigma: float = 50
+    #: Augmentation: rotations by 90 degrees and vertical flips; horizontal flips are always on.
+    rotate: bool = True
+    #: Steps between validations and checkpoints.
+    validate_every: int = 5000
+    seed: int = 0
+    #: Named protocol of the final score (see docs/protocols.md); null: what fits the data.
+    protocol: str | None = None
+    #: Most test images that are scored; null: all.
+    images: int | None = None
+
+
+@dataclass
+class Tune:
+    """How trials are proposed, stopped and repeated."""
+
+    #: Configurations that are tried.
+    trials: int = 16
+    #: Trials of each configuration that differ only in their seed.
+    replicates: int = 1
+    #: Seed of the sampler and of the first trial.
+    seed: int = 0
+    #: Optuna sampler: tpe or random.
+    sampler: str = "tpe"
+    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder.
+    storage: str | None = None
+    #: Stop bad trials early (ASHA on the validation PSNR).
+    early_stopping: bool = True
+    #: Epochs that every trial gets before it can be stopped.
+    grace_epochs: int = 25
+    #: One of so many trials goes on at each rung.
+    reduction_factor: int = 3
+    #: How often a trial that died is started again from its last checkpoint.
+    max_failures: int = 3
+
+
+@dataclass
+class Cluster:
+    """What a trial may use."""
+
+    #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
+    address: str | None = None
+    cpus_per_trial: int = 1
+    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none.
+    gpus_per_trial: float | None = None
+    #: Most trials at a time; null: as many as fit.
+    max_concurrent: int | None = None
+
+
+@dataclass
+class StudyConfig:
+    """Everything that `launchers/search.py` can be told."""
+
+    #: Name of the study and of its folder; null: the name of the search space.
+    study: str | None = None
+    #: Folder that holds the studies.
+    results: str = "results"
+    #: Continue the study of this name.
+    resume: bool = False
+    #: Name of the file in search_spaces/.
+    search_space: str = "quickstart"
+    architecture: Architecture = field(default_factory=Architecture)
+    data: Data = field(default_factory=Data)
+    degradation: Degradation = field(default_factory=Degradation)
+    search: Search = field(default_factory=Search)
+    final: Final = field(default_factory=Final)
+    tune: Tune = field(default_factory=Tune)
+    cluster: Cluster = field(default_factory=Cluster)
+    #: Dotted key of a setting above -> its Optuna distribution (see search_spaces/).
+    domains: dict[str, Any] = field(default_factory=dict)
