@@ -54,10 +54,12 @@ class DerivedCell(nn.Module):
         self, before_last: Float[Tensor, "b c1 h w"], last: Float[Tensor, "b c2 h w"]
     ) -> Float[Tensor, "b out h w"]:
         features = [self.project_before_last(before_last), self.project_last(last)]
-        for sources, edges in zip(self.sources, self.nodes, strict=True):
-            first, second = (edge(features[source]) for edge, source in zip(edges, sources, strict=True))  # type: ignore[arg-type]
-            features.append(first + second)
+        for (first, second), (first_edge, second_edge) in zip(self.sources, self._edges(), strict=True):
+            features.append(first_edge(features[first]) + second_edge(features[second]))
         return torch.cat(features[2:], dim=1)
+
+    def _edges(self) -> list[list[nn.Module]]:
+        return [list(edges.children()) for edges in self.nodes]
 
 
 class DerivedNetwork(nn.Module):

@@ -1,0 +1,184 @@
+"""From uint8 patches to batches of (degraded, clean) images: crop, flip, rotate and degrade on the device, seeded."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+Batch = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]
+Patches = tuple[UInt8[Tensor, "b c p p"], UInt8[Tensor, "b c p p"] | None]
+State = dict[str, Any]
+
+
+class PatchSource(Protocol):
+    """An endless, resumable stream of (clean, degraded or None) uint8 patches."""
+
+    def __next__(self) -> Patches: ...
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class ResidentPatches:
+    """Patches kept on their device and drawn without replacement, in a new seeded order each pass.
+
+    Batches run on over the end of a pass, so that all have ``batch`` patches whatever the number of patches.
+    Raises ValueError if there are no patches or ``batch`` is under 1.
+    """
+
+    def __init__(
+        self, clean: UInt8[Tensor, "n c p p"], degraded: UInt8[Tensor, "n c p p"] | None, batch: int, seed: int
+    ) -> None:
+        if len(clean) < 1 or batch < 1:
+            raise ValueError(f"{len(clean)} patches in batches of {batch}: at least one of each is needed")
+        self.clean, self.degraded, self.batch, self.seed = clean, degraded, batch, seed
+        self._drawn, self._order_pass = 0, -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def __iter__(self) -> Iterator[Patches]:
+        return self
+
+    def __next__(self) -> Patches:
+        indices: list[Tensor] = []
+        missing = self.batch
+        while missing:
+            turn, place = divmod(self._drawn, len(self.clean))
+            taken = self._order_of(turn)[place : place + missing]
+            indices.append(taken)
+            self._drawn += len(taken)
+            missing -= len(taken)
+        index = torch.cat(indices).to(self.clean.device)
+        return self.clean[index], None if self.degraded is None else self.degraded[index]
+
+    def _order_of(self, turn: int) -> Int[Tensor, " n"]:
+        if turn != self._order_pass:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+            self._order, self._order_pass = torch.randperm(len(self.clean), generator=generator), turn
+        return self._order
+
+    def state_dict(self) -> State:
+        """Position in the stream."""
+        return {"drawn": self._drawn}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue at the position of ``state_dict``."""
+        self._drawn = int(state["drawn"])
+
+
+class TrainingBatches:
+    """An endless, resumable stream of (degraded, clean) float batches in [0, 1] on the patches' device.
+
+    Every patch gives one random ``crop`` x ``crop`` window, flipped left to right in half of the cases; ``rotate`` adds
+    the rotations by 90 degrees and vertical flips (section 4.1). ``degradation(clean, generator)`` makes the degraded
+    image unless the source holds pairs. Equal seeds give equal batches.
+    """
+
+    def __init__(
+        self,
+        source: PatchSource,
+        crop: int,
+        degradation: Callable[[Tensor, torch.Generator], Tensor] | None,
+        seed: int,
+        device: torch.device | str = "cpu",
+        rotate: bool = False,
+    ) -> None:
+        if crop < 1:
+            raise ValueError(f"crop: {crop}; at least 1 pixel")
+        self.source, self.crop, self.degradation, self.rotate = source, crop, degradation, rotate
+        self.geometry = torch.Generator().manual_seed(seed)
+        self.noise = torch.Generator(device).manual_seed(seed + 1)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        clean_patches, degraded_patches = next(self.source)
+        rows, columns = self._windows(len(clean_patches), clean_patches.shape[-1])
+        clean = take_windows(clean_patches, rows, columns)
+        if degraded_patches is not None:
+            return take_windows(degraded_patches, rows, columns), clean
+        if self.degradation is None:
+            raise ValueError("the patches hold no degraded images and no degradation is set; choose degradation.kind")
+        return self.degradation(clean, self.noise), clean
+
+    def _windows(self, count: int, side: int) -> tuple[Int[Tensor, "b k k"], Int[Tensor, "b k k"]]:
+        """Row and column in the patch of every pixel of each window; flips and rotations are in the order."""
+        if side < self.crop:
+            raise ValueError(f"crop: {self.crop} pixels from patches of {side}; prepare larger patches or crop less")
+        draw = torch.randint(2**31, (5, count, 1, 1), generator=self.geometry)
+        ramp = torch.arange(self.crop)
+        down, right = ramp.view(1, -1, 1), ramp.view(1, 1, -1)
+        rows, columns = torch.broadcast_tensors(down.expand(count, -1, -1), right)
+        columns = torch.where(draw[2] % 2 == 1, self.crop - 1 - columns, columns)
+        if self.rotate:
+            rows = torch.where(draw[3] % 2 == 1, self.crop - 1 - rows, rows)
+            transposed = draw[4] % 2 == 1
+            rows, columns = torch.where(transposed, columns, rows), torch.where(transposed, rows, columns)
+        free = side - self.crop + 1
+        return rows + draw[0] % free, columns + draw[1] % free
+
+    def state_dict(self) -> State:
+        """Position in the data and all random state."""
+        return {
+            "source": self.source.state_dict(),
+            "geometry": self.geometry.get_state(),
+            "noise": self.noise.get_state(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue exactly where ``state_dict`` was taken."""
+        self.source.load_state_dict(state["source"])
+        self.geometry.set_state(state["geometry"].cpu())
+        self.noise.set_state(state["noise"].cpu())
+
+
+class EndlessBatches:
+    """Any iterable of batches as one persistent, resumable iterator that starts over at the end.
+
+    An iterable with ``state_dict`` and ``load_state_dict`` is continued by them; of any other the batches already seen
+    are skipped, which is exact as long as it gives the same batches in the same order each time.
+    Raises ValueError if the iterable is empty.
+    """
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self._iterator = iter(batches)
+        self._seen = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        self._seen += 1
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._iterator = iter(self._batches)
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            raise ValueError("the training data hold no batch, or are an iterator that has ended") from None
+
+    def state_dict(self) -> State:
+        """Position in the stream."""
+        inner = self._batches.state_dict() if hasattr(self._batches, "state_dict") else None
+        return {"seen": self._seen, "inner": inner}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue after the batches that ``state_dict`` had seen."""
+        if hasattr(self._batches, "load_state_dict"):
+            self._batches.load_state_dict(state["inner"])
+            self._seen = int(state["seen"])
+            return
+        while self._seen < int(state["seen"]):
+            next(self)
+
+
+def take_windows(
+    patches: UInt8[Tensor, "b c p p"], rows: Int[Tensor, "b k k"], columns: Int[Tensor, "b k k"]
+) -> Float[Tensor, "b c k k"]:
+    """The pixels of each patch at its own rows and columns, scaled to [0, 1]."""
+    which = torch.arange(len(patches)).view(-1, 1, 1)
+    pixels = patches.permute(0, 2, 3, 1)[which.to(patches.device), rows.to(patches.device), columns.to(patches.device)]
+    return pixels.permute(0, 3, 1, 2).contiguous().float() / 255
