@@ -27,17 +27,25 @@ def deform_conv2d(
     where a position is an integer the one-sided derivative to the right is taken. Weight groups follow from
     ``c / c_group``. Raises ValueError if shapes do not fit. Source: section 3.1 [27].
     """
+    for name, tensor in (("input", input), ("offset", offset), ("weight", weight)):
+        if tensor.ndim != 4:
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected four dimensions")
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     batch, channels, height, width = input.shape
     outputs, group_channels, kernel_h, kernel_w = weight.shape
     taps, size = kernel_h * kernel_w, offset.shape[-2:]
     offset_groups = offset.shape[1] // (2 * taps)
-    _check(input, offset, weight, mask, size, (stride, padding, dilation))
+    _check(input, offset, weight, bias, mask, size, (stride, padding, dilation))
 
+    # zeros to powers of two: what lies outside is zero anyway, and only then are normalised whole positions exact;
+    # rounded ones fall on either side of the kink, so that the derivative at zero offsets would depend on the pixel
+    extra = (0, _to_power_of_two(width), 0, _to_power_of_two(height))
+    image = F.pad(input, extra) if any(extra) else input
+    height, width = image.shape[-2:]
     base, scale = _base_grid(height, width, size, (kernel_h, kernel_w), stride, padding, dilation, offset)
     moves = offset.reshape(batch * offset_groups, taps, 2, *size).permute(0, 1, 3, 4, 2)
     grid = torch.addcmul(base, moves.flip(-1), scale).reshape(batch * offset_groups, taps * size[0], size[1], 2)
-    image = input.reshape(batch * offset_groups, channels // offset_groups, height, width)
+    image = image.reshape(batch * offset_groups, channels // offset_groups, height, width)
     samples = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     samples = samples.reshape(batch, offset_groups, channels // offset_groups, taps, *size)
     if mask is not None:
@@ -93,6 +101,10 @@ def _cached_grid(
     return grid.reshape(kernel_h * kernel_w, *size, 2).to(device, dtype), scale.to(device, dtype)
 
 
+def _to_power_of_two(length: int) -> int:
+    return (1 << (length - 1).bit_length()) - length
+
+
 def _pair(value: Pair) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
@@ -101,6 +113,7 @@ def _check(
     input: Tensor,
     offset: Tensor,
     weight: Tensor,
+    bias: Tensor | None,
     mask: Tensor | None,
     size: torch.Size,
     geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
@@ -117,5 +130,7 @@ def _check(
     )
     if tuple(size) != expected or offset.shape[0] != input.shape[0]:
         raise ValueError(f"offset: shape {tuple(offset.shape)}; expected (batch, ..., {expected[0]}, {expected[1]})")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias: shape {tuple(bias.shape)}; expected ({weight.shape[0]},)")
     if mask is not None and mask.shape != (input.shape[0], groups * taps, *expected):
         raise ValueError(f"mask: shape {tuple(mask.shape)}; expected {(input.shape[0], groups * taps, *expected)}")
