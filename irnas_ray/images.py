@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import skimage
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 #: File name endings that are taken for images, whatever their case.
@@ -117,7 +117,7 @@ def read_image(path: Path | str, color: str) -> UInt8[np.ndarray, "h w c"]:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def write_image(path: Path | str, image: Float[np.ndarray, "h w"] | Float[np.ndarray, "h w c"]) -> None:
+def write_image(path: Path | str, image: np.ndarray) -> None:
     """Write a float image in [0, 1] as an 8-bit PNG: clipped, rounded, and complete or not there at all.
 
     `image` is (h, w), (h, w, 1) or (h, w, 3). ValueError for other shapes or types, for NaN or infinity, and for a
