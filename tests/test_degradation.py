@@ -1,0 +1,85 @@
+"""Noise has the level, the seed and the range that it promises."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from irnas_ray.degradation import GaussianNoise, degrade_image, image_seed
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_each_patch_has_one_of_the_listed_levels_and_all_levels_occur():
+    clean = torch.full((300, 1, 40, 40), 0.5)
+    noise = GaussianNoise([30.0, 50.0, 70.0])(clean, _generator()) - clean
+    measured = 255 * noise.flatten(1).std(dim=1)
+    distance, level = (measured[:, None] - torch.tensor([30.0, 50.0, 70.0])).abs().min(dim=1)
+    assert distance.max() < 6  # 4.5 standard errors of the level of 1600 pixels
+    counts = torch.bincount(level, minlength=3)
+    assert counts.min() > 60 and abs(noise.mean()) < 0.002
+
+
+def test_noise_is_white_gaussian_and_not_clipped():
+    noise = (GaussianNoise([50.0])(torch.ones(4, 3, 128, 128), _generator()) - 1) * 255 / 50
+    assert abs(noise.std() - 1) < 0.01
+    assert abs(noise.pow(4).mean() - 3) < 0.1
+    assert abs((noise[..., 1:] * noise[..., :-1]).mean()) < 0.01
+    assert abs((noise[:, 0] * noise[:, 1]).mean()) < 0.02
+    assert noise.max() > 3  # above white: nothing was clipped
+
+
+def test_generator_alone_decides():
+    clean = torch.rand(6, 1, 8, 8)
+    noise = GaussianNoise([30.0, 70.0])
+    torch.manual_seed(1)
+    first = noise(clean, _generator(7))
+    torch.manual_seed(2)
+    assert torch.equal(first, noise(clean, _generator(7)))
+    assert not torch.equal(first, noise(clean, _generator(8)))
+    generator = _generator(7)
+    assert torch.equal(first, noise(clean, generator)) and not torch.equal(first, noise(clean, generator))
+
+
+def test_float64_stays_float64_and_zero_changes_nothing():
+    clean = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    assert GaussianNoise([30.0])(clean, _generator()).dtype == torch.float64
+    assert torch.equal(GaussianNoise([0.0])(clean, _generator()), clean)
+
+
+@pytest.mark.parametrize("sigmas", [[], [-1.0], [30.0, math.nan], [math.inf]])
+def test_impossible_levels_are_refused(sigmas):
+    with pytest.raises(ValueError, match="sigma"):
+        GaussianNoise(sigmas)
+
+
+def test_image_seed_is_the_same_in_another_process():
+    code = "from irnas_ray.degradation import image_seed; print(image_seed('test/100007'))"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(other) == image_seed("test/100007") == 4075362286206028233
+    seeds = {image_seed(f"image {index}") for index in range(1000)}
+    assert len(seeds) == 1000 and min(seeds) >= 0 and max(seeds) < 2**63
+
+
+def test_degraded_image_depends_on_name_and_scales_with_sigma():
+    clean = torch.rand(1, 64, 64)
+    torch.manual_seed(3)
+    first = degrade_image(clean, "a", 50.0)
+    assert torch.equal(first, degrade_image(clean, "a", 50.0))
+    assert not torch.equal(first, degrade_image(clean, "b", 50.0))
+    assert abs((first - clean).std() * 255 - 50) < 3
+    torch.testing.assert_close((degrade_image(clean, "a", 25.0) - clean) * 2, first - clean, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="sigma"):
+        degrade_image(clean, "a", -1.0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_degraded_image_is_the_same_on_the_gpu():
+    clean = torch.rand(1, 32, 32)
+    torch.testing.assert_close(degrade_image(clean.cuda(), "a", 50.0).cpu(), degrade_image(clean, "a", 50.0))
+    generator = torch.Generator("cuda").manual_seed(0)
+    assert GaussianNoise([30.0, 50.0])(clean[None].cuda(), generator).is_cuda
