@@ -1,0 +1,185 @@
+"""Scores methods under a named protocol, image by image, and tabulates what may be compared."""
+
+import csv
+import logging
+import math
+import time
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from irnas_ray.protocols import Protocol, get_protocol
+
+logger = logging.getLogger(__name__)
+
+#: Makes a restored image (c h w) of a degraded one; both float with data range 1.
+Method = Callable[[Float[Tensor, "c h w"]], Float[Tensor, "c h w"]]
+
+
+@typing.runtime_checkable
+class EvaluationImage(typing.Protocol):
+    """What evaluation needs to know of an image; `degraded` is None where the protocol makes the noise itself."""
+
+    @property
+    def image_id(self) -> str: ...
+    @property
+    def clean(self) -> np.ndarray: ...
+    @property
+    def degraded(self) -> np.ndarray | None: ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a method reached on one image: PSNR in dB, SSIM, and the seconds it took."""
+
+    image_id: str
+    psnr: float
+    ssim: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A method's scores under one protocol and noise level, image by image."""
+
+    method: str
+    protocol: str
+    #: Noise level on the 0-255 scale; None where the data are pairs.
+    sigma: float | None
+    scores: list[Score] = field(default_factory=list)
+
+    @property
+    def psnr(self) -> float:
+        """Mean of the images' PSNR in dB."""
+        return self._mean("psnr")
+
+    @property
+    def ssim(self) -> float:
+        """Mean of the images' SSIM."""
+        return self._mean("ssim")
+
+    @property
+    def seconds(self) -> float:
+        """Mean seconds for an image."""
+        return self._mean("seconds")
+
+    def _mean(self, name: str) -> float:
+        return math.fsum(getattr(score, name) for score in self.scores) / len(self.scores)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns means and rows as plain values for JSON; an infinite or undefined score becomes None."""
+        means = {"psnr": self.psnr, "ssim": self.ssim, "seconds": self.seconds}
+        identity = {"method": self.method, "protocol": self.protocol, "sigma": self.sigma, "images": len(self.scores)}
+        return identity | _finite(means) | {"scores": [_finite(asdict(score)) for score in self.scores]}
+
+    def write_csv(self, path: str | Path) -> None:
+        """Writes one row for each image: method, protocol, sigma, image_id, psnr, ssim, seconds."""
+        identity = {"method": self.method, "protocol": self.protocol, "sigma": self.sigma}
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*identity, *Score.__dataclass_fields__])
+            writer.writeheader()
+            writer.writerows(identity | asdict(score) for score in self.scores)
+
+
+def evaluate(
+    method: Method,
+    images: Iterable[EvaluationImage],
+    protocol: Protocol | str,
+    sigma: float | None = None,
+    name: str = "network",
+    pictures: str | Path | None = None,
+) -> Evaluation:
+    """Restores every image under a protocol and scores it; the same images give the same degraded input every time.
+
+    Args:
+        method: Maps a degraded image to a restored one of the same shape, e.g. ``restorer(network, tile=64)``.
+        images: Records with ``image_id``, ``clean`` and ``degraded`` (8-bit, c h w).
+        protocol: A protocol or its id.
+        sigma: Noise level on the 0-255 scale; needed unless the protocol is paired, which ignores it.
+        name: What the method is called in tables.
+        pictures: Folder for the restored images as PNG; None: not saved.
+
+    Raises:
+        ValueError: if there are no images, or an image, sigma or the protocol's id does not fit.
+    """
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    level = None if protocol.degradation == "paired" else sigma
+    scores = []
+    for image in images:
+        clean, degraded = protocol.degrade(image.clean, image.image_id, level, image.degraded)
+        start = time.perf_counter()
+        restored = method(degraded).cpu()
+        seconds = time.perf_counter() - start
+        scores.append(Score(image.image_id, *protocol.score(restored, clean), seconds))
+        logger.info("%s: %s %.2f dB, SSIM %.4f", name, image.image_id, scores[-1].psnr, scores[-1].ssim)
+        if pictures is not None:
+            save_pictures(pictures, {image.image_id: restored})
+    if not scores:
+        raise ValueError(f"no images to evaluate {name} on under protocol {protocol.id}")
+    return Evaluation(name, protocol.id, level, scores)
+
+
+def comparison_table(evaluations: Sequence[Evaluation]) -> str:
+    """Returns methods and their means as a Markdown table, best PSNR first, under a line that names the protocol.
+
+    Raises:
+        ValueError: if there is nothing to compare, or protocols, noise levels or images differ, because such numbers
+            mean different things.
+    """
+    if not evaluations:
+        raise ValueError("no evaluations to compare")
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        for what in ("protocol", "sigma"):
+            if getattr(other, what) != getattr(first, what):
+                raise ValueError(f"cannot compare {what} {getattr(first, what)} with {what} {getattr(other, what)}")
+        if {score.image_id for score in other.scores} != {score.image_id for score in first.scores}:
+            raise ValueError(f"cannot compare {first.method} with {other.method}: they were scored on different images")
+    noise = "" if first.sigma is None else f", sigma {first.sigma:g}"
+    lines = [f"Protocol `{first.protocol}`{noise}, {len(first.scores)} images", ""]
+    lines += ["| method | PSNR (dB) | SSIM | seconds per image |", "|---|---:|---:|---:|"]
+    for evaluation in sorted(evaluations, key=lambda evaluation: -evaluation.psnr):
+        means = f"{evaluation.psnr:.2f} | {evaluation.ssim:.4f} | {evaluation.seconds:.3f}"
+        lines.append(f"| {evaluation.method} | {means} |")
+    return "\n".join(lines) + "\n"
+
+
+def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]]) -> list[Path]:
+    """Writes images (c h w) as 8-bit PNG files, clipped to [0, 1] and rounded, never wrapped; returns their paths.
+
+    Args:
+        folder: Made if need be. An image id with slashes goes to subfolders.
+        pictures: Image id -> image.
+
+    Raises:
+        ValueError: if an id leads out of the folder or an image has NaN pixels or neither 1 nor 3 channels.
+    """
+    paths = []
+    for image_id, picture in pictures.items():
+        path = Path(folder, f"{image_id}.png")
+        if not path.resolve().is_relative_to(Path(folder).resolve()):
+            raise ValueError(f"image id {image_id!r} leads out of the folder {folder}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(_to_uint8(image_id, picture)).save(path)
+        paths.append(path)
+    return paths
+
+
+def _to_uint8(image_id: str, picture: Float[Tensor, "c h w"]) -> np.ndarray:
+    if len(picture) not in (1, 3) or torch.isnan(picture).any():
+        raise ValueError(f"image {image_id} cannot be saved: it needs 1 or 3 channels and no NaN pixels")
+    pixels = (picture.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """Replaces what strict JSON cannot hold (the PSNR of identical images is infinite) by None."""
+    return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in values.items()}

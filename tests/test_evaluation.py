@@ -1,0 +1,232 @@
+"""Protocols, tables and baselines: numbers that mean different things are never put side by side."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from torch import nn
+
+from irnas_ray.baselines import baselines, degraded_input, non_local_means
+from irnas_ray.evaluation import Evaluation, Score, comparison_table, evaluate, save_pictures
+from irnas_ray.metrics import luma, psnr, ssim
+from irnas_ray.protocols import PROTOCOLS, get_protocol
+from irnas_ray.validation import validator
+
+BSD500 = Path(__file__).parents[2] / "shared/data/bsd500/test"
+
+
+@dataclass(frozen=True)
+class Record:
+    image_id: str
+    clean: np.ndarray
+    degraded: np.ndarray | None = None
+
+
+def _camera(name: str = "camera", size: tuple[int, int] = (48, 60)) -> Record:
+    return Record(name, data.camera()[None, 120 : 120 + size[0], 150 : 150 + size[1]].copy())
+
+
+def _pair() -> Record:
+    clean = data.astronaut()[:40, :50].transpose(2, 0, 1).copy()
+    return Record("pair", clean, np.clip(clean.astype(int) + 20, 0, 255).astype(np.uint8))
+
+
+def test_every_protocol_degrades_and_scores():
+    colour = np.repeat(_camera().clean, 3, axis=0)
+    for protocol in PROTOCOLS.values():
+        clean, degraded = protocol.degrade(colour, "x", 50.0, 255 - colour)
+        assert clean.shape == degraded.shape == (protocol.channels, int(48 * protocol.scale), int(60 * protocol.scale))
+        assert clean.min() >= 0 and clean.max() <= 1
+        score = protocol.score(degraded, clean)
+        assert score[0] < 20 and score[1] < 0.8
+        assert protocol.score(clean, clean) == (np.inf, pytest.approx(1))
+
+
+def test_protocols_differ_as_their_names_say():
+    clean, noisy = get_protocol("bsd200-gray-full").degrade(_camera().clean, "camera", 70.0)
+    assert noisy.min() < 0 and noisy.max() > 1
+    same, rounded = get_protocol("bsd200-gray-full-uint8").degrade(torch.from_numpy(_camera().clean), "camera", 70.0)
+    assert torch.equal(same, clean)
+    torch.testing.assert_close(rounded, (noisy.clamp(0, 1) * 255).round() / 255)
+    half, _ = get_protocol("bsd200-gray-half").degrade(_camera().clean, "camera", 70.0)
+    expected = np.asarray(Image.fromarray(_camera().clean[0]).resize((30, 24), Image.Resampling.BICUBIC)) / np.float32(
+        255
+    )
+    np.testing.assert_array_equal(half[0].numpy(), expected)
+
+
+def test_gray_is_pillows_luma():
+    colour = _pair().clean
+    clean, _ = get_protocol("images-gray").degrade(colour, "x", 0.0)
+    expected = np.asarray(Image.fromarray(colour.transpose(1, 2, 0).copy()).convert("L"))
+    np.testing.assert_array_equal((clean[0] * 255).round().numpy().astype(np.uint8), expected)
+
+
+def test_scores_are_of_the_clipped_image_and_of_the_named_channel():
+    clean, degraded = get_protocol("rain800-y").degrade(_pair().clean, "x", None, _pair().degraded)
+    on_luma = get_protocol("rain800-y").score(degraded, clean)
+    assert on_luma[0] == pytest.approx(psnr(luma(degraded[None]), luma(clean[None])).item())
+    assert on_luma[1] == pytest.approx(ssim(luma(degraded[None]), luma(clean[None])).item())
+    assert abs(on_luma[0] - get_protocol("rain800-rgb").score(degraded, clean)[0]) > 0.5
+    protocol = get_protocol("images-rgb")
+    assert protocol.score(degraded * 3 - 1, clean) == protocol.score((degraded * 3 - 1).clamp(0, 1), clean)
+
+
+@pytest.mark.parametrize(
+    ("id", "record", "sigma", "message"),
+    [
+        ("bsd200-gray-full", _camera(), None, "needs a noise level"),
+        ("bsd200-gray-full", _camera(), -5.0, "sigma"),
+        ("images-rgb", _camera(), 50.0, "needs RGB"),
+        ("rain800-rgb", Record("x", _pair().clean), None, "no degraded half"),
+        ("rain800-rgb", Record("x", _pair().clean, _pair().clean[:, 1:]), None, "x: clean"),
+    ],
+)
+def test_images_that_do_not_fit_a_protocol_are_refused(id, record, sigma, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(degraded_input, [record], id, sigma)
+
+
+def test_unknown_protocol_lists_the_known_ones():
+    with pytest.raises(ValueError, match="bsd200-gray-full, .*pairs-rgb"):
+        get_protocol("bsd200")
+
+
+def test_evaluation_is_reproducible_and_written(tmp_path):
+    records = [_camera("a/one"), _camera("two", (40, 40))]
+    evaluation = evaluate(
+        degraded_input, iter(records), "images-gray", 50.0, name="input", pictures=tmp_path / "images"
+    )
+    again = evaluate(degraded_input, records, "images-gray", 50.0)
+    assert [score.psnr for score in evaluation.scores] == [score.psnr for score in again.scores]
+    assert evaluation.psnr == pytest.approx(np.mean([score.psnr for score in evaluation.scores]))
+    clean, degraded = get_protocol("images-gray").degrade(records[0].clean, "a/one", 50.0)
+    assert evaluation.scores[0].psnr == psnr(degraded[None].clamp(0, 1), clean[None]).item()
+    plain = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
+    assert plain["protocol"] == "images-gray" and plain["sigma"] == 50 and plain["images"] == 2
+    assert plain["scores"][0]["image_id"] == "a/one" and plain["psnr"] == evaluation.psnr
+    evaluation.write_csv(tmp_path / "scores.csv")
+    with open(tmp_path / "scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["ssim"]) for row in rows] == [score.ssim for score in evaluation.scores]
+    assert Image.open(tmp_path / "images/a/one.png").size == (60, 48)
+
+
+def test_infinite_scores_stay_out_of_json():
+    plain = evaluate(degraded_input, [_camera()], "images-gray", 0.0).to_dict()
+    assert plain["psnr"] is None and plain["scores"][0]["psnr"] is None and plain["ssim"] == pytest.approx(1)
+    json.dumps(plain, allow_nan=False)
+
+
+def test_nothing_to_evaluate_is_refused():
+    with pytest.raises(ValueError, match="no images"):
+        evaluate(degraded_input, [], "images-gray", 50.0)
+
+
+def _evaluation(method="m", protocol="bsd200-gray-full", sigma=50.0, psnr=25.0, image="a"):
+    return Evaluation(method, protocol, sigma, [Score(image, psnr, 0.7, 0.1)])
+
+
+def test_table_names_its_protocol_and_ranks():
+    table = comparison_table([_evaluation("worse"), _evaluation("better", psnr=26.125)])
+    lines = table.splitlines()
+    assert lines[0] == "Protocol `bsd200-gray-full`, sigma 50, 1 images"
+    assert lines[4] == "| better | 26.12 | 0.7000 | 0.100 |" and lines[5].startswith("| worse | 25.00")
+
+
+@pytest.mark.parametrize("other", [{"protocol": "bsd200-gray-half"}, {"sigma": 30.0}, {"sigma": None}, {"image": "b"}])
+def test_table_refuses_to_mix(other):
+    with pytest.raises(ValueError, match="cannot compare"):
+        comparison_table([_evaluation(), _evaluation(**other)])
+
+
+def test_empty_table_is_refused():
+    with pytest.raises(ValueError, match="no evaluations"):
+        comparison_table([])
+
+
+def test_saved_pictures_never_wrap(tmp_path):
+    values = torch.tensor([[-1.0, -0.001, 0.0, 0.4999, 0.5, 0.999, 1.0, 1.001, 1.3, torch.inf]])
+    (path,) = save_pictures(tmp_path / "new", {"gray": values[None]})
+    assert np.asarray(Image.open(path)).tolist() == [[0, 0, 0, 127, 128, 255, 255, 255, 255, 255]]
+    (path,) = save_pictures(
+        tmp_path, {"deep/colour": torch.stack([values, torch.zeros_like(values), torch.zeros_like(values)])}
+    )
+    assert np.asarray(Image.open(path))[0, :, 0].max() == 255 and np.asarray(Image.open(path)).shape == (1, 10, 3)
+
+
+def test_pictures_that_cannot_be_saved_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="NaN"):
+        save_pictures(tmp_path, {"x": torch.full((1, 4, 4), torch.nan)})
+    with pytest.raises(ValueError, match="out of the folder"):
+        save_pictures(tmp_path / "inside", {"../x": torch.zeros(1, 4, 4)})
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize(("record", "protocol"), [(_camera(), "photographs-gray"), (_pair(), "photographs-rgb")])
+def test_non_local_means_is_a_baseline_worth_beating(record, protocol):
+    methods = baselines(get_protocol(protocol), 50.0)
+    results = {name: evaluate(method, [record], protocol, 50.0, name) for name, method in methods.items()}
+    assert results["non-local means"].psnr > results["degraded input"].psnr + 7
+
+
+def test_baselines_fit_the_protocol(caplog):
+    with caplog.at_level("INFO"):
+        assert list(baselines(get_protocol("rain800-y"), None)) == ["degraded input"]
+    assert "needs a noise level" in caplog.text
+    image = torch.rand(1, 12, 12)
+    assert torch.equal(non_local_means(0.0)(image), image)
+    with pytest.raises(ValueError, match="sigma"):
+        baselines(get_protocol("images-gray"), None)
+
+
+def test_validator_scores_every_level_with_fixed_noise():
+    records = [_camera("a"), _camera("b"), _camera("c", (30, 34))]
+    validate = validator(records, [30.0, 70.0], tile=16)
+    scores = validate(nn.Identity())
+    assert scores == validate(nn.Identity()) == validator(records, [30.0, 70.0], tile=None)(nn.Identity())
+    expected = []
+    for sigma in (30.0, 70.0):
+        expected += evaluate(degraded_input, records, "images-gray", sigma).scores
+    assert scores["psnr"] == pytest.approx(np.mean([score.psnr for score in expected]), abs=1e-4)
+    assert scores["ssim"] == pytest.approx(np.mean([score.ssim for score in expected]), abs=1e-5)
+    assert set(scores) == {"psnr", "ssim"}
+
+
+def test_validator_takes_pairs_as_they_are():
+    scores = validator([_pair()], [30.0])(nn.Identity())
+    assert scores["psnr"] == pytest.approx(evaluate(degraded_input, [_pair()], "pairs-rgb").psnr, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("records", "sigmas", "message"),
+    [
+        ([], [30.0], "no images"),
+        ([_camera()], [], "no noise level"),
+        ([_camera("tiny", (10, 40))], [30.0], "tiny"),
+        ([Record("x", _pair().clean, _pair().clean[:, 1:])], [30.0], "differ in size"),
+    ],
+)
+def test_what_cannot_be_validated_is_refused(records, sigmas, message):
+    with pytest.raises(ValueError, match=message):
+        validator(records, sigmas)
+
+
+@pytest.mark.skipif(not BSD500.is_dir(), reason="BSD500 is not at hand")
+def test_noise_of_level_50_costs_what_the_literature_says():
+    records = [
+        Record(path.stem, np.asarray(Image.open(path).convert("L"))[None]) for path in sorted(BSD500.glob("*.jpg"))[:2]
+    ]
+    assert {record.clean.shape for record in records} <= {(1, 321, 481), (1, 481, 321)}
+    protocol = get_protocol("bsd200-gray-full")
+    for record in records:
+        clean, degraded = protocol.degrade(record.clean, record.image_id, 50.0)
+        # 20 log10(255 / 50); the protocol's score is a little better because it clips.
+        assert psnr(degraded[None], clean[None]).item() == pytest.approx(14.15, abs=0.05)
+        assert 14.15 < protocol.score(degraded, clean)[0] < 16
