@@ -37,8 +37,8 @@ def decode_cell(
     """
     names = [name for name in operators if name != "none"]
     columns = [index for index, name in enumerate(operators) if name != "none"]
-    if alpha.shape[1] != len(operators) or not names:
-        raise ValueError(f"alpha: {alpha.shape[1]} columns for the operators {list(operators)}")
+    if alpha.ndim != 2 or alpha.shape[1] != len(operators) or not names:
+        raise ValueError(f"alpha: shape {tuple(alpha.shape)} for the operators {list(operators)}")
     if not torch.isfinite(alpha).all():
         raise ValueError("alpha: holds NaN or infinity; the search diverged")
     weights = torch.softmax(alpha.detach().double(), dim=1)[:, columns].tolist()
@@ -115,6 +115,10 @@ def _checked_beta(log_beta: Tensor) -> list[list[list[float]]]:
         raise ValueError(f"log_beta: shape {tuple(table.shape)}; expected (layers, levels, 3)")
     if torch.isnan(table).any():
         raise ValueError("log_beta: holds NaN; the search diverged")
+    inside = table.clone()
+    inside[:, 0, 0] = inside[:, -1, 2] = -math.inf
+    if (inside == math.inf).any():
+        raise ValueError("log_beta: holds infinity; the search diverged")
     return table.tolist()
 
 
