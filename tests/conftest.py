@@ -1,0 +1,38 @@
+"""Fixtures that more than one test file needs."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from beartype import BeartypeConf, beartype
+from jaxtyping import config, install_import_hook
+
+torch.set_num_threads(1)  # tensors of tests are small, and the cores are shared
+
+# Shapes in annotations are checked in every test, below the Ray layer; before irnas_ray is first imported.
+typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a float, as mypy has it
+ANNOTATED = "baselines decoding deformable degradation evaluation images inference losses metrics network"
+ANNOTATED += " operations protocols reading sources supernet validation"
+install_import_hook([f"irnas_ray.{module}" for module in ANNOTATED.split()], "conftest.typechecker")
+
+# Before ray is first imported, or it reports usage.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """One local Ray with two CPUs for the whole test session."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def unannotated() -> Iterator[None]:
+    """Annotations are not checked, as in production: to see what a function itself says to a wrong shape."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
