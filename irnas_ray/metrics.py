@@ -64,16 +64,15 @@ def _full_precision(image: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _window(dtype: torch.dtype, device: torch.device) -> Float[Tensor, " k"]:
-    # A window first made in inference mode could not be used in training afterwards.
-    with torch.inference_mode(False):
-        distance = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-        weight = torch.exp(-distance.square() / (2 * WINDOW_SIGMA**2))
-        return (weight / weight.sum()).to(device, dtype)
+    distance = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    weight = torch.exp(-distance.square() / (2 * WINDOW_SIGMA**2))
+    return (weight / weight.sum()).to(device, dtype)
 
 
 def _blur(images: Float[Tensor, "b n h w"]) -> Float[Tensor, "b n h2 w2"]:
     """Filters all channels with the Gaussian window, valid positions only."""
     channels = images.shape[1]
+    # Copied, because a window first made in inference mode could not take part in a gradient itself.
     window = _window(images.dtype, images.device).repeat(channels, 1, 1, 1)
     # Contiguous, because channels-last input would go to cuDNN and its TF32, too coarse for the variances.
     rows = conv2d(images.contiguous(), window, groups=channels)

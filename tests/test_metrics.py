@@ -8,6 +8,7 @@ import torch
 from skimage import color, data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from irnas_ray import metrics
 from irnas_ray.metrics import luma, psnr, ssim
 
 
@@ -76,6 +77,7 @@ def test_half_precision_and_autocast_do_not_spoil_the_scores():
 
 def test_ssim_can_be_trained_on_after_a_score_in_inference_mode():
     prediction, target = (image.to(torch.float64) for image in _images(1))
+    metrics._window.cache_clear()
     with torch.inference_mode():
         ssim(prediction, target)
     prediction.requires_grad_()
