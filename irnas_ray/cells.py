@@ -48,6 +48,14 @@ def read_number(value: Any, where: str, kinds: Any) -> Any:
     return value
 
 
+def read_float(value: Any, where: str) -> float:
+    """A number as a float; ValueError saying where it stands if it is none or too large for one."""
+    try:
+        return float(read_number(value, where, (int, float)))
+    except OverflowError:
+        raise ValueError(f"{where}: too large") from None
+
+
 def read_cell(value: Any, where: str) -> Cell:
     """A cell from its JSON form, a list of nodes of two [operator, input] pairs; ValueError names the node."""
     if not isinstance(value, list):

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from irnas_ray.cells import OPERATORS, Cell, Edge, check_cell, read_cell, read_list, read_number
+from irnas_ray.cells import OPERATORS, Cell, Edge, check_cell, read_cell, read_float, read_list, read_number
 from irnas_ray.decoding import Margin, decode_cell, viterbi, width_margins
 
 __all__ = ["MULTIPLIERS", "OPERATORS", "Cell", "Edge", "Genotype", "Margin", "decode_cell", "viterbi", "width_margins"]
@@ -82,18 +82,15 @@ class Genotype:
         """Read a genotype from JSON text; ValueError names the field that is missing or wrong."""
         try:
             value = json.loads(text)
-        except (json.JSONDecodeError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"genotype: not JSON ({error})") from None
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise ValueError(f'genotype: field "format" must be "{FORMAT}"; this file is something else')
-        if value.get("version") != VERSION:
+        if type(value.get("version")) is not int or value["version"] != VERSION:
             raise ValueError(f"version: {value.get('version')!r} is unknown; this release reads version {VERSION}")
         cells = tuple(read_cell(c, f"cells[{i}]") for i, c in enumerate(read_list(value, "cells")))
         levels = tuple(read_number(x, f"levels[{i}]", int) for i, x in enumerate(read_list(value, "levels")))
-        multipliers = tuple(
-            float(read_number(x, f"multipliers[{i}]", (int, float)))
-            for i, x in enumerate(read_list(value, "multipliers"))
-        )
+        multipliers = tuple(read_float(x, f"multipliers[{i}]") for i, x in enumerate(read_list(value, "multipliers")))
         return Genotype(cells, levels, multipliers)
 
     def save(self, path: str | Path) -> None:
