@@ -16,10 +16,7 @@ from irnas_ray.operations import (
     projection,
 )
 
-STEM_CHANNELS = 64
-ASPP_CHANNELS = 128
 ASPP_RATES = (2, 4, 6)
-LOW_LEVEL_CHANNELS = 48
 
 
 class DerivedEdge(nn.Module):
@@ -66,7 +63,8 @@ class DerivedNetwork(nn.Module):
     """The network of a genotype: stem, cells of the decoded widths, ASPP, and a head that sees low-level features.
 
     Takes and gives images (b c h w) in [0, 1] of any height and width. ``width`` is the basic width W; the paper
-    retrains with 20 for denoising and 15 for de-raining. ``residual=True`` predicts degraded - clean. Raises
+    retrains with 20 for denoising and 15 for de-raining. The other channel numbers follow the authors' releases.
+    ``residual=True`` predicts degraded - clean. Raises
     ValueError if ``width`` times a multiplier is no whole number. Source: sections 3.1, 3.2, 4.1.
     """
 
@@ -78,23 +76,37 @@ class DerivedNetwork(nn.Module):
         residual: bool = False,
         activation: str = "relu",
         sep_repeats: int = 1,
+        stem_channels: int = 64,
+        aspp_channels: int = 128,
+        low_level_channels: int = 48,
     ) -> None:
         super().__init__()
         check_activation(activation)
-        if channels < 1:
-            raise ValueError(f"channels: {channels}; at least 1")
-        self.genotype, self.channels, self.width = genotype, channels, width
-        self.residual, self.activation, self.sep_repeats = residual, activation, sep_repeats
+        self.genotype, self.channels = genotype, channels
+        self._arguments: dict[str, int | bool | str] = {
+            "channels": channels,
+            "width": width,
+            "residual": residual,
+            "activation": activation,
+            "sep_repeats": sep_repeats,
+            "stem_channels": stem_channels,
+            "aspp_channels": aspp_channels,
+            "low_level_channels": low_level_channels,
+        }
+        for name, value in self._arguments.items():
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise ValueError(f"{name}: {value}; at least 1")
+        self.residual = residual
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, STEM_CHANNELS, 3, padding=1, bias=False),
-            nn.BatchNorm2d(STEM_CHANNELS),
+            nn.Conv2d(channels, stem_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(stem_channels),
             ACTIVATIONS[activation](),
-            nn.Conv2d(STEM_CHANNELS, STEM_CHANNELS, 3, padding=1, bias=False),
-            nn.BatchNorm2d(STEM_CHANNELS),
+            nn.Conv2d(stem_channels, stem_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(stem_channels),
         )
         self.cells = nn.ModuleList()
-        before_last = last = STEM_CHANNELS
-        low_level = STEM_CHANNELS
+        before_last = last = stem_channels
+        low_level = stem_channels
         self.low_level_layer: int | None = None
         for layer, level in enumerate(genotype.levels):
             cell_width = level_width(width, genotype.multipliers[level])
@@ -103,13 +115,13 @@ class DerivedNetwork(nn.Module):
             before_last, last = last, len(cell) * cell_width
             if level == 0:
                 self.low_level_layer, low_level = layer, last
-        self.aspp = AtrousPyramid(last, activation)
-        self.low_level = projection(low_level, LOW_LEVEL_CHANNELS, activation, affine=True)
+        self.aspp = AtrousPyramid(last, aspp_channels, activation)
+        self.low_level = projection(low_level, low_level_channels, activation, affine=True)
         self.head = nn.Sequential(
-            separable(ASPP_CHANNELS + LOW_LEVEL_CHANNELS, ASPP_CHANNELS, 1, activation),
-            separable(ASPP_CHANNELS, ASPP_CHANNELS, 1, activation),
+            separable(aspp_channels + low_level_channels, aspp_channels, 1, activation),
+            separable(aspp_channels, aspp_channels, 1, activation),
             ACTIVATIONS[activation](),
-            nn.Conv2d(ASPP_CHANNELS, channels, 3, padding=1),
+            nn.Conv2d(aspp_channels, channels, 3, padding=1),
         )
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -124,25 +136,19 @@ class DerivedNetwork(nn.Module):
 
     def arguments(self) -> dict[str, int | bool | str]:
         """The constructor's arguments besides the genotype, as plain values."""
-        return {
-            "channels": self.channels,
-            "width": self.width,
-            "residual": self.residual,
-            "activation": self.activation,
-            "sep_repeats": self.sep_repeats,
-        }
+        return dict(self._arguments)
 
 
 class AtrousPyramid(nn.Module):
     """Atrous spatial pyramid without pooling: a 1x1 branch and separable branches of rates 2, 4, 6, joined by 1x1."""
 
-    def __init__(self, inputs: int, activation: str) -> None:
+    def __init__(self, inputs: int, outputs: int, activation: str) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            [projection(inputs, ASPP_CHANNELS, activation, affine=True)]
-            + [separable(inputs, ASPP_CHANNELS, rate, activation) for rate in ASPP_RATES]
+            [projection(inputs, outputs, activation, affine=True)]
+            + [separable(inputs, outputs, rate, activation) for rate in ASPP_RATES]
         )
-        self.join = projection(len(self.branches) * ASPP_CHANNELS, ASPP_CHANNELS, activation, affine=True)
+        self.join = projection(len(self.branches) * outputs, outputs, activation, affine=True)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b out h w"]:
         return self.join(torch.cat([branch(features) for branch in self.branches], dim=1))

@@ -12,9 +12,7 @@ from irnas_ray.batches import Batch, EndlessBatches, State
 from irnas_ray.genotype import Genotype, Margin
 from irnas_ray.losses import restoration_loss
 from irnas_ray.supernet import SuperNet
-
-#: Scores a network on Train V; must give at least `psnr` and `ssim`.
-Validate = Callable[[nn.Module], dict[str, float]]
+from irnas_ray.validation import Validate
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class SearchResult:
     margins: list[Margin]
     psnr: float
     ssim: float
+    seconds: float
     reports: list[SearchReport] = field(default_factory=list)
 
 
@@ -176,6 +175,7 @@ class BilevelSearch:
             margins=[Margin(**margin) for margin in self.best["margins"]],
             psnr=self.best["psnr"],
             ssim=self.best["ssim"],
+            seconds=self.seconds,
         )
 
     def state_dict(self) -> State:

@@ -3,6 +3,8 @@
 The YAML files in ``irnas_ray/conf`` and ``search_spaces/`` are checked against these classes before any work starts.
 """
 
+import copy
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +35,8 @@ class Architecture:
     activation: str = "relu"
     #: How often the depthwise and pointwise pair of `sep` is repeated.
     sep_repeats: int = 1
+    #: Channels of the stem's first convolution. Authors' code: 64.
+    stem_channels: int = 64
 
 
 @dataclass
@@ -113,6 +117,10 @@ class Final:
     count: int = 2
     #: Basic width of the final networks. Paper's denoiser 20, de-rainer 15.
     width: int = 20
+    #: Channels of the stem, of the atrous pyramid and of the low-level branch. Authors' code: 64, 128, 48.
+    stem_channels: int = 64
+    aspp_channels: int = 128
+    low_level_channels: int = 48
     #: Training steps. Paper: 600,000.
     steps: int = 600_000
     batch: int = 12
@@ -197,3 +205,22 @@ class StudyConfig:
     cluster: Cluster = field(default_factory=Cluster)
     #: Dotted key of a setting above -> its Optuna distribution (see search_spaces/).
     domains: dict[str, Any] = field(default_factory=dict)
+
+
+def with_values(config: StudyConfig, values: dict[str, Any]) -> StudyConfig:
+    """A copy of the settings with some replaced, given by dotted keys such as ``architecture.nodes``.
+
+    Raises ValueError naming the key and what is possible beside it if there is no such setting.
+    """
+    changed = copy.deepcopy(config)
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        node: Any = changed
+        for section in sections:
+            node = getattr(node, section, None)
+        if not dataclasses.is_dataclass(node) or name not in (field.name for field in dataclasses.fields(node)):
+            known = [field.name for field in dataclasses.fields(node)] if dataclasses.is_dataclass(node) else []
+            beside = f"; possible: {', '.join(known)}" if known else "; use a dotted key such as architecture.nodes"
+            raise ValueError(f"{key}: there is no such setting{beside}")
+        setattr(node, name, value)
+    return changed

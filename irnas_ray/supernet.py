@@ -123,6 +123,7 @@ class SuperNet(nn.Module):
         multipliers: Sequence[float] = MULTIPLIERS,
         activation: str = "relu",
         sep_repeats: int = 1,
+        stem_channels: int = 64,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("layers", layers), ("nodes", nodes), ("width", width)):
@@ -137,10 +138,10 @@ class SuperNet(nn.Module):
         self.reach = [min(layer + 1, len(multipliers) - 1) for layer in range(layers)]
 
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, 64, 3, padding=1, bias=False),
-            nn.BatchNorm2d(64, affine=False),
+            nn.Conv2d(channels, stem_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(stem_channels, affine=False),
             nn.ReLU(),
-            nn.Conv2d(64, nodes * self.widths[0], 3, padding=1, bias=False),
+            nn.Conv2d(stem_channels, nodes * self.widths[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(nodes * self.widths[0], affine=False),
         )
         self.entry = projection(nodes * self.widths[0], self.widths[0], activation, affine=False)

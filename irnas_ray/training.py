@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from irnas_ray.batches import Batch, EndlessBatches, State
 from irnas_ray.losses import restoration_loss
-from irnas_ray.searching import Validate
+from irnas_ray.validation import Validate
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "polynomial", "constant")
@@ -50,7 +50,7 @@ class Training:
             raise ValueError(f"steps: {steps}, validate_every: {validate_every}; both must be at least 1")
         if optimizer == "adam" and lr >= 0.02:
             warnings.warn(
-                f"Adam with a rate of {lr} diverges on these networks, although the paper prints 0.05; about 1e-3 works",
+                f"Adam with a rate of {lr} diverges on these networks, though the paper prints 0.05; about 1e-3 works",
                 stacklevel=2,
             )
         self.network, self.validate = network, validate

@@ -1,0 +1,141 @@
+"""Everything that can be known to be wrong before hours of work: settings against each other and against the data."""
+
+from dataclasses import asdict
+from itertools import product
+from typing import Any
+
+import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from irnas_ray.manifest import Manifest
+from irnas_ray.operations import level_width
+from irnas_ray.protocols import get_protocol
+from irnas_ray.sampling import SAMPLERS
+from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.supernet import SuperNet
+from irnas_ray.training import OPTIMIZERS, SCHEDULES
+
+AT_LEAST = {
+    "architecture.channels": 1,
+    "architecture.layers": 1,
+    "search.epochs": 1,
+    "search.steps_per_epoch": 1,
+    "search.batch": 1,
+    "search.validate_every": 1,
+    "final.count": 1,
+    "final.steps": 1,
+    "final.batch": 1,
+    "final.validate_every": 1,
+    "tune.trials": 1,
+    "tune.replicates": 1,
+    "tune.grace_epochs": 1,
+    "cluster.cpus_per_trial": 1,
+    "data.device_budget": 1,
+    "tune.reduction_factor": 2,
+}
+ONE_OF = {
+    "degradation.kind": ("gaussian", "paired"),
+    "data.color": ("gray", "rgb"),
+    "final.optimizer": OPTIMIZERS,
+    "final.schedule": SCHEDULES,
+    "tune.sampler": SAMPLERS,
+}
+#: SSIM's window does not fit into smaller crops.
+SMALLEST_CROP = 11
+
+
+def check_settings(config: StudyConfig, manifest: Manifest | None = None) -> None:
+    """ValueError naming the setting if the study cannot run; with a manifest, whether the data fit too.
+
+    Fills in the protocol where it is left open.
+    """
+    for key, least in AT_LEAST.items():
+        if _value(config, key) < least:
+            raise ValueError(f"{key}: {_value(config, key)}; at least {least}")
+    for key, possible in ONE_OF.items():
+        if _value(config, key) not in possible:
+            raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
+    channels = 1 if config.data.color == "gray" else 3
+    if config.architecture.channels != channels:
+        given = config.architecture.channels
+        raise ValueError(f"architecture.channels is {given}, but data.color={config.data.color} has {channels}")
+    for key in ("search.crop", "final.crop"):
+        crop, patch = _value(config, key), config.data.patch
+        if not SMALLEST_CROP <= crop <= patch:
+            raise ValueError(f"{key}: {crop}; from {SMALLEST_CROP} (SSIM's window) to data.patch={patch}")
+    check_domains(config)
+    for values in _corners(config.domains):
+        _check_networks(with_values(config, values))
+    _fill_protocol(config)
+    if manifest is not None:
+        _check_data(config, manifest)
+
+
+def check_domains(config: StudyConfig) -> None:
+    """ValueError unless every domain names an existing setting that may differ between trials."""
+    if not config.domains:
+        raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
+    for key, distribution in config.domains.items():
+        with_values(config, {key: None})
+        if not key.startswith(("architecture.", "search.")) or key == "architecture.channels" or key == "search.epochs":
+            raise ValueError(f"domains.{key}: cannot differ between trials; possible: architecture.*, search.*")
+        if not isinstance(distribution, BaseDistribution):
+            raise ValueError(f"domains.{key}: {distribution!r} is no Optuna distribution")
+
+
+def _check_networks(config: StudyConfig) -> None:
+    if not 0 <= config.search.warmup_epochs < config.search.epochs:
+        raise ValueError(f"search.warmup_epochs: {config.search.warmup_epochs}; 0 to {config.search.epochs - 1}")
+    with torch.device("meta"):
+        try:
+            SuperNet(**asdict(config.architecture))
+        except ValueError as error:
+            raise ValueError(f"architecture.{error}") from None
+    for multiplier in config.architecture.multipliers:
+        try:
+            level_width(config.final.width, multiplier)
+        except ValueError as error:
+            raise ValueError(f"final.{error}") from None
+
+
+def _corners(domains: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
+    """The extreme configurations, which show an impossible one before it is suggested."""
+    choices = []
+    for key, distribution in domains.items():
+        if isinstance(distribution, CategoricalDistribution):
+            values = list(distribution.choices)
+        else:
+            values = [distribution.low, distribution.high]  # type: ignore[attr-defined]
+        choices.append([(key, value) for value in values])
+    return [dict(corner) for corner in list(product(*choices))[:64]]
+
+
+def _fill_protocol(config: StudyConfig) -> None:
+    if config.final.protocol is None:
+        kind = "photographs" if config.data.form == "photographs" else "images"
+        kind = "pairs" if config.degradation.kind == "paired" else kind
+        config.final.protocol = f"{kind}-{config.data.color}"
+    protocol = get_protocol(config.final.protocol)
+    if protocol.channels != config.architecture.channels:
+        raise ValueError(f"final.protocol: {protocol.id} is {protocol.color}, but data.color={config.data.color}")
+    if protocol.degradation != config.degradation.kind:
+        raise ValueError(
+            f"final.protocol: {protocol.id} is {protocol.degradation}, but degradation.kind={config.degradation.kind}"
+        )
+
+
+def _check_data(config: StudyConfig, manifest: Manifest) -> None:
+    if manifest.channels != config.architecture.channels:
+        raise ValueError(f"data.source: holds {manifest.channels} channels, the network {config.architecture.channels}")
+    if manifest.patch < max(config.search.crop, config.final.crop):
+        raise ValueError(f"data.source: patches of {manifest.patch} pixels are smaller than the crops; prepare it anew")
+    if manifest.paired != (config.degradation.kind == "paired"):
+        holds, kind = ("pairs", "paired") if manifest.paired else ("clean images only", "gaussian")
+        raise ValueError(f"data.source: holds {holds}; set degradation.kind={kind}")
+    if not manifest.ids("test"):
+        raise ValueError("data.source: holds no test images; add a test folder or set data.test_fraction")
+
+
+def _value(config: StudyConfig, key: str) -> Any:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)

@@ -1,0 +1,176 @@
+"""From a command line and YAML files to one typed settings object, with errors that say what is possible."""
+
+import contextlib
+import difflib
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from irnas_ray.conf.describe import describe
+
+Settings = TypeVar("Settings")
+
+GROUPS = ("data", "search_spaces", "budget", "cluster")
+
+
+def run(
+    name: str, kind: type[Settings], function: Callable[[Settings], object], description: str, root: Path | None = None
+) -> None:
+    """Compose the settings that ``sys.argv`` asks for, call ``function`` with them, and exit with a clear status.
+
+    ``root`` is the folder that holds ``search_spaces/``. Exit status: 0 done, 1 the work failed, 2 the command line is
+    wrong, 130 interrupted.
+    """
+    arguments = sys.argv[1:]
+    try:
+        if {"-h", "--help"} & set(arguments):
+            print(describe(name, kind, description, options(root)))
+            return
+        settings = compose_settings(name, kind, arguments, root)
+    except ValueError as error:
+        sys.exit(_complain(error, 2))
+    try:
+        function(settings)
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted; what was finished is kept", 130))
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(_complain(error, 1))
+
+
+def compose_settings(name: str, kind: type[Settings], arguments: list[str], root: Path | None = None) -> Settings:
+    """The settings that a list of Hydra overrides asks for; ValueError says which keys or values are possible."""
+    domain_arguments = [x for x in arguments if x.lstrip("~+").startswith("domains.")]
+    others = [x for x in arguments if x not in domain_arguments]
+    for argument in others:
+        if argument.startswith("-"):
+            raise ValueError(f"unknown option {argument}; settings are given as key=value, --help lists them")
+    ConfigStore.instance().store(name=f"{name}_settings", node=kind)
+    searchpath = [f"hydra.searchpath=[{', '.join(_quoted(folder) for folder in _search_folders(root))}]"]
+    with initialize_config_module("irnas_ray.conf", version_base="1.3"):
+        try:
+            config = compose(name, overrides=searchpath + others)
+        except (HydraException, OmegaConfBaseException, OSError) as error:
+            # without the user's overrides composing works, which shows the keys that exist
+            raise ValueError(_explain(error, lambda: compose(name, overrides=searchpath))) from None
+    for argument in domain_arguments:
+        _override_domain(config, argument)
+    try:
+        settings = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ValueError(_first_lines(error)) from None
+    assert isinstance(settings, kind)
+    if hasattr(settings, "domains"):
+        settings.domains = {key: _distribution(key, value) for key, value in settings.domains.items()}
+    return settings
+
+
+def options(root: Path | None) -> dict[str, list[str]]:
+    """The files that each configuration group can be set to."""
+    folders = [Path(__file__).parent, *_search_folders(root)]
+    found = {group: sorted({p.stem for f in folders for p in (f / group).glob("*.yaml")}) for group in GROUPS}
+    return {group: names for group, names in found.items() if names}
+
+
+def _search_folders(root: Path | None) -> list[Path]:
+    """Folders whose search_spaces/ are known: that of the launcher, and where the user stands."""
+    folders = [] if root is None else [root]
+    here = Path.cwd()
+    if here not in folders and (here / "search_spaces").is_dir():
+        folders.append(here)
+    return folders
+
+
+def _quoted(folder: Path) -> str:
+    return "'file://" + str(folder).replace("'", "\\'") + "'"
+
+
+def _explain(error: Exception, valid: Callable[[], DictConfig]) -> str:
+    text = str(error)
+    if error.__cause__ is not None and text.startswith("Error merging override"):
+        return f"{text.removeprefix('Error merging override ')}: {_first_lines(error.__cause__)}"
+    match = re.search(r"Could not (?:override|append to config) '([^']+)'", text)
+    if match is None:
+        text = re.sub(r"\nConfig search path:.*", "", text, flags=re.DOTALL)
+        return "\n".join(line for line in text.splitlines() if line.strip() and "full_key" not in line)
+    key = match.group(1)
+    wrong = key
+    node: Any = valid()
+    parts = key.split(".")
+    for index, part in enumerate(parts):
+        if not isinstance(node, DictConfig) or part not in node:
+            wrong = ".".join(parts[: index + 1])
+            break
+        node = node[part]
+    known = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    where = wrong.rpartition(".")[0]
+    close = difflib.get_close_matches(wrong.rpartition(".")[2], known, n=1)
+    hint = f"; did you mean {where + '.' if where else ''}{close[0]}?" if close else ""
+    return f"unknown key {wrong!r}{hint}\npossible{' under ' + where if where else ''}: {', '.join(known)}"
+
+
+def _override_domain(config: DictConfig, argument: str) -> None:
+    """Apply ``domains.<dotted key>=value``: Hydra would take the key's dots for levels of the configuration."""
+    delete = argument.startswith("~")
+    key, _, text = argument.lstrip("~+").removeprefix("domains.").partition("=")
+    if "domains" not in config:
+        raise ValueError(f"unknown key 'domains.{key}': this command tunes nothing")
+    known = next((name for name in config.domains if key == name or key.startswith(name + ".")), None)
+    with _unlocked(config):
+        if delete or text == "null":
+            if known != key:
+                raise ValueError(f"domains.{key}: there is no such domain; domains: {', '.join(config.domains)}")
+            del config.domains[key]
+            return
+        try:
+            value = OverridesParser.create().parse_override(f"value={text}").value()
+        except (HydraException, OverrideParseException) as error:
+            raise ValueError(f"domains.{key}: cannot read {text!r} ({_first_lines(error)})") from None
+        if known is None or known == key:
+            config.domains[key] = value
+        else:
+            config.domains[known][key[len(known) + 1 :]] = value
+
+
+@contextlib.contextmanager
+def _unlocked(config: DictConfig) -> Any:
+    OmegaConf.set_struct(config, False)
+    yield
+    OmegaConf.set_struct(config, True)
+
+
+def _distribution(key: str, value: Any) -> Any:
+    """The object that a domain's YAML describes: a list is a choice, else ``_target_`` names an Optuna distribution."""
+    import optuna.distributions
+
+    hint = "give a list of choices or {_target_: optuna.distributions.FloatDistribution, low: ..., high: ...}"
+    if isinstance(value, list) and value:
+        return optuna.distributions.CategoricalDistribution(value)
+    if not isinstance(value, dict) or not str(value.get("_target_", "")).startswith("optuna.distributions."):
+        raise ValueError(f"domains.{key}: {value!r} is no distribution; {hint}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return instantiate(value, _convert_="all")
+    except (HydraException, Warning, TypeError, ValueError) as error:
+        raise ValueError(f"domains.{key}: {_first_lines(error)}; {hint}") from None
+
+
+def _first_lines(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines[:3] if not line.startswith(("object_type", "full_key")))
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status

@@ -1,0 +1,112 @@
+"""A study's folder: what lies where, and how it is written so that nothing is lost or overwritten unasked."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from irnas_ray.settings import StudyConfig
+
+#: Settings that may differ when a study is continued; all others decide what its trials mean.
+FREE_TO_CHANGE = ("results", "resume", "cluster", "final", "tune.trials", "tune.max_failures", "data.output")
+
+
+class StudyFolder:
+    """The folder ``results/<study>``; see design of the results in the README."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.name = config.study or config.search_space
+        if not self.name or self.name in (".", "..", "prepared") or "/" in self.name or os.sep in self.name:
+            raise ValueError(f"study: {self.name!r} cannot name a folder; use letters, digits, '-' and '_'")
+        self.path = Path(config.results).absolute() / self.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    @property
+    def genotypes(self) -> Path:
+        return self.path / "genotypes"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    def final(self, rank: int) -> Path:
+        """Folder of the final network of this rank."""
+        return self.path / "finals" / str(rank)
+
+    def check(self, config: StudyConfig) -> None:
+        """ValueError unless the study is new, or exists and is to be resumed with settings that fit it."""
+        if not self.config.exists():
+            if config.resume:
+                raise ValueError(f"study {self.name!r}: nothing to resume in {self.path}; leave out resume=true")
+            if self.path.exists() and any(self.path.iterdir()):
+                raise ValueError(f"{self.path} holds other files; choose another name with study=NAME or results=DIR")
+            return
+        if not config.resume:
+            raise ValueError(
+                f"study {self.name!r} exists in {self.path}; continue it with resume=true, "
+                "or choose another name with study=NAME"
+            )
+        before, now = _flat(yaml.safe_load(self.config.read_text())), _flat(as_plain(config))
+        changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key != "study"]
+        if changed:
+            listed = ", ".join(f"{key} ({before.get(key)!r} -> {now.get(key)!r})" for key in changed[:5])
+            raise ValueError(f"study {self.name!r} was begun with other settings: {listed}; use a new name")
+
+    def create(self, config: StudyConfig) -> None:
+        """Make the folder and write ``config.yaml``; OSError naming the folder if it cannot be written."""
+        try:
+            for folder in (self.path, self.trials, self.genotypes):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.config, yaml.safe_dump(as_plain(config), sort_keys=False))
+        except OSError as error:
+            raise OSError(
+                f"cannot write the study's folder {self.path}: {error.strerror}; choose results=DIR"
+            ) from None
+
+
+def as_plain(config: StudyConfig) -> dict[str, Any]:
+    """The settings as plain values that YAML and JSON can hold; distributions as their text."""
+    plain = dataclasses.asdict(config)
+    plain["domains"] = {key: str(value) for key, value in config.domains.items()}
+    return plain
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the whole new one."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically; OSError naming the file on failure, and the old file is kept."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror}); the old file is kept") from None
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict) and key != "domains":
+            flat |= _flat(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat

@@ -1,0 +1,70 @@
+"""Connecting to Ray: which cluster, which resources, and a clean stop when a job is told to end."""
+
+import logging
+import os
+import signal
+import threading
+from types import FrameType
+
+import ray
+
+from irnas_ray.settings import Cluster
+
+
+def connect(cluster: Cluster) -> str | None:
+    """Join the cluster that the settings or the environment name, or start one here; the dashboard's address.
+
+    Raises ValueError if the address does not answer.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Tune would take SIGUSR1 and print its own hints about files that our folder explains better
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "1")
+    if ray.is_initialized():
+        return None
+    try:
+        context = ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=True)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ValueError(f"cluster.address: cannot join {cluster.address or 'a local cluster'} ({error})") from None
+    _stop_cleanly_on_termination()
+    return context.dashboard_url or None
+
+
+def _stop_cleanly_on_termination() -> None:
+    """Turn SIGTERM, which `ray job stop` sends, into the interrupt on which Tune saves its state."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def trial_resources(cluster: Cluster) -> dict[str, float]:
+    """CPUs and GPUs of one trial; ValueError if no node has as many."""
+    gpus = cluster.gpus_per_trial
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if gpus is None:
+        gpus = 1 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0
+    wanted = {"cpu": float(cluster.cpus_per_trial), "gpu": float(gpus)}
+    if not any(node.get("CPU", 0) >= wanted["cpu"] and node.get("GPU", 0) >= gpus for node in nodes):
+        have = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise ValueError(
+            f"cluster: a trial wants {wanted['cpu']:g} CPUs and {gpus:g} GPUs, but no node has as many ({have}); "
+            "lower cluster.cpus_per_trial or cluster.gpus_per_trial"
+        )
+    return wanted
+
+
+def slots(resources: dict[str, float], most: int | None, reserved_cpus: int = 0) -> int:
+    """How many trials of these resources fit at a time, leaving CPUs for Ray Data where it streams."""
+    total = ray.cluster_resources()
+    fit = (total.get("CPU", 0) - reserved_cpus) // max(resources["cpu"], 1e-9)
+    if resources["gpu"]:
+        fit = min(fit, total.get("GPU", 0) // resources["gpu"])
+    if fit < 1:
+        raise ValueError(
+            f"cluster: of {total.get('CPU', 0):g} CPUs {reserved_cpus} are kept free to stream the data and none is "
+            "left for a trial; raise data.device_budget so that the data fit, or add CPUs"
+        )
+    return int(min(fit, most)) if most else int(fit)

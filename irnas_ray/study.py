@@ -1,0 +1,238 @@
+"""A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+import irnas_ray
+from irnas_ray.baselines import baselines
+from irnas_ray.checking import check_settings
+from irnas_ray.evaluation import Evaluation, comparison_table, evaluate
+from irnas_ray.finals import FinalData, choose, evaluation_of, run_finals
+from irnas_ray.folder import StudyFolder, write_json
+from irnas_ray.genotype import Genotype
+from irnas_ray.patches import open_patches
+from irnas_ray.preparing import ImageRecord, Manifest, fingerprint, is_prepared, load_images, prepare, split_training
+from irnas_ray.progress import ProgressLines
+from irnas_ray.protocols import get_protocol
+from irnas_ray.report import write_report
+from irnas_ray.runtime import connect, slots, trial_resources
+from irnas_ray.sampling import StudySearch, fail_running, open_storage
+from irnas_ray.settings import StudyConfig
+from irnas_ray.trial import SCORE, TrialData, run_trial
+from irnas_ray.tuning import Interrupted, fit
+
+MIB = 2**20
+
+
+def run_study(config: StudyConfig) -> Path:
+    """Run or continue the study that the settings describe and return its ``summary.json``.
+
+    Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
+    was stopped, after saying how it is continued.
+    """
+    folder = StudyFolder(config)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "prepare"):
+        check_settings(config)
+        folder.check(config)
+        prepared = prepare_data(config)
+        manifest = Manifest.load(prepared)
+        check_settings(config, manifest)
+        folder.create(config)
+    print(f"study {folder.name!r} in {folder.path}", flush=True)
+    try:
+        with _timed(seconds, "start"):
+            dashboard = connect(config.cluster)
+            resources = trial_resources(config.cluster)
+            if dashboard:
+                print(f"Ray dashboard: http://{dashboard}", flush=True)
+        split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
+        validation = load_images(prepared, split.train_v)
+        budget = config.data.device_budget * MIB
+        with _timed(seconds, "search"):
+            data = TrialData(
+                open_patches(prepared, split.train_w, budget), open_patches(prepared, split.train_a, budget), validation
+            )
+            records = run_search(config, folder, data, resources)
+        candidates = choose(records, config.final.count)
+        test = load_images(prepared, manifest.ids("test")[: config.final.images])
+        reference = [_evaluate_baseline.remote(name, test, config) for name in _baseline_names(config)]
+        with _timed(seconds, "finals"):
+            train = open_patches(prepared, (*split.train_w, *split.train_a), budget)
+            finals = run_finals(config, folder, candidates, FinalData(train, validation, test), resources)
+        with _timed(seconds, "evaluation"):
+            evaluations: list[Evaluation] = ray.get(reference)
+    except Interrupted as stopped:
+        print(f"{stopped}; continue with: study={folder.name} resume=true results={folder.path.parent}", flush=True)
+        raise
+    _summarise(config, folder, seconds, records, finals, evaluations)
+    return folder.summary
+
+
+def prepare_data(config: StudyConfig) -> Path:
+    """The prepared Parquet folder of a study's data, made now unless it exists."""
+    data = config.data
+    if data.source is not None and is_prepared(data.source):
+        return Path(data.source).absolute()
+    name = f"{data.form}-{fingerprint(data)}"
+    folder = Path(data.output) if data.output else Path(config.results).absolute() / "prepared" / name
+    return prepare(data, folder)
+
+
+def run_search(
+    config: StudyConfig, folder: StudyFolder, data: TrialData, resources: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Run the search trials that the study still lacks and return the records of all."""
+    kept = folder.trials / "records.json"
+    records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
+    wanted = config.tune.trials * config.tune.replicates - len(records)
+    if wanted <= 0:
+        return records
+    storage = open_storage(config.tune.storage, folder.path)
+    # a driver that was killed leaves its suggestions running; those of a round that can be restored are still alive
+    round_folder = folder.trials / f"round-{1 + max((record['round'] for record in records), default=0)}"
+    search = StudySearch(
+        config.domains, folder.name, storage, SCORE, config.tune.sampler, config.tune.seed, config.tune.replicates
+    )
+    search.start_after(len(records))
+    if not tune.Tuner.can_restore(str(round_folder)):
+        fail_running(search.study, but=set())
+    search.study.set_user_attr("search_space", config.search_space)
+    progress = ProgressLines("search", wanted, SCORE)
+    reserved = max(data.train_w.cpus_for_data, data.train_a.cpus_for_data)
+    results = fit(
+        tune.with_parameters(run_trial, study=config, data=data),
+        round_folder,
+        resources,
+        progress,
+        max_failures=config.tune.max_failures,
+        search=search,
+        scheduler=make_scheduler(config),
+        concurrent=slots(resources, config.cluster.max_concurrent, reserved),
+    )
+    for result in results:
+        record = _record(result, int(round_folder.name.removeprefix("round-")))
+        records.append(record)
+        if record["genotype"] is not None:
+            Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")
+    write_json(kept, records)
+    return records
+
+
+def make_scheduler(config: StudyConfig) -> TrialScheduler | None:
+    """ASHA on the validation PSNR, or None where trials are not stopped early."""
+    if not config.tune.early_stopping:
+        return None
+    return ASHAScheduler(
+        time_attr="epoch",
+        metric=SCORE,
+        mode="max",
+        # one more than the epochs: the report after the last one carries the proxy's score and must not be cut off
+        max_t=config.search.epochs + 2,
+        grace_period=min(config.tune.grace_epochs, config.search.epochs),
+        reduction_factor=config.tune.reduction_factor,
+    )
+
+
+def _record(result: tune.Result, round_number: int) -> dict[str, Any]:
+    metrics = result.metrics or {}
+    state = "FAIL" if result.error is not None else "COMPLETE" if metrics.get("finished") else "PRUNED"
+    genotype, margins = metrics.get("genotype"), metrics.get("margins")
+    return {
+        "id": Path(result.path).name,
+        "state": state,
+        "config": result.config,
+        "psnr": metrics.get("psnr"),
+        "ssim": metrics.get("ssim"),
+        "score": metrics.get(SCORE),
+        "genotype": None if genotype is None else json.loads(genotype),
+        "digest": metrics.get("digest"),
+        "margins": [] if margins is None else json.loads(margins),
+        "seconds": metrics.get("seconds"),
+        "error": None if result.error is None else str(result.error).strip().splitlines()[-1],
+        "round": round_number,
+    }
+
+
+def _baseline_names(config: StudyConfig) -> list[str]:
+    assert config.final.protocol is not None
+    return list(baselines(get_protocol(config.final.protocol), config.final.sigma))
+
+
+@ray.remote(num_cpus=1)
+def _evaluate_baseline(name: str, test: list[ImageRecord], config: StudyConfig) -> Evaluation:
+    assert config.final.protocol is not None
+    torch.set_num_threads(1)
+    protocol = get_protocol(config.final.protocol)
+    method = baselines(protocol, config.final.sigma)[name]
+    return evaluate(method, test, protocol, config.final.sigma, name=name)
+
+
+def _summarise(
+    config: StudyConfig,
+    folder: StudyFolder,
+    seconds: dict[str, float],
+    records: list[dict[str, Any]],
+    finals: list[dict[str, Any]],
+    reference: list[Evaluation],
+) -> None:
+    summary = {
+        "study": folder.name,
+        "search_space": config.search_space,
+        "protocol": config.final.protocol,
+        "sigma": reference[0].sigma if reference else None,
+        "versions": versions(),
+        "seconds": seconds,
+        "trials": records,
+        "finals": [
+            {key: value for key, value in final.items() if key != "evaluation"}
+            | {"network": str(folder.final(final["rank"]).relative_to(folder.path) / "network.pt")}
+            for final in finals
+        ],
+        "baselines": {e.method: {"psnr": e.psnr, "ssim": e.ssim} for e in reference},
+    }
+    write_json(folder.summary, summary)
+    write_report(folder.path)
+    print(comparison_table([*(evaluation_of(final) for final in finals), *reference]))
+    for final in finals:
+        print(
+            f"final {final['rank']}: {final['parameters'] / 1e6:.3f} M parameters, trial {final['trial']}, "
+            f"{Genotype.from_json(json.dumps(final['genotype']))}"
+        )
+    print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, and the device it was made on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "irnas_ray": irnas_ray.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ray": ray.__version__,
+        "optuna": optuna.__version__,
+        "device": device,
+    }
+
+
+class _timed:
+    """Adds the time spent inside to a stage of ``seconds``."""
+
+    def __init__(self, seconds: dict[str, float], stage: str) -> None:
+        self.seconds, self.stage = seconds, stage
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = time.perf_counter() - self.start
+        self.seconds[self.stage] = round(self.seconds.get(self.stage, 0.0) + elapsed, 2)

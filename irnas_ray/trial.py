@@ -1,0 +1,144 @@
+"""One Tune trial: a supernet searched with one configuration and one seed, reported and saved after each validation."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from ray import tune
+
+from irnas_ray.genotype import Genotype, Margin
+from irnas_ray.network import DerivedNetwork
+from irnas_ray.patches import PatchSet
+from irnas_ray.preparing import ImageRecord
+from irnas_ray.searching import BilevelSearch, SearchReport, search
+from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.supernet import SuperNet
+from irnas_ray.training import train
+from irnas_ray.validation import validator
+from irnas_ray.worker import load_checkpoint, make_batches, prepare_device, report, training_keywords
+
+#: The metric that compares trials: the validation PSNR of the supernet and, at the end, of the proxy if there is one.
+SCORE = "score"
+#: Settings of ``Search`` that are keywords of ``BilevelSearch``.
+SEARCH_KEYWORDS = (
+    "epochs",
+    "warmup_epochs",
+    "steps_per_epoch",
+    "ssim_weight",
+    "weight_lr",
+    "weight_lr_min",
+    "momentum",
+    "weight_decay",
+    "arch_lr",
+    "arch_weight_decay",
+    "gradient_clip",
+    "validate_every",
+)
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What all trials of a study share: patches of Train W and Train A, and the images of Train V."""
+
+    train_w: PatchSet
+    train_a: PatchSet
+    validation: list[ImageRecord]
+
+
+def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> None:
+    """Search with the values in ``config`` (dotted keys and ``seed``), reporting to Tune; continues a checkpoint.
+
+    The last report has ``finished=True`` and the score that picks the finals.
+    """
+    seed = int(config["seed"])
+    settings = with_values(study, {key: value for key, value in config.items() if key != "seed"})
+    device = prepare_device(study.cluster.cpus_per_trial)
+    state = load_checkpoint()
+    torch.manual_seed(seed)
+    net = make_supernet(settings).to(device)
+    stream: dict[str, Any] = {
+        "batch": settings.search.batch,
+        "crop": settings.search.crop,
+        "rotate": False,
+        "device": device,
+    }
+    train_w = make_batches(data.train_w, settings.degradation.sigmas, seed=2 * seed, **stream)
+    train_a = make_batches(data.train_a, settings.degradation.sigmas, seed=2 * seed + 1, **stream)
+    validate = validator(data.validation, settings.degradation.sigmas, settings.search.tile, device)
+    epochs = settings.search.epochs
+
+    def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
+        metrics = {
+            "epoch": now.epoch,
+            "progress": f"epoch {now.epoch}/{epochs}",
+            "fraction": now.epoch / (epochs + 1),
+            "finished": False,
+            SCORE: now.psnr,
+        }
+        found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
+        report(metrics | found, bilevel.state_dict())
+
+    keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
+    result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
+    start = time.perf_counter()
+    score = result.psnr
+    if settings.search.proxy_steps:
+        score = train_proxy(result.genotype, settings, data, device, seed)
+    seconds = result.seconds + time.perf_counter() - start
+    metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
+    found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
+    tune.report(metrics | found)
+
+
+def make_supernet(settings: StudyConfig) -> SuperNet:
+    """The supernet that the settings describe; ValueError naming the setting that is impossible."""
+    return SuperNet(**asdict(settings.architecture))
+
+
+def describe(
+    genotype: Genotype, margins: list[Margin], psnr: float, ssim: float, seconds: float
+) -> dict[str, str | float]:
+    """What a trial has found, as plain metrics that Tune and Optuna can keep."""
+    return {
+        "psnr": psnr,
+        "ssim": ssim,
+        "genotype": genotype.to_json(indent=None),
+        "digest": genotype.digest,
+        "margins": json.dumps([asdict(margin) for margin in margins]),
+        "seconds": seconds,
+    }
+
+
+def train_proxy(genotype: Genotype, settings: StudyConfig, data: TrialData, device: torch.device, seed: int) -> float:
+    """Validation PSNR of the decoded network after a short training, which compares trials of any node count and width.
+
+    Supernets do not: one with more nodes or channels scores higher whatever its genotype is worth.
+    """
+    final = settings.final
+    torch.manual_seed(seed)
+    network = make_network(genotype, settings).to(device)
+    batches = make_batches(
+        data.train_w, [final.sigma], batch=final.batch, crop=final.crop, rotate=final.rotate, seed=seed, device=device
+    )
+    validate = validator(data.validation, [final.sigma], settings.search.tile, device)
+    steps = settings.search.proxy_steps
+    last = train(network, batches, validate, steps=steps, validate_every=steps, **training_keywords(final))
+    return last.psnr
+
+
+def make_network(genotype: Genotype, settings: StudyConfig) -> DerivedNetwork:
+    """The final network that the settings describe; ValueError naming the setting that is impossible."""
+    architecture, final = settings.architecture, settings.final
+    return DerivedNetwork(
+        genotype,
+        channels=architecture.channels,
+        width=final.width,
+        residual=architecture.residual,
+        activation=architecture.activation,
+        sep_repeats=architecture.sep_repeats,
+        stem_channels=final.stem_channels,
+        aspp_channels=final.aspp_channels,
+        low_level_channels=final.low_level_channels,
+    )

@@ -1,0 +1,67 @@
+"""What a search trial and a final training have in common inside their Ray worker: device, batches, checkpoints."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from irnas_ray.batches import State, TrainingBatches
+from irnas_ray.checkpoints import load_state, save_state
+from irnas_ray.degradation import GaussianNoise
+from irnas_ray.patches import PatchSet
+from irnas_ray.settings import Final
+
+CHECKPOINT = "state.pt"
+
+
+def prepare_device(cpus: int) -> torch.device:
+    """The device that Ray gave this worker, with the CPU threads it may use.
+
+    The CUDA choices that make a run repeatable are left to PyTorch's defaults; on the CPU runs repeat bit for bit.
+    """
+    torch.set_num_threads(max(1, cpus))
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def make_batches(
+    patches: PatchSet,
+    sigmas: Sequence[float],
+    *,
+    batch: int,
+    crop: int,
+    rotate: bool,
+    seed: int,
+    device: torch.device,
+) -> TrainingBatches:
+    """The training batches of some images on a device; noise is added unless the patches are pairs."""
+    degradation = None if patches.paired else GaussianNoise(sigmas)
+    source = patches.batches(batch, seed, device)
+    return TrainingBatches(source, crop, degradation, seed, device, rotate)
+
+
+def load_checkpoint() -> State | None:
+    """The state that this worker's run saved last, or None at its first start."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        # on the CPU: generators' states must stay there, and modules copy the rest to their device
+        return load_state(Path(folder) / CHECKPOINT)
+
+
+def report(metrics: dict[str, Any], state: State, write: Callable[[Path], None] | None = None) -> None:
+    """Report metrics to Tune with a checkpoint of ``state`` and whatever files ``write`` puts beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_state(state, Path(folder) / CHECKPOINT)
+        if write is not None:
+            write(Path(folder))
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def training_keywords(final: Final) -> dict[str, Any]:
+    """The settings of a final training that are keywords of ``train``."""
+    names = ("optimizer", "lr", "schedule", "weight_decay", "ssim_weight", "gradient_clip")
+    return {name: getattr(final, name) for name in names}
