@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ class Parts:
         self._count = 0
         self._writer: pq.ParquetWriter | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Parts":
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:

@@ -188,8 +188,6 @@ def _endless(selection: Selection, seed: int, drawn: int) -> Iterator[pa.Table]:
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=0,
-        # Ray Data's own choice is to spread tasks over the nodes, away from the one trial that waits for this one.
-        scheduling_strategy="DEFAULT",
     )
     return iter(tables.iter_batches(batch_size=None, batch_format="pyarrow"))
 

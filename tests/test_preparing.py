@@ -112,7 +112,7 @@ def test_a_flat_folder_holds_out_a_seeded_share(tmp_path: Path) -> None:
         ids = Manifest.load(folder).ids("test")
         assert len(ids) == 2 and held_out.setdefault(seed, ids) == ids
     assert held_out[0] != held_out[1]
-    data.test_fraction = 0
+    data.test_fraction = 0.0
     assert len(Manifest.load(prepare(data, tmp_path / "least")).ids("test")) == 1
 
 
