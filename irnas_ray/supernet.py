@@ -129,6 +129,8 @@ class SuperNet(nn.Module):
         for name, value in (("channels", channels), ("layers", layers), ("nodes", nodes), ("width", width)):
             if value < 1:
                 raise ValueError(f"{name}: {value}; at least 1")
+        if not multipliers:
+            raise ValueError("multipliers: at least one width is needed")
         check_operators(list(operators))
         check_activation(activation)
         self.channels, self.layers, self.nodes = channels, layers, nodes
