@@ -17,8 +17,9 @@ def connect(cluster: Cluster) -> str | None:
     Raises ValueError if the address does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Tune would take SIGUSR1 and print its own hints about files that our folder explains better
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "1")
+    # the study prints its own progress; with the old output and verbose=0 Tune prints none
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    quiet()
     if ray.is_initialized():
         return None
     try:
@@ -38,6 +39,12 @@ def _stop_cleanly_on_termination() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def quiet() -> None:
+    """Keep Ray's own libraries to warnings in this process: they announce every checkpoint and every read."""
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def trial_resources(cluster: Cluster) -> dict[str, float]:

@@ -12,6 +12,7 @@ from irnas_ray.batches import State, TrainingBatches
 from irnas_ray.checkpoints import load_state, save_state
 from irnas_ray.degradation import GaussianNoise
 from irnas_ray.patches import PatchSet
+from irnas_ray.runtime import quiet
 from irnas_ray.settings import Final
 
 CHECKPOINT = "state.pt"
@@ -22,6 +23,7 @@ def prepare_device(cpus: int) -> torch.device:
 
     The CUDA choices that make a run repeatable are left to PyTorch's defaults; on the CPU runs repeat bit for bit.
     """
+    quiet()
     torch.set_num_threads(max(1, cpus))
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
