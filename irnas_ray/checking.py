@@ -44,11 +44,8 @@ ONE_OF = {
 SMALLEST_CROP = 11
 
 
-def check_settings(config: StudyConfig, manifest: Manifest | None = None) -> None:
-    """ValueError naming the setting if the study cannot run; with a manifest, whether the data fit too.
-
-    Fills in the protocol where it is left open.
-    """
+def check_settings(config: StudyConfig) -> None:
+    """ValueError naming the setting if the study cannot run; fills in the protocol where it is left open."""
     for key, least in AT_LEAST.items():
         if _value(config, key) < least:
             raise ValueError(f"{key}: {_value(config, key)}; at least {least}")
@@ -67,14 +64,10 @@ def check_settings(config: StudyConfig, manifest: Manifest | None = None) -> Non
     for values in _corners(config.domains):
         _check_networks(with_values(config, values))
     _fill_protocol(config)
-    if manifest is not None:
-        _check_data(config, manifest)
 
 
 def check_domains(config: StudyConfig) -> None:
     """ValueError unless every domain names an existing setting that may differ between trials."""
-    if not config.domains:
-        raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
     for key, distribution in config.domains.items():
         with_values(config, {key: None})
         if not key.startswith(("architecture.", "search.")) or key == "architecture.channels" or key == "search.epochs":
@@ -124,7 +117,8 @@ def _fill_protocol(config: StudyConfig) -> None:
         )
 
 
-def _check_data(config: StudyConfig, manifest: Manifest) -> None:
+def check_data(config: StudyConfig, manifest: Manifest) -> None:
+    """ValueError naming the setting if prepared data do not fit the study."""
     if manifest.channels != config.architecture.channels:
         raise ValueError(f"data.source: holds {manifest.channels} channels, the network {config.architecture.channels}")
     if manifest.patch < max(config.search.crop, config.final.crop):

@@ -51,9 +51,13 @@ def check_sigma(sigma: float) -> float:
 
 
 def image_seed(name: str) -> int:
-    """Returns a seed in [0, 2**63) that depends on an image's name alone, in every run and on every machine."""
+    """Returns a seed in [0, 2**63) that depends on an image's own name alone: equal in every run, on every machine.
+
+    Folders do not count, so that `test/6` of a whole data set and `6` of its test folder get the same noise.
+    """
+    own_name = name.rpartition("/")[2]
     # Python's own hash() of a string changes from one process to the next.
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(own_name.encode()).digest()[:8], "big") >> 1
 
 
 def degrade_image(clean: Float[Tensor, "c h w"], name: str, sigma: float) -> Float[Tensor, "c h w"]:

@@ -176,7 +176,7 @@ def _materialized(selection: Selection) -> ray.data.Dataset:
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=0,
-        concurrency=READERS,
+        compute=ray.data.TaskPoolStrategy(size=min(READERS, len(selection.files))),
     )
     return tables.materialize()
 

@@ -104,6 +104,21 @@ def load_images(folder: Path | str, ids: tuple[str, ...] | list[str]) -> list[Im
     return records
 
 
+def read_test_images(data: Data, most: int | None = None) -> Iterator[ImageRecord]:
+    """The first ``most`` test images of a prepared folder, an image folder, pairs, or the photographs, one at a time.
+
+    ValueError, before the first image, if there is none or the source cannot be read.
+    """
+    if data.source is not None and is_prepared(data.source):
+        yield from load_images(data.source, Manifest.load(data.source).ids("test")[:most])
+        return
+    for image in sources.find_test_images(data)[:most]:
+        clean, degraded = image.read(data.color)
+        planes = [None if side is None else np.ascontiguousarray(side.transpose(2, 0, 1)) for side in (clean, degraded)]
+        assert planes[0] is not None
+        yield ImageRecord(image.image_id, planes[0], planes[1])
+
+
 def split_training(ids: tuple[str, ...] | list[str], validation_fraction: float, seed: int) -> Split:
     """Split training images by a seed: max(1, round(fraction n)) validate, the rest is halved into W and A.
 

@@ -19,6 +19,8 @@ def connect(cluster: Cluster) -> str | None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # the study prints its own progress; with the old output and verbose=0 Tune prints none
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # checkpoints of small trials follow each other quickly on purpose
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     quiet()
     if ray.is_initialized():
         return None
@@ -42,9 +44,9 @@ def _stop_cleanly_on_termination() -> None:
 
 
 def quiet() -> None:
-    """Keep Ray's own libraries to warnings in this process: they announce every checkpoint and every read."""
+    """Keep Ray's own libraries to errors in this process: they announce every checkpoint and every read."""
     for name in ("ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def trial_resources(cluster: Cluster) -> dict[str, float]:

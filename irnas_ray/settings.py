@@ -207,6 +207,62 @@ class StudyConfig:
     domains: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class PrepareConfig:
+    """Everything that `launchers/prepare.py` can be told."""
+
+    data: Data = field(default_factory=Data)
+
+
+@dataclass
+class RetrainConfig(StudyConfig):
+    """Everything that `launchers/retrain.py` can be told: a study that starts with a genotype."""
+
+    #: Genotype file (JSON) to train.
+    genotype: str = ""
+
+
+@dataclass
+class EvaluateConfig:
+    """Everything that `launchers/evaluate.py` can be told."""
+
+    #: network.pt to score.
+    network: str = ""
+    #: Id of the protocol; null: the one under which the network was scored when it was trained.
+    protocol: str | None = None
+    #: Noise level on the 0-255 scale; null: the one that the network was trained for.
+    sigma: float | None = None
+    data: Data = field(default_factory=Data)
+    #: Most test images that are scored; null: all.
+    images: int | None = None
+    #: Side in pixels of the tiles in which images are restored, and the context around each; null: whole images.
+    tile: int | None = None
+    overlap: int = 32
+    #: Score the degraded input and non-local means too.
+    baselines: bool = True
+    #: Folder for per-image scores (CSV), means (JSON) and restored images; null: only the table is printed.
+    output: str | None = None
+
+
+@dataclass
+class RestoreConfig:
+    """Everything that `launchers/restore.py` can be told."""
+
+    #: network.pt to restore with.
+    network: str = ""
+    #: Image, or folder of images.
+    input: str = ""
+    #: Folder for the restored images (PNG).
+    output: str = ""
+    #: gray converts colour images for a gray network; null: colours must fit the network.
+    color: str | None = None
+    #: Side in pixels of the tiles in which images are restored, and the context around each; null: whole images.
+    tile: int | None = None
+    overlap: int = 32
+    #: Replace images of the same name in the output folder.
+    overwrite: bool = False
+
+
 def with_values(config: StudyConfig, values: dict[str, Any]) -> StudyConfig:
     """A copy of the settings with some replaced, given by dotted keys such as ``architecture.nodes``.
 

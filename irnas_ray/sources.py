@@ -104,6 +104,14 @@ def find_images(data: Data) -> list[SourceImage]:
     return found
 
 
+def find_test_images(data: Data) -> list[SourceImage]:
+    """The images to score a network on: the test folder's, every one of a folder without split folders, or the
+    held-out photographs. ValueError as ``find_images``.
+    """
+    flat = form_of(data) != "photographs" and not _split_folders(Path(data.source or ""))
+    return [image for image in find_images(data) if flat or image.split == "test"]
+
+
 def check_sizes(found: list[SourceImage], color: str, patch: int) -> None:
     """Read the header of every file; ValueError naming those that do not fit each other, the color or the patch."""
     sizes = [image.size(color) for image in found]

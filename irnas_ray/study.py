@@ -1,33 +1,41 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
 import json
-import platform
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
 import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-import irnas_ray
 from irnas_ray.baselines import baselines
-from irnas_ray.checking import check_settings
-from irnas_ray.evaluation import Evaluation, comparison_table, evaluate
-from irnas_ray.finals import FinalData, choose, evaluation_of, run_finals
+from irnas_ray.checking import check_data, check_settings
+from irnas_ray.evaluation import Evaluation, evaluate
+from irnas_ray.finals import Candidate, FinalData, choose, run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
-from irnas_ray.patches import open_patches
-from irnas_ray.preparing import ImageRecord, Manifest, fingerprint, is_prepared, load_images, prepare, split_training
+from irnas_ray.patches import PatchSet, open_patches
+from irnas_ray.preparing import (
+    ImageRecord,
+    Manifest,
+    Split,
+    fingerprint,
+    is_prepared,
+    load_images,
+    prepare,
+    split_training,
+)
 from irnas_ray.progress import ProgressLines
 from irnas_ray.protocols import get_protocol
-from irnas_ray.report import write_report
 from irnas_ray.runtime import connect, slots, trial_resources
 from irnas_ray.sampling import StudySearch, fail_running, open_storage
-from irnas_ray.settings import StudyConfig
-from irnas_ray.trial import SCORE, TrialData, run_trial
+from irnas_ray.settings import RetrainConfig, StudyConfig
+from irnas_ray.summary import summarise
+from irnas_ray.trial import SCORE, TrialData, make_network, run_trial
 from irnas_ray.tuning import Interrupted, fit
 
 MIB = 2**20
@@ -39,6 +47,48 @@ def run_study(config: StudyConfig) -> Path:
     Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
     was stopped, after saying how it is continued.
     """
+    if not config.domains:
+        raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
+    return _run(config, _search_candidates)
+
+
+def run_retraining(config: RetrainConfig) -> Path:
+    """Train and score the network of one genotype file, in a study's folder without search trials.
+
+    Raises as ``run_study``.
+    """
+    if not config.genotype:
+        raise ValueError("genotype: is missing; give it as genotype=FILE")
+    genotype = Genotype.load(config.genotype)
+    config.study = config.study or f"retrain-{genotype.digest}"
+    config.domains = {}
+    config.final.count = 1
+    make_network(genotype, config)
+
+    def candidates(stage: "Stage") -> tuple[list[dict[str, Any]], list[Candidate]]:
+        return [], [Candidate(1, Path(config.genotype).stem, genotype, float("nan"))]
+
+    return _run(config, candidates)
+
+
+@dataclass
+class Stage:
+    """What the stages of a running study share."""
+
+    config: StudyConfig
+    folder: StudyFolder
+    prepared: Path
+    split: Split
+    validation: list[ImageRecord]
+    test: list[ImageRecord]
+    resources: dict[str, float]
+
+    def patches(self, ids: tuple[str, ...], shares: int) -> PatchSet:
+        """Training patches of some images; ``shares`` says among how many sets the device's budget is divided."""
+        return open_patches(self.prepared, ids, self.config.data.device_budget * MIB // shares)
+
+
+def _run(config: StudyConfig, candidates_of: Callable[[Stage], tuple[list[dict[str, Any]], list[Candidate]]]) -> Path:
     folder = StudyFolder(config)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
@@ -46,7 +96,7 @@ def run_study(config: StudyConfig) -> Path:
         folder.check(config)
         prepared = prepare_data(config)
         manifest = Manifest.load(prepared)
-        check_settings(config, manifest)
+        check_data(config, manifest)
         folder.create(config)
     print(f"study {folder.name!r} in {folder.path}", flush=True)
     try:
@@ -57,25 +107,27 @@ def run_study(config: StudyConfig) -> Path:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
-        budget = config.data.device_budget * MIB
-        with _timed(seconds, "search"):
-            data = TrialData(
-                open_patches(prepared, split.train_w, budget), open_patches(prepared, split.train_a, budget), validation
-            )
-            records = run_search(config, folder, data, resources)
-        candidates = choose(records, config.final.count)
         test = load_images(prepared, manifest.ids("test")[: config.final.images])
+        stage = Stage(config, folder, prepared, split, validation, test, resources)
+        with _timed(seconds, "search"):
+            records, candidates = candidates_of(stage)
         reference = [_evaluate_baseline.remote(name, test, config) for name in _baseline_names(config)]
         with _timed(seconds, "finals"):
-            train = open_patches(prepared, (*split.train_w, *split.train_a), budget)
+            train = stage.patches((*split.train_w, *split.train_a), 1)
             finals = run_finals(config, folder, candidates, FinalData(train, validation, test), resources)
         with _timed(seconds, "evaluation"):
             evaluations: list[Evaluation] = ray.get(reference)
     except Interrupted as stopped:
         print(f"{stopped}; continue with: study={folder.name} resume=true results={folder.path.parent}", flush=True)
         raise
-    _summarise(config, folder, seconds, records, finals, evaluations)
+    summarise(config, folder, seconds, records, finals, evaluations)
     return folder.summary
+
+
+def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
+    train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
+    records = run_search(stage.config, stage.folder, TrialData(train_w, train_a, stage.validation), stage.resources)
+    return records, choose(records, stage.config.final.count)
 
 
 def prepare_data(config: StudyConfig) -> Path:
@@ -175,53 +227,6 @@ def _evaluate_baseline(name: str, test: list[ImageRecord], config: StudyConfig) 
     protocol = get_protocol(config.final.protocol)
     method = baselines(protocol, config.final.sigma)[name]
     return evaluate(method, test, protocol, config.final.sigma, name=name)
-
-
-def _summarise(
-    config: StudyConfig,
-    folder: StudyFolder,
-    seconds: dict[str, float],
-    records: list[dict[str, Any]],
-    finals: list[dict[str, Any]],
-    reference: list[Evaluation],
-) -> None:
-    summary = {
-        "study": folder.name,
-        "search_space": config.search_space,
-        "protocol": config.final.protocol,
-        "sigma": reference[0].sigma if reference else None,
-        "versions": versions(),
-        "seconds": seconds,
-        "trials": records,
-        "finals": [
-            {key: value for key, value in final.items() if key != "evaluation"}
-            | {"network": str(folder.final(final["rank"]).relative_to(folder.path) / "network.pt")}
-            for final in finals
-        ],
-        "baselines": {e.method: {"psnr": e.psnr, "ssim": e.ssim} for e in reference},
-    }
-    write_json(folder.summary, summary)
-    write_report(folder.path)
-    print(comparison_table([*(evaluation_of(final) for final in finals), *reference]))
-    for final in finals:
-        print(
-            f"final {final['rank']}: {final['parameters'] / 1e6:.3f} M parameters, trial {final['trial']}, "
-            f"{Genotype.from_json(json.dumps(final['genotype']))}"
-        )
-    print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on, and the device it was made on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {
-        "irnas_ray": irnas_ray.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "ray": ray.__version__,
-        "optuna": optuna.__version__,
-        "device": device,
-    }
 
 
 class _timed:

@@ -1,0 +1,65 @@
+"""What a study came to: ``summary.json``, the report, and the table that ends a run."""
+
+import json
+import platform
+from typing import Any
+
+import optuna
+import ray
+import torch
+
+import irnas_ray
+from irnas_ray.evaluation import Evaluation, comparison_table
+from irnas_ray.finals import evaluation_of
+from irnas_ray.folder import StudyFolder, write_json
+from irnas_ray.genotype import Genotype
+from irnas_ray.report import write_report
+from irnas_ray.settings import StudyConfig
+
+
+def summarise(
+    config: StudyConfig,
+    folder: StudyFolder,
+    seconds: dict[str, float],
+    records: list[dict[str, Any]],
+    finals: list[dict[str, Any]],
+    reference: list[Evaluation],
+) -> None:
+    """Write ``summary.json`` and the report, and print the final networks against the baselines."""
+    summary = {
+        "study": folder.name,
+        "search_space": config.search_space,
+        "protocol": config.final.protocol,
+        "sigma": reference[0].sigma if reference else None,
+        "versions": versions(),
+        "seconds": seconds,
+        "trials": records,
+        "finals": [
+            {key: value for key, value in final.items() if key != "evaluation"}
+            | {"network": str(folder.final(final["rank"]).relative_to(folder.path) / "network.pt")}
+            for final in finals
+        ],
+        "baselines": {e.method: {"psnr": e.psnr, "ssim": e.ssim} for e in reference},
+    }
+    write_json(folder.summary, summary)
+    write_report(folder.path)
+    print(comparison_table([*(evaluation_of(final) for final in finals), *reference]))
+    for final in finals:
+        print(
+            f"final {final['rank']}: {final['parameters'] / 1e6:.3f} M parameters, trial {final['trial']}, "
+            f"{Genotype.from_json(json.dumps(final['genotype']))}"
+        )
+    print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, and the device it was made on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "irnas_ray": irnas_ray.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ray": ray.__version__,
+        "optuna": optuna.__version__,
+        "device": device,
+    }
