@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from irnas_ray.supernet import SuperNet
 
@@ -15,8 +15,8 @@ class Link:
     """A parameter or running statistic of the reference, and the rows of the tensor that holds it in the supernet."""
 
     name: str
-    mine: Tensor
-    theirs: Tensor
+    mine: Any
+    theirs: Any
     rows: slice
 
 

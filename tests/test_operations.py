@@ -1,5 +1,7 @@
 """Every operator: shapes, gradients, and that one with several destinations is several with one."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,17 +9,17 @@ from reference import operator as reference_operator
 from reference_links import operator_links
 from torch import nn
 
-from irnas_ray.operations import OPERATIONS, Operator, activate, check_operators, level_width, projection
+from irnas_ray.operations import OPERATIONS, activate, check_operators, level_width, projection
 from irnas_ray.supernet import MixedEdges
 
 NAMES = list(OPERATIONS)
 VARIANTS = [(name, 1) for name in NAMES] + [("sep", 2), ("sep", 3)]
 
 
-def make(name: str, width: int = 2, destinations: int = 1, repeats: int = 1, activation: str = "relu") -> Operator:
+def make(name: str, width: int = 2, destinations: int = 1, repeats: int = 1, activation: str = "relu") -> Any:
     """An operator in float64 whose offsets are random, so that positions are not whole numbers."""
     torch.manual_seed(0)
-    operator = OPERATIONS[name](width, destinations, activation, repeats, affine=False).double()
+    operator: Any = OPERATIONS[name](width, destinations, activation, repeats, affine=False).double()
     if name == "def":
         with torch.no_grad():
             operator.predictor.weight.normal_(0, 0.5)
@@ -96,7 +98,7 @@ def test_conv_and_dil_are_torch_convolutions():
 
 def test_a_new_def_halves_a_convolution():
     """Predicted offsets and mask logits start at zero, and the sigmoid of zero is a half."""
-    operator = OPERATIONS["def"](2, 3, "relu", 1, affine=False).double()
+    operator: Any = OPERATIONS["def"](2, 3, "relu", 1, affine=False).double()
     source = features(1, 2, 5, 6)
     expected = 0.5 * F.conv2d(source, operator.convolution.weight, padding=1)
     torch.testing.assert_close(operator(source, source), expected, rtol=1e-10, atol=1e-10)
@@ -125,7 +127,7 @@ def test_activation(activation, slope):
 
 
 def test_projection_starts_with_the_activation():
-    block = projection(3, 5, "relu", affine=True).eval()
+    block: Any = projection(3, 5, "relu", affine=True).eval()
     source = torch.randn(2, 3, 4, 4)
     expected = block[2](F.conv2d(source.clamp(min=0), block[1].weight))
     torch.testing.assert_close(block(source), expected)
