@@ -77,7 +77,10 @@ def test_of_equal_paths_the_narrower_last_layers_win():
     table = torch.zeros(3, 3, 3)
     assert viterbi(table) == [0, 0, 0]
     assert all(margin.margin == 0 and margin.tie for margin in width_margins(table))
-    table[2, :, 2] = 1.0  # now the last layer doubles; which of the equal ways leads there?
+    table[2, :, 2] = 1.0  # now the last layer doubles
+    assert viterbi(table) == [0, 0, 1]
+    table[2] = 0
+    table[2, 0, 2] = table[2, 1, 1] = 1.0  # two equal ways into level 1
     assert viterbi(table) == [0, 0, 1]
 
 
