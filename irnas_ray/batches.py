@@ -169,6 +169,8 @@ class EndlessBatches:
         """Continue after the batches that ``state_dict`` had seen."""
         if hasattr(self._batches, "load_state_dict"):
             self._batches.load_state_dict(state["inner"])
+            # a data loader's position holds for the iterator that is made next
+            self._iterator = iter(self._batches)
             self._seen = int(state["seen"])
             return
         while self._seen < int(state["seen"]):
