@@ -1,6 +1,7 @@
-"""Batches: exact pixels of the stored patches, every variant of the augmentation, and a stream that resumes anywhere."""
+"""Batches: exact pixels of the stored patches, every variant of the augmentation, a stream that resumes anywhere."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -46,14 +47,14 @@ def test_a_crop_is_a_window_of_its_patch_in_every_allowed_variant(rotate):
         for index, variant in enumerate(dihedral(patch[0, 0, top : top + crop, left : left + crop]))
     }
     batches = TrainingBatches(ResidentPatches(patch, patch, 50, 0), crop, None, 0, rotate=rotate)
-    seen = Counter()
+    seen: Counter[tuple[int, int, int]] = Counter()
     for _ in range(40):
         _, clean = next(batches)
         assert clean.dtype == torch.float32 and clean.shape == (50, 1, crop, crop)
         for image in clean:
             seen[windows[tuple((image * 255).round().to(torch.uint8).flatten().tolist())]] += 1
     assert {(top, left) for top, left, _ in seen} == {(top, left) for top in range(5) for left in range(5)}
-    variants = Counter()
+    variants: Counter[int] = Counter()
     for (_, _, index), count in seen.items():
         variants[index] += count
     assert set(variants) == (set(range(8)) if rotate else {0, 4})
@@ -169,7 +170,7 @@ class Resumable:
 
 
 def test_an_iterable_is_started_over_only_when_it_ends():
-    batches = Counted(["a", "b", "c"])
+    batches: Any = Counted(["a", "b", "c"])
     endless = EndlessBatches(batches)
     assert [next(endless) for _ in range(7)] == list("abcabca")
     assert batches.begun == 3
@@ -179,7 +180,7 @@ def test_an_iterable_is_started_over_only_when_it_ends():
 @given(length=st.integers(1, 5), position=st.integers(0, 12), before=st.integers(0, 2), resumable=st.booleans())
 def test_any_iterable_resumes(length, position, before, resumable):
     def make() -> EndlessBatches:
-        batches = list(range(length))
+        batches: Any = list(range(length))
         return EndlessBatches(Resumable(batches) if resumable else batches)
 
     endless = make()
@@ -195,7 +196,8 @@ def test_any_iterable_resumes(length, position, before, resumable):
 def test_training_data_without_a_batch_are_refused():
     with pytest.raises(ValueError, match="hold no batch"):
         next(EndlessBatches([]))
-    once = EndlessBatches(iter(["only"]))
+    batches: Any = iter(["only"])
+    once: Any = EndlessBatches(batches)
     assert next(once) == "only"
     with pytest.raises(ValueError, match="an iterator that has ended"):
         next(once)
