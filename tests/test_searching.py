@@ -7,34 +7,12 @@ from typing import Any
 import pytest
 import torch
 from golden import make as golden
+from searching_cases import SETTINGS, facts, make_batches, make_net, validate
 from torch import Tensor
 
-from irnas_ray.batches import ResidentPatches, TrainingBatches
 from irnas_ray.checkpoints import load_state, save_state
-from irnas_ray.degradation import GaussianNoise
-from irnas_ray.searching import BilevelSearch, SearchReport, search
+from irnas_ray.searching import BilevelSearch, search
 from irnas_ray.supernet import SuperNet
-
-SETTINGS: dict[str, Any] = {"epochs": 4, "warmup_epochs": 2, "steps_per_epoch": 2, "arch_lr": 0.05}
-OPERATORS = ("conv", "skip", "none")
-
-
-def make_net(seed: int = 0, **arguments: Any) -> SuperNet:
-    torch.manual_seed(seed)
-    keywords = {"layers": 2, "nodes": 1, "width": 2, "operators": OPERATORS, "stem_channels": 4}
-    return SuperNet(channels=1, **(keywords | arguments))
-
-
-def make_batches(seed: int, count: int = 5) -> TrainingBatches:
-    random = torch.Generator().manual_seed(seed)
-    patches = torch.randint(256, (count, 1, 14, 14), generator=random, dtype=torch.uint8)
-    return TrainingBatches(ResidentPatches(patches, None, 2, seed), 12, GaussianNoise([30, 50]), seed)
-
-
-def validate(net: torch.nn.Module) -> dict[str, float]:
-    net.eval()
-    with torch.no_grad():
-        return {"psnr": net(torch.linspace(0, 1, 144).view(1, 1, 12, 12)).mean().item(), "ssim": 0.5}
 
 
 class Scores:
@@ -59,11 +37,6 @@ def parameters(net: SuperNet) -> tuple[list[Tensor], list[Tensor]]:
 
 def equal(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def facts(report: SearchReport | None) -> dict[str, Any]:
-    """A report without its run time."""
-    return {name: value for name, value in vars(report).items() if name != "seconds"}
 
 
 def test_the_golden_losses_are_repeated():
