@@ -1,5 +1,6 @@
 """A study's folder: what lies where, and how it is written so that nothing is lost or overwritten unasked."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -98,8 +99,10 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OSError(error.errno, f"cannot write {path} ({error.strerror}); the old file is kept") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
