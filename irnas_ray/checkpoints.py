@@ -1,8 +1,8 @@
 """Files that hold tensors: written atomically, loaded without running code, refused with a clear message if broken."""
 
+import contextlib
 import os
-import pickle
-import zipfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,24 @@ def save_state(state: dict[str, Any], path: str | Path) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         # torch reports a full disk as a RuntimeError of its archive writer
-        temporary.unlink(missing_ok=True)
         raise OSError(
             f"cannot write {path}: {error}; free space or choose another folder, the old file is kept"
         ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def load_state(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a file of ``save_state``; ValueError naming the file if it is missing, truncated or something else."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        file = open(path, "rb")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError):
+    try:
+        with file:
+            state = torch.load(file, map_location=device, weights_only=True)
+    except Exception:  # torch meets damaged bytes with almost any exception: IndexError, struct.error, OSError, ...
         raise ValueError(f"{path}: is truncated, damaged, or no file of irnas_ray; use another checkpoint") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path}: holds no checkpoint of irnas_ray")
@@ -74,5 +79,6 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
         network = DerivedNetwork(Genotype.from_json(state["genotype"]), **state["arguments"])
         network.load_state_dict(state["weights"])
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: weights, genotype and arguments do not fit together ({error})") from None
+        reason = textwrap.shorten(str(error).splitlines()[-1], 200)  # torch lists every weight
+        raise ValueError(f"{path}: weights, genotype and arguments do not fit together ({reason})") from None
     return network.to(device).eval(), dict(state.get("notes", {}))
