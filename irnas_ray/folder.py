@@ -57,7 +57,7 @@ class StudyFolder:
                 f"study {self.name!r} exists in {self.path}; continue it with resume=true, "
                 "or choose another name with study=NAME"
             )
-        before, now = _flat(yaml.safe_load(self.config.read_text())), _flat(as_plain(config))
+        before, now = _flat(_read_yaml(self.config)), _flat(as_plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key != "study"]
         if changed:
@@ -103,6 +103,16 @@ def write_text(path: Path, text: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: is damaged or cannot be read, so the study cannot be continued; use a new name")
+    return value
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
