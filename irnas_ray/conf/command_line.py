@@ -22,6 +22,10 @@ from irnas_ray.conf.describe import describe
 Settings = TypeVar("Settings")
 
 GROUPS = ("data", "search_spaces", "budget", "cluster")
+#: Arguments that remove all domains; Hydra would merge an empty dict and change nothing.
+NO_DOMAINS = ("~domains", "domains=null", "domains={}")
+#: What a domain's `_target_` may name; anything else would let a search space run code.
+TARGET = r"optuna\.distributions\.\w+Distribution"
 
 
 def run(
@@ -50,10 +54,10 @@ def run(
 
 def compose_settings(name: str, kind: type[Settings], arguments: list[str], root: Path | None = None) -> Settings:
     """The settings that a list of Hydra overrides asks for; ValueError says which keys or values are possible."""
-    domain_arguments = [x for x in arguments if x.lstrip("~+").startswith("domains.")]
+    domain_arguments = [x for x in arguments if x.lstrip("~+").startswith("domains.") or x in NO_DOMAINS]
     others = [x for x in arguments if x not in domain_arguments]
     for argument in others:
-        if argument.startswith("-"):
+        if argument.startswith(("-", "+")):
             raise ValueError(f"unknown option {argument}; settings are given as key=value, --help lists them")
     ConfigStore.instance().store(name=f"{name}_settings", node=kind)
     searchpath = [f"hydra.searchpath=[{', '.join(_quoted(folder) for folder in _search_folders(root))}]"]
@@ -126,6 +130,9 @@ def _override_domain(config: DictConfig, argument: str) -> None:
     if "domains" not in config:
         raise ValueError(f"unknown key 'domains.{key}': this command tunes nothing")
     known = next((name for name in config.domains if key == name or key.startswith(name + ".")), None)
+    if argument in NO_DOMAINS:
+        config.domains = {}
+        return
     with _unlocked(config):
         if delete or text == "null":
             if known != key:
@@ -138,8 +145,10 @@ def _override_domain(config: DictConfig, argument: str) -> None:
             raise ValueError(f"domains.{key}: cannot read {text!r} ({_first_lines(error)})") from None
         if known is None or known == key:
             config.domains[key] = value
-        else:
+        elif OmegaConf.is_dict(config.domains[known]):
             config.domains[known][key[len(known) + 1 :]] = value
+        else:
+            raise ValueError(f"domains.{key}: domains.{known} is a list of choices; replace it as a whole")
 
 
 @contextlib.contextmanager
@@ -156,7 +165,7 @@ def _distribution(key: str, value: Any) -> Any:
     hint = "give a list of choices or {_target_: optuna.distributions.FloatDistribution, low: ..., high: ...}"
     if isinstance(value, list) and value:
         return optuna.distributions.CategoricalDistribution(value)
-    if not isinstance(value, dict) or not str(value.get("_target_", "")).startswith("optuna.distributions."):
+    if not isinstance(value, dict) or not re.fullmatch(TARGET, str(value.get("_target_", ""))):
         raise ValueError(f"domains.{key}: {value!r} is no distribution; {hint}")
     try:
         with warnings.catch_warnings():

@@ -11,7 +11,7 @@ def describe(name: str, kind: type, description: str, groups: dict[str, list[str
     """What a launcher does, the configuration groups it takes, and all keys with defaults and meanings."""
     lines = [description.strip(), "", f"usage: python launchers/{name}.py [key=value ...]", ""]
     fields = {field.name for field in dataclasses.fields(kind)}
-    known = {group: names for group, names in groups.items() if group in fields or name == "search"}
+    known = {group: names for group, names in groups.items() if group in fields or "domains" in fields}
     for group, names in known.items():
         lines.append(f"  {group}=NAME, one of: {', '.join(names)}")
     lines += ["", "keys (defaults before the chosen files are applied):", *_fields(kind, "")]
@@ -37,7 +37,8 @@ def _comments(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     pending: list[str] = []
     shared = ""
-    for line in inspect.getsource(kind).splitlines():
+    sources = [inspect.getsource(base) for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
+    for line in "\n".join(sources).splitlines():
         comment = re.match(r"\s*#: ?(.*)", line)
         field = re.match(r"    (\w+): ", line)
         if comment:
