@@ -1,0 +1,183 @@
+"""The command line: every key can be set, every mistake is named with what is possible, and exit statuses tell."""
+
+import sys
+from typing import Any, get_args
+
+import pytest
+from command_line_cases import COMMANDS, ROOT, compose, leaves, value_at
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from irnas_ray.conf.command_line import compose_settings, options, run
+from irnas_ray.settings import PrepareConfig, StudyConfig
+
+SPACES = ("hinas", "irnas_denoise", "irnas_derain", "quickstart")
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(ValueError) as caught:
+        compose(*arguments)
+    return str(caught.value)
+
+
+def other_value(hint: Any, key: str) -> tuple[str, Any]:
+    """An override for a setting of a type, and the value it gives."""
+    kind = next((option for option in get_args(hint) if option is not type(None)), hint)
+    if getattr(hint, "__origin__", None) is list:
+        return ("[7,8.5]", [7, 8.5]) if get_args(hint)[0] is float else ("[other,x]", ["other", "x"])
+    return {bool: ("true", True), int: ("7", 7), float: ("0.375", 0.375), str: (f"other-{key}", f"other-{key}")}[kind]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_setting_can_be_overridden(command):
+    hints = {key: hint for key, hint in leaves(COMMANDS[command]).items() if key != "domains"}
+    default = compose_settings(command, COMMANDS[command], [], ROOT)
+    expected: dict[str, Any] = {}
+    overrides = []
+    for key, hint in hints.items():
+        text, expected[key] = other_value(hint, key)
+        if hint is bool and value_at(default, key):
+            text, expected[key] = "false", False
+        overrides.append(f"{key}={text}")
+    found: Any = compose_settings(command, COMMANDS[command], overrides, ROOT)
+    assert {key: value_at(found, key) for key in hints} == expected
+    assert all(value_at(default, key) != expected[key] for key in hints)
+
+
+def test_optional_settings_take_null():
+    keys = [key for key, hint in leaves(StudyConfig).items() if type(None) in get_args(hint)]
+    found = compose(*(f"{key}=null" for key in keys))
+    assert len(keys) > 8 and all(value_at(found, key) is None for key in keys)
+
+
+WRONG = [
+    ("architecture.nods=3", ["'architecture.nods'", "did you mean architecture.nodes?", "layers", "sep_repeats"]),
+    ("serch.epochs=3", ["'serch'", "did you mean search?", "architecture", "tune"]),
+    ("final.x.y=3", ["'final.x'", "possible under final", "ssim_weight"]),
+    ("+extra=3", ["+extra=3", "key=value"]),
+    ("--epochs=3", ["--epochs=3", "--help"]),
+    ("architecture.nodes=many", ["architecture.nodes", "many", "Integer"]),
+    ("search.weight_lr=fast", ["search.weight_lr", "fast", "Float"]),
+    ("resume=perhaps", ["resume", "perhaps", "bool"]),
+    ("degradation.sigmas=50", ["degradation.sigmas", "list"]),
+    ("degradation.sigmas=[50,loud]", ["degradation.sigmas", "loud"]),
+    ("architecture=3", ["architecture", "3"]),
+    ("search.epochs=null", ["search.epochs", "not Optional"]),
+    ("search_spaces=none_such", ["none_such", *SPACES]),
+    ("data=none_such", ["none_such", "halves", "images", "pairs", "photographs"]),
+    ("budget=none_such", ["none_such", "gpu_day", "trial"]),
+    ("architecture.nodes", ["architecture.nodes", "EQUAL"]),
+]
+
+
+@pytest.mark.parametrize(("argument", "parts"), WRONG)
+def test_a_wrong_argument_is_named_with_what_is_possible(argument, parts):
+    message = refused(argument)
+    assert all(part in message for part in parts), message
+
+
+def test_domains_are_replaced_changed_added_and_removed():
+    nodes, rate = "architecture.nodes", "search.arch_lr"
+    float_domain = "{_target_: optuna.distributions.FloatDistribution, low: 1e-4, high: 1e-2, log: true}"
+    config = compose(f"domains.{nodes}=[2,4,6]", f"domains.{rate}={float_domain}")
+    assert config.domains[nodes] == CategoricalDistribution((2, 4, 6))
+    assert config.domains[rate] == FloatDistribution(1e-4, 1e-2, log=True)
+    assert compose("domains.architecture.nodes.high=4").domains[nodes] == IntDistribution(2, 4)
+    everything = set(compose().domains)
+    for argument in (f"domains.{nodes}=null", f"~domains.{nodes}"):
+        assert set(compose(argument).domains) == everything - {nodes}
+    for argument in ("domains={}", "domains=null", "~domains"):
+        assert compose(argument).domains == {}
+    assert set(compose("domains={}", f"domains.{nodes}=[2]").domains) == {nodes}
+
+
+WRONG_DOMAINS = [
+    ("architecture.nodes=3", "3 is no distribution; give a list of choices"),
+    ("architecture.nodes=[]", "is no distribution"),
+    ("architecture.nodes=", "is no distribution"),
+    ("architecture.nodes=[1", "cannot read"),
+    ("architecture.nodes={a: 1}", "is no distribution"),
+    ("architecture.nodes={_target_: os.mkdir, path: proof}", "is no distribution"),
+    ("architecture.nodes={_target_: optuna.distributions.json.dumps, obj: 1}", "is no distribution"),
+    ("architecture.nodes={_target_: optuna.distributions.NoDistribution}", "NoDistribution"),
+    ("architecture.nodes={_target_: optuna.distributions.IntDistribution, low: 1}", "high"),
+    ("architecture.nodes.low=9", "low <= high"),
+    ("architecture.nodes.hihg=9", "hihg"),
+    ("architecture.width.high=9", "domains.architecture.width is a list of choices"),
+    ("search.batch=null", "there is no such domain; domains: architecture.nodes"),
+]
+
+
+@pytest.mark.parametrize(("domain", "message"), WRONG_DOMAINS)
+def test_a_wrong_domain_is_named(domain, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = refused(f"domains.{domain}")
+    assert (
+        f"domains.{domain.partition('=')[0].removesuffix('.low').removesuffix('.hihg')}" in error and message in error
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_that_tunes_nothing_has_no_domains():
+    with pytest.raises(ValueError, match="this command tunes nothing"):
+        compose_settings("prepare", PrepareConfig, ["domains.data.patch=[1]"], ROOT)
+
+
+@pytest.mark.parametrize("place", ["plain", "it's, [odd] (path) = x"])
+def test_a_search_space_of_the_users_own_is_found_where_they_stand(tmp_path, monkeypatch, place):
+    folder = tmp_path / place / "search_spaces"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# @package _global_\nsearch_space: mine\narchitecture: {nodes: 9}\n")
+    monkeypatch.chdir(folder.parent)
+    config = compose("search_spaces=mine")
+    assert (config.search_space, config.architecture.nodes) == ("mine", 9)
+    assert "mine" in options(ROOT)["search_spaces"] and "quickstart" in options(ROOT)["search_spaces"]
+
+
+@pytest.mark.parametrize(("text", "part"), [("architecture: {nods: 3}", "nods"), ("search: {epochs: many}", "many")])
+def test_a_wrong_search_space_file_is_named(tmp_path, monkeypatch, text, part):
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    monkeypatch.chdir(tmp_path)
+    message = refused("search_spaces=mine")
+    assert part in message and "search_spaces/mine" in message
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_mentions_every_key_and_says_what_it_means(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    run(command, COMMANDS[command], lambda _: pytest.fail("help does no work"), "What it does.", ROOT)
+    text = capsys.readouterr().out
+    assert text.startswith("What it does.")
+    for key in leaves(COMMANDS[command]):
+        line = next(line for line in text.splitlines() if line.startswith(f"  {key}="))
+        assert key.endswith(("batch", "crop")) or len(line) > 42, f"{key} has no meaning"
+    composed: Any = compose_settings(command, COMMANDS[command], [], ROOT)
+    groups = options(ROOT) if hasattr(composed, "domains") else {}
+    assert all(f"{group}=NAME, one of: {', '.join(names)}" in text for group, names in groups.items())
+
+
+def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
+    def outcome(argument: str, function: Any) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["search", argument])
+        with pytest.raises(SystemExit) as caught:
+            run("search", StudyConfig, function, "", ROOT)
+        return caught.value.code, capsys.readouterr().err  # type: ignore[return-value]
+
+    def fail(error: BaseException) -> Any:
+        def function(config: StudyConfig) -> None:
+            raise error
+
+        return function
+
+    never = fail(AssertionError("must not run"))
+    assert outcome("search.epoch=3", never)[0] == 2 and outcome("--epochs", never)[0] == 2
+    for error in (ValueError("bad data"), OSError("disk full"), FloatingPointError("diverged")):
+        assert outcome("study=mine", fail(error)) == (1, f"error: {error}\n")
+    status, message = outcome("study=mine", fail(KeyboardInterrupt()))
+    assert status == 130 and "interrupted" in message
+    with pytest.raises(ZeroDivisionError):  # a bug shows its traceback
+        outcome("study=mine", fail(ZeroDivisionError()))
+    seen: list[StudyConfig] = []
+    monkeypatch.setattr(sys, "argv", ["search", "study=mine"])
+    run("search", StudyConfig, seen.append, "", ROOT)
+    assert [config.study for config in seen] == ["mine"]
