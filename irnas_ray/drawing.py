@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,27 +17,33 @@ COLORS = {"conv": "#0072B2", "sep": "#007F5F", "dil": "#B35900", "def": "#A8417F
 INK, FAINT = "#22262B", "#C9CED6"
 #: Half width and half height of a node, and of the label on an edge.
 NODE, LABEL = (0.36, 0.26), (0.27, 0.15)
+#: Inches for a unit of the drawing, and the room around the nodes in units; the lower margin holds a line of text.
+INCH, MARGIN = 0.95, (1.2, 1.3)
 
 
 def draw_genotype(genotype: Genotype, margins: Sequence[Margin] = ()) -> Figure:
     """Draw every cell and the width path; edges and levels whose decision is a tie are dashed and hollow."""
-    cells = len(genotype.cells)
-    columns = min(2, cells)
-    rows = -(-cells // columns)
-    width = 1.5 * (genotype.nodes + 1.4)
-    figure = Figure(figsize=(max(6.5, width * columns), 3.6 * rows + 0.5 + 0.62 * len(genotype.multipliers) + 0.6))
-    figure.set_layout_engine("constrained")
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[3.6] * rows + [0.62 * len(genotype.multipliers) + 0.9])
-    ties = [margin.decision for margin in margins if margin.tie]
-    for index, cell in enumerate(genotype.cells):
+    count = len(genotype.cells)
+    columns = min(2, count)
+    rows = -(-count // columns)
+    places = [_arrange(_links(cell), len(cell) + 2) for cell in genotype.cells]
+    spans = np.array([np.ptp(points, axis=0) for points, _ in places]) + MARGIN
+    heights = [INCH * spans[:, 1].max() + 0.4] * rows + [1.1 + 0.42 * len(genotype.multipliers)]
+    figure = Figure(figsize=(max(5.5, INCH * spans[:, 0].max() * columns), sum(heights) + 0.5))
+    figure.set_layout_engine("constrained", h_pad=0.1)
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
+    ties = [margin for margin in margins if margin.tie]
+    for index, (cell, (points, labels)) in enumerate(zip(genotype.cells, places, strict=True)):
         axes = figure.add_subplot(grid[divmod(index, columns)])
-        axes.set_title("cell, shared by all layers" if cells == 1 else f"cell of layer {index}", color=INK, fontsize=11)
-        prefix = "" if cells == 1 else f"cell {index} "
-        _draw_cell(axes, cell, _tied_edges([m for m in margins if m.tie and m.decision.startswith(f"{prefix}node ")]))
-    tied_layers = {layer for layer in range(genotype.layers) if f"layer {layer} level" in ties}
+        axes.set_title("cell, shared by all layers" if count == 1 else f"cell of layer {index}", color=INK, fontsize=11)
+        prefix = "node " if count == 1 else f"cell {index} node "
+        _draw_cell(axes, cell, points, labels, _tied_edges([t for t in ties if t.decision.startswith(prefix)]))
+    decisions = {tie.decision for tie in ties}
+    tied_layers = {layer for layer in range(genotype.layers) if f"layer {layer} level" in decisions}
     _draw_path(figure.add_subplot(grid[rows, :]), genotype, tied_layers)
     if ties:
-        figure.supxlabel("dashed or hollow: decided by a margin under 0.02, a tie and not a finding", fontsize=9, color=INK)
+        note = "dashed or hollow: decided by a margin under 0.02, which is a tie and not a finding"
+        figure.supxlabel(note, fontsize=9, color=INK)
     return figure
 
 
@@ -53,11 +60,13 @@ def _tied_edges(ties: Sequence[Margin]) -> set[tuple[int, int]]:
     return edges
 
 
-def _draw_cell(axes: Axes, cell: Cell, tied: set[tuple[int, int]]) -> None:
-    links = [(edge.source, node + 2) for node, edges in enumerate(cell) for edge in edges]
+def _links(cell: Cell) -> list[tuple[int, int]]:
+    return [(edge.source, node + 2) for node, edges in enumerate(cell) for edge in edges]
+
+
+def _draw_cell(axes: Axes, cell: Cell, points: np.ndarray, labels: np.ndarray, tied: set[tuple[int, int]]) -> None:
     operators = [edge.operator for edges in cell for edge in edges]
-    points, labels = _arrange(links, len(cell) + 2)
-    for (source, target), operator, label in zip(links, operators, labels, strict=True):
+    for (source, target), operator, label in zip(_links(cell), operators, labels, strict=True):
         dashed = (target - 2, source) in tied
         arrow = FancyArrowPatch(
             tuple(points[source]),
@@ -72,30 +81,34 @@ def _draw_cell(axes: Axes, cell: Cell, tied: set[tuple[int, int]]) -> None:
             zorder=1,
         )
         axes.add_patch(arrow)
-        box = {"boxstyle": "round,pad=0.16", "facecolor": "white", "edgecolor": "none"}
-        axes.text(
-            *label, operator, color=COLORS[operator], fontsize=10, ha="center", va="center", bbox=box, zorder=2
-        )
+        _write(axes, label, operator, COLORS[operator], {"boxstyle": "round,pad=0.16", "fc": "white", "ec": "none"})
     for index, point in enumerate(points):
         face = "#E8EDF4" if index < 2 else "#FFF3D6"
-        box = {"boxstyle": "round,pad=0.4", "facecolor": face, "edgecolor": INK, "linewidth": 1.0}
-        axes.text(*point, input_name(index), color=INK, fontsize=10.5, ha="center", va="center", bbox=box, zorder=3)
-    axes.set_xlim(points[:, 0].min() - 0.6, points[:, 0].max() + 0.6)
-    axes.set_ylim(points[:, 1].min() - 0.5, points[:, 1].max() + 0.5)
+        _write(axes, point, input_name(index), INK, {"boxstyle": "round,pad=0.4", "fc": face, "ec": INK, "lw": 1.0}, 3)
+    low, high = points.min(axis=0), points.max(axis=0)
+    last = len(cell) - 1
+    output = "n0" if last == 0 else "n0 and n1" if last == 1 else f"n0 … n{last}"
+    axes.text(
+        (low[0] + high[0]) / 2, low[1] - 0.62, f"h(l) = concatenation of {output}", ha="center", va="center", color=INK
+    )
+    axes.set_xlim(low[0] - MARGIN[0] / 2, high[0] + MARGIN[0] / 2)
+    axes.set_ylim(low[1] - MARGIN[1] + 0.4, high[1] + 0.4)
     axes.set_aspect("equal")
     axes.axis("off")
-    last = len(cell) - 1
-    output = "n0" if last == 0 else "n0, n1" if last == 1 else f"n0 … n{last}"
-    axes.text(0.5, -0.02, f"h(l) = concatenation of {output}", transform=axes.transAxes, ha="center", va="top", color=INK)
+
+
+def _write(axes: Axes, place: np.ndarray, text: str, color: str, box: dict[str, Any], zorder: int = 2) -> None:
+    x, y = float(place[0]), float(place[1])
+    axes.text(x, y, text, color=color, fontsize=10, ha="center", va="center", bbox=box, zorder=zorder)
 
 
 def _arrange(links: list[tuple[int, int]], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Places of the nodes, and of the label on each link, with few crossings and overlaps: the best of many draws."""
     generator = np.random.default_rng(0)
     draws = max(200, 1_200_000 // len(links) ** 2)
-    heights = np.concatenate([generator.integers(-3, 4, (draws, count))], axis=1) * 0.55
+    heights = generator.integers(-3, 4, (draws, count)) * 0.5
     heights[:, 0], heights[:, 1] = 0.65, -0.65
-    along = np.concatenate([[0.0, 0.0], 1.45 * np.arange(1, count - 1)])
+    along = np.concatenate([[0.0, 0.0], 1.9 + 1.35 * np.arange(count - 2)])
     points = np.stack([np.broadcast_to(along, heights.shape), heights], axis=-1)
     shares = generator.choice([0.4, 0.5, 0.6], (draws, len(links), 1))
     starts, ends = points[:, [s for s, _ in links]], points[:, [t for _, t in links]]

@@ -8,13 +8,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from irnas_ray.tables import STATES
+
 BLUE, ORANGE, GRAY, INK = "#0072B2", "#B35900", "#8A929C", "#22262B"
-#: State of a trial -> its name, marker, colour and whether it is filled.
-STATES = {
-    "COMPLETE": ("completed", "o", BLUE, True),
-    "PRUNED": ("stopped early", "o", GRAY, False),
-    "RUNNING": ("running or interrupted", "^", ORANGE, False),
-}
+#: State of a trial that has a score -> its marker, colour and whether it is filled.
+MARKERS = {"COMPLETE": ("o", BLUE, True), "PRUNED": ("o", GRAY, False), "RUNNING": ("^", ORANGE, False)}
 
 
 def plot_history(records: Sequence[Mapping[str, Any]]) -> Figure:
@@ -23,13 +21,12 @@ def plot_history(records: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.add_subplot()
     places = [(place, r["state"], r.get("score")) for place, r in enumerate(records, start=1)]
     scored = [(place, state, score) for place, state, score in places if score is not None and score == score]
-    for state, (name, marker, color, filled) in STATES.items():
+    for state, (marker, color, filled) in MARKERS.items():
         chosen = [(place, score) for place, its, score in scored if its == state]
         if chosen:
             face = color if filled else "white"
-            axes.scatter(
-                *zip(*chosen, strict=True), s=36, marker=marker, c=face, edgecolors=color, label=name, zorder=3
-            )
+            x, y = zip(*chosen, strict=True)
+            axes.scatter(x, y, s=36, marker=marker, c=face, edgecolors=color, label=STATES[state], zorder=3)
     completed = [(place, score) for place, state, score in scored if state == "COMPLETE"]
     if completed:
         best = [max(score for _, score in completed[: index + 1]) for index in range(len(completed))]

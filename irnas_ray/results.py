@@ -39,7 +39,7 @@ class StudyResults:
     problem: str | None
 
     def ranked(self) -> list[dict[str, Any]]:
-        """The records, best first: completed trials by their score, then stopped ones, then those without a score."""
+        """The records, best first: completed trials by their score, then stopped and running ones, then failed ones."""
         return sorted(self.records, key=_merit)
 
     def best(self) -> dict[str, Any] | None:
@@ -116,8 +116,8 @@ def importances(configurations: list[FrozenTrial]) -> dict[str, float]:
 def _merit(record: Mapping[str, Any]) -> tuple[int, float]:
     score = record.get("score")
     if score is None or score != score:
-        return (2, 0.0)
-    return (0 if record["state"] == "COMPLETE" else 1, -score)
+        return (3, 0.0)
+    return ({"COMPLETE": 0, "FAIL": 2}.get(record["state"], 1), -score)
 
 
 def _read_configurations(name: str, url: str | None, folder: Path) -> list[FrozenTrial]:
@@ -188,7 +188,7 @@ def _read_json(path: Path, default: Any) -> Any:
 
 
 def _studies_near(folder: Path) -> str:
-    for place in (folder.parent, Path("results").absolute()):
+    for place in (folder, folder.parent, Path("results").absolute()):
         names = sorted(path.parent.name for path in place.glob("*/config.yaml"))
         if names:
             return f"studies in {place}: {', '.join(names)}"

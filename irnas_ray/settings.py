@@ -263,6 +263,18 @@ class RestoreConfig:
     overwrite: bool = False
 
 
+@dataclass
+class AnalyzeConfig:
+    """Everything that `launchers/analyze.py` can be told."""
+
+    #: Folder of the study, such as results/quickstart.
+    study: str = ""
+    #: How many of the best trials are listed and counted.
+    top: int = 10
+    #: Folder for the pictures (PNG); null: analysis/ in the study's folder.
+    output: str | None = None
+
+
 def with_values(config: StudyConfig, values: dict[str, Any]) -> StudyConfig:
     """A copy of the settings with some replaced, given by dotted keys such as ``architecture.nodes``.
 

@@ -12,6 +12,8 @@ from irnas_ray.results import StudyResults, genotype_of
 
 #: What a tie in a decision of a genotype is called.
 TIE = "a tie, not a finding"
+#: What the states of a trial are called.
+STATES = {"COMPLETE": "completed", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running or interrupted"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def finals_table(summary: Mapping[str, Any]) -> Table:
         gains = [_gain(final.get("psnr"), baseline.get("psnr")) for baseline in baselines.values()]
         costs = [number(final.get("parameters")), number(final.get("multiply_adds_per_pixel"))]
         end = [*costs, duration(final.get("seconds")), str(final.get("trial", "–"))]
-        rows.append([f"final {final['rank']}", number(final.get("psnr"), 2), number(final.get("ssim"), 4), *gains, *end])
+        rows.append(
+            [f"final {final['rank']}", number(final.get("psnr"), 2), number(final.get("ssim"), 4), *gains, *end]
+        )
     for name, baseline in baselines.items():
         scores = [number(baseline.get("psnr"), 2), number(baseline.get("ssim"), 4)]
         rows.append([name, *scores, *("" for _ in range(len(headers) - 3))])
@@ -86,7 +90,7 @@ def trials_table(records: Iterable[Mapping[str, Any]]) -> Table:
         config = dict(record.get("config") or {})
         seed = config.pop("seed", "–")
         scores = [number(record.get("score"), 2), number(record.get("psnr"), 2), number(record.get("ssim"), 4)]
-        row = [str(record["id"]), record["state"].lower(), short_config(config), str(seed), *scores]
+        row = [str(record["id"]), state_name(record), short_config(config), str(seed), *scores]
         rows.append([*row, duration(record.get("seconds")), str(genotype_of(record) or "–")])
     return Table(headers, rows)
 
@@ -113,7 +117,7 @@ def margins_table(margins: Iterable[Margin]) -> Table:
         elif decision.endswith(" input"):
             chosen, rival = input_name(int(chosen)), input_name(int(rival))
         rows.append([decision, chosen, rival, number(margin.margin, 4), TIE if margin.tie else ""])
-    return Table(["decision", "chosen", "runner-up", ">margin", ""], rows)
+    return Table(["decision", "chosen", "runner-up", ">margin", "verdict"], rows)
 
 
 def input_name(source: int) -> str:
@@ -126,12 +130,16 @@ def margins_of(record: Mapping[str, Any]) -> list[Margin]:
     return [Margin(**margin) for margin in record.get("margins") or []]
 
 
+def state_name(record: Mapping[str, Any]) -> str:
+    """How a trial ended, in words."""
+    return STATES.get(record["state"], record["state"].lower())
+
+
 def state_counts(records: Iterable[Mapping[str, Any]]) -> str:
     """How many trials ended in which way, in words."""
     counts = Counter(record["state"] for record in records)
-    words = {"COMPLETE": "completed", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running or interrupted"}
-    known = [f"{counts[state]} {word}" for state, word in words.items() if counts[state]]
-    others = [f"{count} {state.lower()}" for state, count in counts.items() if state not in words]
+    known = [f"{counts[state]} {name}" for state, name in STATES.items() if counts[state]]
+    others = [f"{count} {state.lower()}" for state, count in counts.items() if state not in STATES]
     return ", ".join(known + others) or "no trials"
 
 
@@ -141,9 +149,10 @@ def frequencies(genotypes: list[Genotype], most: int = 5) -> list[tuple[str, Tab
     edges: Counter[str] = Counter()
     paths: Counter[str] = Counter()
     for genotype in genotypes:
-        cells = [[f"n{n}", e] for cell in genotype.cells for n, node in enumerate(cell) for e in node]
-        operators.update(edge.operator for _, edge in cells)  # type: ignore[union-attr]
-        edges.update({f"{node} {edge.operator} <- {input_name(edge.source)}" for node, edge in cells})  # type: ignore
+        kept = [(node, edge) for cell in genotype.cells for node, pair in enumerate(cell) for edge in pair]
+        operators.update(edge.operator for _, edge in kept)
+        # once for each genotype, however many of its cells have the edge
+        edges.update(sorted({f"n{node} {edge.operator} <- {input_name(edge.source)}" for node, edge in kept}))
         paths["-".join(map(str, genotype.levels))] += 1
     total = max(1, sum(operators.values()))
     shares = [[name, str(count), f"{count / total:.0%}"] for name, count in operators.most_common()]
@@ -159,10 +168,11 @@ def facts(results: StudyResults) -> Table:
     summary = results.summary
     sigma = summary.get("sigma")
     final = results.config.get("final") or {}
+    noise = "none added" if summary and sigma is None else number(sigma if summary else final.get("sigma"))
     rows = [
         ["search space", results.search_space],
         ["protocol", str(summary.get("protocol") or final.get("protocol") or "–")],
-        ["noise level (sigma, 0-255 scale)", "none added" if summary and sigma is None else number(sigma or final.get("sigma"))],
+        ["noise level (sigma on the 0-255 scale)", noise],
         ["trials", state_counts(results.records)],
     ]
     rows += [[name, str(version)] for name, version in (summary.get("versions") or {}).items()]
