@@ -1,5 +1,6 @@
 """Everything that can be known to be wrong before hours of work: settings against each other and against the data."""
 
+import math
 from dataclasses import asdict
 from itertools import product
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from irnas_ray.degradation import GaussianNoise
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
 from irnas_ray.protocols import get_protocol
@@ -32,6 +34,11 @@ AT_LEAST = {
     "cluster.cpus_per_trial": 1,
     "data.device_budget": 1,
     "tune.reduction_factor": 2,
+    "search.proxy_steps": 0,
+    # these may also be null
+    "search.tile": 1,
+    "final.images": 1,
+    "cluster.max_concurrent": 1,
 }
 ONE_OF = {
     "degradation.kind": ("gaussian", "paired"),
@@ -42,13 +49,12 @@ ONE_OF = {
 }
 #: SSIM's window does not fit into smaller crops.
 SMALLEST_CROP = 11
+MOST_CORNERS = 64
 
 
 def check_settings(config: StudyConfig) -> None:
     """ValueError naming the setting if the study cannot run; fills in the protocol where it is left open."""
-    for key, least in AT_LEAST.items():
-        if _value(config, key) < least:
-            raise ValueError(f"{key}: {_value(config, key)}; at least {least}")
+    _check_numbers(config)
     for key, possible in ONE_OF.items():
         if _value(config, key) not in possible:
             raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
@@ -56,14 +62,29 @@ def check_settings(config: StudyConfig) -> None:
     if config.architecture.channels != channels:
         given = config.architecture.channels
         raise ValueError(f"architecture.channels is {given}, but data.color={config.data.color} has {channels}")
+    check_domains(config)
+    for values in _corners(config.domains):
+        changed = with_values(config, values)
+        _check_numbers(changed)
+        _check_networks(changed)
+    _fill_protocol(config)
+
+
+def _check_numbers(config: StudyConfig) -> None:
+    for key, least in AT_LEAST.items():
+        value = _value(config, key)
+        if value is not None and value < least:
+            raise ValueError(f"{key}: {value}; at least {least}")
     for key in ("search.crop", "final.crop"):
         crop, patch = _value(config, key), config.data.patch
         if not SMALLEST_CROP <= crop <= patch:
             raise ValueError(f"{key}: {crop}; from {SMALLEST_CROP} (SSIM's window) to data.patch={patch}")
-    check_domains(config)
-    for values in _corners(config.domains):
-        _check_networks(with_values(config, values))
-    _fill_protocol(config)
+    if config.degradation.kind == "gaussian":
+        for key, sigmas in (("degradation.sigmas", config.degradation.sigmas), ("final.sigma", [config.final.sigma])):
+            try:
+                GaussianNoise(sigmas)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
 
 
 def check_domains(config: StudyConfig) -> None:
@@ -92,7 +113,10 @@ def _check_networks(config: StudyConfig) -> None:
 
 
 def _corners(domains: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
-    """The extreme configurations, which show an impossible one before it is suggested."""
+    """The extreme configurations, which show an impossible one before it is suggested.
+
+    Where they are too many, those in which one domain at a time leaves its first value.
+    """
     choices = []
     for key, distribution in domains.items():
         if isinstance(distribution, CategoricalDistribution):
@@ -100,7 +124,10 @@ def _corners(domains: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
         else:
             values = [distribution.low, distribution.high]  # type: ignore[attr-defined]
         choices.append([(key, value) for value in values])
-    return [dict(corner) for corner in list(product(*choices))[:64]]
+    if math.prod(len(values) for values in choices) <= MOST_CORNERS:
+        return [dict(corner) for corner in product(*choices)]
+    first = dict(values[0] for values in choices)
+    return [first | dict([choice]) for values in choices for choice in values]
 
 
 def _fill_protocol(config: StudyConfig) -> None:
