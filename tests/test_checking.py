@@ -1,0 +1,179 @@
+"""What is checked before hours of work: every impossible setting is named, a possible one is completed."""
+
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from irnas_ray.checking import AT_LEAST, ONE_OF, SMALLEST_CROP, check_data, check_settings
+from irnas_ray.manifest import ImageEntry, Manifest
+from irnas_ray.settings import StudyConfig, with_values
+
+SMALL: dict[str, Any] = {
+    "architecture.layers": 2,
+    "architecture.nodes": 1,
+    "architecture.width": 4,
+    "architecture.stem_channels": 4,
+}
+SMALL |= {"architecture.operators": ["conv", "skip", "none"]}
+
+
+def make_config(values: dict[str, Any] | None = None, domains: dict[str, Any] | None = None) -> StudyConfig:
+    """A small study that is possible, with some settings replaced."""
+    config = with_values(StudyConfig(), SMALL | (values or {}))
+    config.domains = domains or {}
+    return config
+
+
+def refused(values: dict[str, Any] | None = None, domains: dict[str, Any] | None = None) -> str:
+    with pytest.raises(ValueError) as caught:
+        check_settings(make_config(values, domains))
+    return str(caught.value)
+
+
+PROTOCOLS: list[tuple[dict[str, Any], str]] = [
+    ({}, "photographs-gray"),
+    ({"data.color": "rgb", "architecture.channels": 3}, "photographs-rgb"),
+    ({"data.form": "images"}, "images-gray"),
+    ({"data.form": "images", "data.color": "rgb", "architecture.channels": 3}, "images-rgb"),
+    ({"data.form": "pairs", "degradation.kind": "paired"}, "pairs-gray"),
+    (
+        {"data.form": "halves", "degradation.kind": "paired", "data.color": "rgb", "architecture.channels": 3},
+        "pairs-rgb",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "protocol"), PROTOCOLS)
+def test_a_possible_study_passes_and_gets_the_protocol_that_fits(values, protocol):
+    config = make_config(values)
+    check_settings(config)
+    assert config == make_config(values | {"final.protocol": protocol})
+
+
+def test_a_protocol_that_is_given_stays():
+    config = make_config({"final.protocol": "bsd200-gray-full"})
+    check_settings(config)
+    assert config.final.protocol == "bsd200-gray-full"
+
+
+@pytest.mark.parametrize(("key", "least"), AT_LEAST.items())
+def test_a_number_that_is_too_small_is_named(key, least):
+    warmup = {"search.warmup_epochs": 0}
+    for value in (least - 1, -5):
+        assert refused(warmup | {key: value}) == f"{key}: {value}; at least {least}"
+    if key != "architecture.channels":
+        check_settings(make_config(warmup | {key: least}))
+
+
+@pytest.mark.parametrize(("key", "possible"), ONE_OF.items())
+def test_an_unknown_name_is_refused_with_the_possible_ones(key, possible):
+    message = refused({key: "other"})
+    assert message == f"{key}: unknown 'other'; possible: {', '.join(possible)}"
+
+
+WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"architecture.channels": 3}, ("architecture.channels is 3", "data.color=gray has 1")),
+    ({"data.color": "rgb"}, ("architecture.channels is 1", "data.color=rgb has 3")),
+    ({"search.crop": SMALLEST_CROP - 1}, ("search.crop: 10; from 11", "data.patch=96")),
+    ({"final.crop": SMALLEST_CROP - 1}, ("final.crop: 10; from 11", "data.patch=96")),
+    ({"search.crop": 97}, ("search.crop: 97", "data.patch=96")),
+    ({"final.crop": 97}, ("final.crop: 97", "data.patch=96")),
+    ({"search.warmup_epochs": 100}, ("search.warmup_epochs: 100; 0 to 99",)),
+    ({"search.warmup_epochs": -1}, ("search.warmup_epochs: -1",)),
+    ({"architecture.nodes": 0}, ("architecture.nodes: 0",)),
+    ({"architecture.width": 0}, ("architecture.width: 0",)),
+    ({"architecture.operators": ["conv", "conf"]}, ("architecture.operators", "'conf'", "possible: conv, sep, dil")),
+    ({"architecture.operators": ["none"]}, ("architecture.operators",)),
+    ({"architecture.multipliers": []}, ("architecture.multipliers",)),
+    ({"architecture.multipliers": [1, 1.3]}, ("architecture.width: 4 times 1.3",)),
+    ({"architecture.activation": "tanh"}, ("architecture.activation: unknown 'tanh'; possible: relu, leaky_relu",)),
+    ({"architecture.operators": ["sep"], "architecture.sep_repeats": 0}, ("architecture.sep_repeats: 0",)),
+    ({"final.width": 0}, ("final.width: 0",)),
+    ({"final.width": 7, "architecture.multipliers": [1, 1.5]}, ("final.width: 7 times 1.5",)),
+    ({"degradation.sigmas": []}, ("degradation.sigmas", "at least one")),
+    ({"degradation.sigmas": [30, -1]}, ("degradation.sigmas", "-1")),
+    ({"final.sigma": float("nan")}, ("final.sigma", "nan")),
+    ({"search.tile": 0}, ("search.tile: 0; at least 1",)),
+    ({"final.images": 0}, ("final.images: 0; at least 1",)),
+    ({"final.protocol": "other"}, ("'other'", "photographs-gray")),
+    ({"final.protocol": "images-rgb"}, ("final.protocol: images-rgb is rgb", "data.color=gray")),
+    ({"final.protocol": "pairs-gray"}, ("final.protocol: pairs-gray is paired", "degradation.kind=gaussian")),
+]
+
+
+def test_noise_levels_do_not_matter_to_pairs():
+    check_settings(make_config({"degradation.kind": "paired", "degradation.sigmas": [], "data.form": "pairs"}))
+
+
+@pytest.mark.parametrize(("values", "parts"), WRONG)
+def test_settings_that_do_not_fit_are_named(values, parts):
+    message = refused(values)
+    assert all(part in message for part in parts), message
+
+
+CHOICE = CategoricalDistribution((1, 2))
+WRONG_DOMAINS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"architecture.nods": CHOICE}, ("architecture.nods", "possible: channels, layers, nodes")),
+    ({"nodes": CHOICE}, ("nodes", "no such setting")),
+    ({"final.width": CHOICE}, ("domains.final.width: cannot differ", "architecture.*, search.*")),
+    ({"data.patch": CHOICE}, ("domains.data.patch: cannot differ",)),
+    ({"architecture.channels": CHOICE}, ("domains.architecture.channels: cannot differ",)),
+    ({"search.epochs": CHOICE}, ("domains.search.epochs: cannot differ",)),
+    ({"architecture.nodes": [1, 2]}, ("domains.architecture.nodes: [1, 2] is no Optuna distribution",)),
+    ({"architecture.nodes": IntDistribution(0, 2)}, ("architecture.nodes: 0",)),
+    ({"search.warmup_epochs": IntDistribution(1, 100)}, ("search.warmup_epochs: 100",)),
+    ({"architecture.width": CategoricalDistribution((4, 0, 6))}, ("architecture.width: 0",)),
+    ({"search.batch": IntDistribution(0, 8)}, ("search.batch: 0; at least 1",)),
+    ({"search.crop": CategoricalDistribution((64, 128))}, ("search.crop: 128", "data.patch=96")),
+]
+
+
+@pytest.mark.parametrize(("domains", "parts"), WRONG_DOMAINS)
+def test_domains_that_reach_what_is_impossible_are_named(domains, parts):
+    message = refused(domains=domains)
+    assert all(part in message for part in parts), message
+
+
+def test_an_impossible_combination_of_domains_is_found():
+    widths = {"architecture.width": CategoricalDistribution((4, 5))}
+    values = {"architecture.multipliers": [1, 1.5], "final.width": 4}
+    assert "architecture.width: 5 times 1.5" in refused(values, widths)
+
+
+def test_every_end_of_many_domains_is_looked_at():
+    rates = ("arch_lr", "weight_lr", "weight_lr_min", "momentum", "weight_decay", "arch_weight_decay", "ssim_weight")
+    many: dict[str, Any] = {f"search.{name}": FloatDistribution(0.1, 0.2) for name in rates}
+    check_settings(make_config(domains=many))
+    for domains in ({"architecture.nodes": IntDistribution(0, 1)}, {"search.warmup_epochs": IntDistribution(1, 100)}):
+        (key,) = domains
+        assert key in refused(domains=domains | many) and key in refused(domains=many | domains)
+
+
+def make_manifest(**values: Any) -> Manifest:
+    images = (ImageEntry("a", "train", 99, 99, ""), ImageEntry("b", "test", 99, 99, ""))
+    facts: dict[str, Any] = {"form": "images", "source": None, "color": "gray", "patch": 96, "stride": 96}
+    facts |= {"paired": False, "fingerprint": "", "patches": 1, "files": {}, "versions": {}, "created": ""}
+    return Manifest(**(facts | {"images": images} | values))
+
+
+def test_data_that_fit_pass():
+    check_data(make_config(), make_manifest())
+    check_data(make_config(), make_manifest(patch=64))
+    check_data(make_config({"degradation.kind": "paired"}), make_manifest(paired=True))
+
+
+WRONG_DATA: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"color": "rgb"}, {}, "holds 3 channels, the network 1"),
+    ({"patch": 63}, {}, "patches of 63 pixels are smaller than the crops"),
+    ({"patch": 64}, {"final.crop": 65}, "patches of 64 pixels are smaller than the crops"),
+    ({"paired": True}, {}, "holds pairs; set degradation.kind=paired"),
+    ({}, {"degradation.kind": "paired"}, "holds clean images only; set degradation.kind=gaussian"),
+    ({"images": (ImageEntry("a", "train", 99, 99, ""),)}, {}, "holds no test images"),
+]
+
+
+@pytest.mark.parametrize(("holds", "values", "message"), WRONG_DATA)
+def test_data_that_do_not_fit_are_refused(holds, values, message):
+    with pytest.raises(ValueError, match=f"data.source: {message}"):
+        check_data(make_config(values), make_manifest(**holds))
