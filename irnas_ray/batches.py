@@ -1,7 +1,7 @@
 """From uint8 patches to batches of (degraded, clean) images: crop, flip, rotate and degrade on the device, seeded."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -12,6 +12,7 @@ Patches = tuple[UInt8[Tensor, "b c p p"], UInt8[Tensor, "b c p p"] | None]
 State = dict[str, Any]
 
 
+@runtime_checkable
 class PatchSource(Protocol):
     """An endless, resumable stream of (clean, degraded or None) uint8 patches."""
 
