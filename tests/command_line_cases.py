@@ -4,16 +4,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from irnas_ray import settings
 from irnas_ray.conf.command_line import compose_settings
-from irnas_ray.settings import EvaluateConfig, PrepareConfig, RestoreConfig, RetrainConfig, StudyConfig
+from irnas_ray.settings import StudyConfig
 
 ROOT = Path(__file__).parents[1]
-COMMANDS: dict[str, type] = {
-    "search": StudyConfig,
-    "retrain": RetrainConfig,
-    "prepare": PrepareConfig,
-    "evaluate": EvaluateConfig,
-    "restore": RestoreConfig,
+#: Every launcher that takes settings, by the YAML file that holds its defaults.
+COMMANDS: dict[str, Any] = {
+    file.stem: StudyConfig if file.stem == "search" else getattr(settings, f"{file.stem.capitalize()}Config")
+    for file in sorted((ROOT / "irnas_ray" / "conf").glob("*.yaml"))
 }
 
 

@@ -30,7 +30,7 @@ def other_value(hint: Any, key: str) -> tuple[str, Any]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_can_be_overridden(command):
     hints = {key: hint for key, hint in leaves(COMMANDS[command]).items() if key != "domains"}
-    default = compose_settings(command, COMMANDS[command], [], ROOT)
+    default: Any = compose_settings(command, COMMANDS[command], [], ROOT)
     expected: dict[str, Any] = {}
     overrides = []
     for key, hint in hints.items():
