@@ -63,7 +63,9 @@ def read_study(folder: Path) -> StudyResults:
     if not isinstance(config, dict):
         raise ValueError(f"{folder / 'config.yaml'} holds no settings, so it is not a study; {_studies_near(folder)}")
     summary = _read_json(folder / "summary.json", {})
-    records = summary.get("trials") or _read_json(folder / "trials" / "records.json", [])
+    # a study that was continued has newer records than its summary
+    kept = _read_json(folder / "trials" / "records.json", [])
+    records: list[dict[str, Any]] = max(summary.get("trials") or [], kept, key=len)
     name = str(config.get("study") or config.get("search_space") or folder.name)
     configurations, problem = [], None
     try:

@@ -102,7 +102,7 @@ def short_config(config: Mapping[str, Any]) -> str:
     for key, value in config.items():
         name = key.rpartition(".")[2]
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        parts.append(f"{name if last[name] == 1 else key} {shown}")
+        parts.append(f"{name if last[name] == 1 else key}={shown}")
     return ", ".join(parts)
 
 

@@ -204,7 +204,7 @@ def test_tables_name_inputs_ties_and_keep_bars_in_their_cells(tmp_path: Path) ->
     markdown = trials_table([make_record("a", "COMPLETE", {"x.width": 1, "y.width": 2, "seed": 3}, 30.0)]).markdown()
     head, _, row = markdown.strip().splitlines()
     assert row.replace("\\|", "").count("|") == head.count("|")
-    assert "x.width 1, y.width 2" in row
+    assert "x.width=1, y.width=2" in row
 
 
 def test_frequencies_count_genotypes() -> None:
