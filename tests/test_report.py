@@ -257,7 +257,7 @@ def test_drawing_has_all_edges_and_levels() -> None:
 
 def test_drawing_keeps_texts_apart() -> None:
     figure = draw_genotype(DENOISING, MARGINS)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     overlapping = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
     assert overlapping == []
