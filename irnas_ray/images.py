@@ -30,8 +30,8 @@ _PHOTOGRAPHS = {
     "rocket": "rocket.jpg",
 }
 
-#: Embedded photographs that only test; whole images, so that no scene is on both sides.
-HELD_OUT_PHOTOGRAPHS = ("camera", "chelsea", "coffee")
+#: Embedded photographs that only test: an animal, a still life, a texture; no scene is on both sides.
+HELD_OUT_PHOTOGRAPHS = ("chelsea", "coffee", "gravel")
 
 _GRAY_MODES = ("1", "L", "LA", "La")
 

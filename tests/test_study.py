@@ -68,7 +68,7 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
         network, _ = load_network(folder / final["network"])
         assert network.genotype == Genotype.load(folder / "finals" / str(final["rank"]) / "genotype.json")
         assert final["parameters"] == sum(parameter.numel() for parameter in network.parameters())
-        assert (folder / "finals" / str(final["rank"]) / "images" / "camera.png").exists()
+        assert (folder / "finals" / str(final["rank"]) / "images" / "chelsea.png").exists()
     for trial in summary["trials"]:
         found = Genotype.load(folder / "genotypes" / f"{trial['id']}.json")
         assert found == Genotype.from_json(json.dumps(trial["genotype"]))
@@ -90,7 +90,7 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
     assert f"{summary['finals'][0]['psnr']:.2f}" in scored.stdout
     pictures = str(folder / "finals" / "1" / "images")
     restored = launch("restore", f"network={network_file}", f"input={pictures}", "output=restored", cwd=tmp_path)
-    assert restored.returncode == 0 and (tmp_path / "restored" / "camera.png").exists()
+    assert restored.returncode == 0 and (tmp_path / "restored" / "chelsea.png").exists()
     refused = launch("restore", f"network={network_file}", f"input={pictures}", "output=restored", cwd=tmp_path)
     assert refused.returncode == 1 and "overwrite=true" in refused.stderr
     analyzed = launch("analyze", f"study={folder}", cwd=tmp_path)
