@@ -20,6 +20,8 @@ from irnas_ray.training import OPTIMIZERS, SCHEDULES
 AT_LEAST = {
     "architecture.channels": 1,
     "architecture.layers": 1,
+    "architecture.stem_channels": 1,
+    "architecture.sep_repeats": 1,
     "search.epochs": 1,
     "search.steps_per_epoch": 1,
     "search.batch": 1,
@@ -27,6 +29,9 @@ AT_LEAST = {
     "final.count": 1,
     "final.steps": 1,
     "final.batch": 1,
+    "final.stem_channels": 1,
+    "final.aspp_channels": 1,
+    "final.low_level_channels": 1,
     "final.validate_every": 1,
     "tune.trials": 1,
     "tune.replicates": 1,

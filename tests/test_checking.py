@@ -1,8 +1,9 @@
 """What is checked before hours of work: every impossible setting is named, a possible one is completed."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from command_line_cases import leaves
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from irnas_ray.checking import AT_LEAST, ONE_OF, SMALLEST_CROP, check_data, check_settings
@@ -64,6 +65,17 @@ def test_a_number_that_is_too_small_is_named(key, least):
         assert refused(warmup | {key: value}) == f"{key}: {value}; at least {least}"
     if key != "architecture.channels":
         check_settings(make_config(warmup | {key: least}))
+
+
+#: Seeds may be anything, Ray retries for ever at -1, and a step between patches is checked when data are prepared.
+MAY_BE_NEGATIVE = {"tune.seed", "final.seed", "data.split_seed", "tune.max_failures", "data.stride"}
+
+
+def test_no_other_whole_number_may_be_negative():
+    for key, hint in leaves(StudyConfig).items():
+        if (hint is int or int in get_args(hint)) and key not in MAY_BE_NEGATIVE:
+            message = refused({key: -1})
+            assert key in message and "-1" in message
 
 
 @pytest.mark.parametrize(("key", "possible"), ONE_OF.items())
