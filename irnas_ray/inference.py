@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-#: Most pixels that go through the network at a time when tiles or images are batched; bounds the memory.
-BATCH_PIXELS = 2**18
+#: Most pixels that go through the network at a time when tiles or images are batched; bounds the memory. On a CPU few
+#: pixels stay in its caches: four tiles of 64x64 at a time took 0.4 of the time of sixty.
+BATCH_PIXELS = {"cpu": 2**14}
+BATCH_PIXELS_OTHERWISE = 2**18
 
 #: Accepted kinds of pixels -> what a white pixel is.
 _LARGEST = {"uint8": 255, "uint16": 65535} | dict.fromkeys(("float16", "bfloat16", "float32", "float64"), 1)
@@ -107,9 +109,10 @@ def _axis(size: int, tile: int, overlap: int) -> tuple[list[tuple[int, int]], in
 
 
 def _run(network: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Applies the network to so many images at a time as ``BATCH_PIXELS`` allows; the result is where they were."""
+    """Applies the network to so many images at a time as ``BATCH_PIXELS`` allow; the result is where they were."""
     parameter = next(network.parameters(), torch.zeros(()))
-    at_a_time = max(1, BATCH_PIXELS // (images.shape[-2] * images.shape[-1]))
+    pixels = BATCH_PIXELS.get(parameter.device.type, BATCH_PIXELS_OTHERWISE)
+    at_a_time = max(1, pixels // (images.shape[-2] * images.shape[-1]))
     return torch.cat([network(part.to(parameter)).to(images) for part in images.split(at_a_time)])
 
 

@@ -63,7 +63,7 @@ class BilevelSearch:
         weight_decay: float = 3e-4,
         arch_lr: float = 1e-3,
         arch_weight_decay: float = 1e-3,
-        gradient_clip: float | None = None,
+        gradient_clip: float | None = 5.0,
         validate_every: int = 1,
     ) -> None:
         if not 0 <= warmup_epochs < epochs:

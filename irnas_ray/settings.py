@@ -99,8 +99,9 @@ class Search:
     #: Adam's rate and weight decay for alpha and beta. Paper: 1e-3, 1e-3.
     arch_lr: float = 1e-3
     arch_weight_decay: float = 1e-3
-    #: Largest norm of the weights' gradient; null: not clipped (the paper does not clip).
-    gradient_clip: float | None = None
+    #: Largest norm of the weights' gradient; null: not clipped. The paper does not say; as DARTS, because without it the
+    #: head, which no normalisation follows, can diverge to NaN at the paper's rate.
+    gradient_clip: float | None = 5.0
     #: Epochs between validations, reports and checkpoints.
     validate_every: int = 1
     #: Side in pixels of the tiles in which validation images are restored; null: whole images. Paper: 64.

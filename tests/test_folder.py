@@ -93,7 +93,7 @@ def test_a_study_is_resumed_with_equal_settings_and_with_free_ones(tmp_path, beg
 FIXED = [
     ("architecture__nodes", 4, "architecture.nodes (5 -> 4)"),
     ("search__epochs", 7, "search.epochs (100 -> 7)"),
-    ("search__gradient_clip", 1.0, "search.gradient_clip (None -> 1.0)"),
+    ("search__gradient_clip", 1.0, "search.gradient_clip (5.0 -> 1.0)"),
     ("degradation__sigmas", [25], "degradation.sigmas ([30, 50, 70] -> [25])"),
     ("tune__seed", 1, "tune.seed (0 -> 1)"),
     ("data__source", "other", "data.source (None -> 'other')"),

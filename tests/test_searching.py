@@ -149,7 +149,7 @@ def test_the_defaults_are_the_papers():
     assert {id(p) for p in sgd["params"]} == {id(p) for p in bilevel.net.weight_parameters()}
     assert {id(p) for p in adam["params"]} == {id(bilevel.net.alpha), id(bilevel.net.beta)}
     assert (bilevel.epochs, bilevel.warmup_epochs, bilevel.ssim_weight) == (100, 20, 0.5)
-    assert bilevel.gradient_clip is None
+    assert bilevel.gradient_clip == 5.0
     assert (bilevel.schedule.T_max, bilevel.schedule.eta_min) == (100 * bilevel.steps_per_epoch, 0.001)
 
 
