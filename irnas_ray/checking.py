@@ -11,9 +11,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from irnas_ray.degradation import GaussianNoise
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
+from irnas_ray.preparing import is_prepared
 from irnas_ray.protocols import get_protocol
 from irnas_ray.sampling import SAMPLERS
 from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.sources import form_of
 from irnas_ray.supernet import SuperNet
 from irnas_ray.training import OPTIMIZERS, SCHEDULES
 
@@ -40,10 +42,25 @@ AT_LEAST = {
     "data.device_budget": 1,
     "tune.reduction_factor": 2,
     "search.proxy_steps": 0,
+    "search.ssim_weight": 0,
+    "search.weight_lr": 0,
+    "search.weight_lr_min": 0,
+    "search.weight_decay": 0,
+    "search.arch_lr": 0,
+    "search.arch_weight_decay": 0,
+    "final.lr": 0,
+    "final.weight_decay": 0,
+    "final.ssim_weight": 0,
+    "final.seed": 0,
+    "tune.seed": 0,
+    "tune.max_failures": 0,
     # these may also be null
     "search.tile": 1,
     "final.images": 1,
     "cluster.max_concurrent": 1,
+    "cluster.gpus_per_trial": 0,
+    "search.gradient_clip": 0,
+    "final.gradient_clip": 0,
 }
 ONE_OF = {
     "degradation.kind": ("gaussian", "paired"),
@@ -70,8 +87,11 @@ def check_settings(config: StudyConfig) -> None:
     check_domains(config)
     for values in _corners(config.domains):
         changed = with_values(config, values)
-        _check_numbers(changed)
-        _check_networks(changed)
+        try:
+            _check_numbers(changed)
+            _check_networks(changed)
+        except TypeError as error:
+            raise ValueError(f"domains: {values} are not of the settings' types ({error})") from None
     _fill_protocol(config)
 
 
@@ -137,7 +157,9 @@ def _corners(domains: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
 
 def _fill_protocol(config: StudyConfig) -> None:
     if config.final.protocol is None:
-        kind = "photographs" if config.data.form == "photographs" else "images"
+        source = config.data.source
+        form = Manifest.load(source).form if source is not None and is_prepared(source) else form_of(config.data)
+        kind = "photographs" if form == "photographs" else "images"
         kind = "pairs" if config.degradation.kind == "paired" else kind
         config.final.protocol = f"{kind}-{config.data.color}"
     protocol = get_protocol(config.final.protocol)

@@ -1,8 +1,10 @@
 """The best genotypes retrained side by side across the cluster, each scored under the study's protocol."""
 
+import hashlib
 import json
+import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ from irnas_ray.network import DerivedNetwork, count_parameters, multiply_adds_pe
 from irnas_ray.patches import PatchSet
 from irnas_ray.preparing import ImageRecord
 from irnas_ray.progress import ProgressLines
-from irnas_ray.settings import StudyConfig
+from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.training import Training, TrainingReport, train
 from irnas_ray.trial import make_network
 from irnas_ray.tuning import fit
 from irnas_ray.validation import validator
 from irnas_ray.worker import load_checkpoint, make_batches, prepare_device, report, training_keywords
+
+#: Settings that shape a final network beside its genotype; where they are tuned, the trial's own value is used.
+BUILT_IN = ("architecture.residual", "architecture.activation", "architecture.sep_repeats")
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,13 @@ class Candidate:
     trial: str
     genotype: Genotype
     score: float
+    #: The architecture settings of that trial which the genotype does not hold, by dotted key.
+    settings: dict[str, Any]
 
 
 def choose(records: list[dict[str, Any]], count: int) -> list[Candidate]:
     """The best distinct genotypes of the finished trials, best first; ValueError if no trial finished."""
-    finished = [record for record in records if record["state"] == "COMPLETE"]
+    finished = [record for record in records if record["state"] == "COMPLETE" and math.isfinite(record["score"])]
     if not finished:
         states = ", ".join(f"{record['id']} {record['state']}" for record in records) or "none was run"
         raise ValueError(
@@ -56,8 +63,10 @@ def choose(records: list[dict[str, Any]], count: int) -> list[Candidate]:
     chosen: dict[str, Candidate] = {}
     for record in sorted(finished, key=lambda record: -record["score"]):
         genotype = Genotype.from_json(json.dumps(record["genotype"]))
-        if genotype.digest not in chosen and len(chosen) < count:
-            chosen[genotype.digest] = Candidate(len(chosen) + 1, record["id"], genotype, record["score"])
+        settings = {key: value for key, value in record["config"].items() if key in BUILT_IN}
+        identity = f"{genotype.digest} {sorted(settings.items())}"
+        if identity not in chosen and len(chosen) < count:
+            chosen[identity] = Candidate(len(chosen) + 1, record["id"], genotype, record["score"], settings)
     return list(chosen.values())
 
 
@@ -68,7 +77,7 @@ def run_final(config: dict[str, Any], study: StudyConfig, candidates: list[Candi
     device = prepare_device(study.cluster.cpus_per_trial)
     state = load_checkpoint()
     torch.manual_seed(final.seed)
-    network = make_network(candidate.genotype, study).to(device)
+    network = make_network(candidate.genotype, with_values(study, candidate.settings)).to(device)
     batches = make_batches(
         data.train,
         [final.sigma],
@@ -156,12 +165,16 @@ def run_finals(
 ) -> list[dict[str, Any]]:
     """Retrain the candidates side by side and collect each one's files under ``finals/<rank>``; their metrics."""
     progress = ProgressLines("finals", len(candidates), "psnr")
+    # other candidates or settings are another run: Tune would continue the old ones and ignore the new
+    content = json.dumps([asdict(study.final), [[c.genotype.digest, c.settings] for c in candidates]], sort_keys=True)
+    run = f"finals-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     results = fit(
         tune.with_parameters(run_final, study=study, candidates=candidates, data=data),
-        folder.trials / "finals",
+        folder.trials / run,
         resources,
         progress,
         max_failures=study.tune.max_failures,
+        concurrent=study.cluster.max_concurrent,
         param_space={"rank": tune.grid_search([candidate.rank for candidate in candidates])},
     )
     finals = []
@@ -169,12 +182,21 @@ def run_finals(
         if result.checkpoint is None or not (result.metrics or {}).get("finished"):
             continue
         target = folder.final(int((result.config or {})["rank"]))
+        if target.exists():
+            # an earlier run of the study trained something else here
+            shutil.move(target, _unused(folder.path / "finals" / f"earlier-{target.name}"))
         with result.checkpoint.as_directory() as source:
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state.pt", ".*"))
         finals.append(json.loads((target / "metrics.json").read_text()))
     if not finals:
-        raise ValueError(f"no final training finished; see the errors under {folder.trials / 'finals'}")
+        raise ValueError(f"no final training finished; see the errors under {folder.trials / run}")
     return sorted(finals, key=lambda final: final["rank"])
+
+
+def _unused(path: Path) -> Path:
+    return next(
+        path.with_name(f"{path.name}-{i}") for i in range(1, 10_000) if not path.with_name(f"{path.name}-{i}").exists()
+    )
 
 
 def evaluation_of(final: dict[str, Any]) -> Evaluation:

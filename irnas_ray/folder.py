@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from irnas_ray.settings import StudyConfig
 
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
 FREE_TO_CHANGE = ("results", "resume", "cluster", "final", "tune.trials", "tune.max_failures", "data.output")
+
+
+LOCK = ".lock"
 
 
 class StudyFolder:
@@ -33,6 +38,11 @@ class StudyFolder:
         return self.path / "trials"
 
     @property
+    def rounds(self) -> Path:
+        """Size and first trial of every round of search trials that was begun."""
+        return self.trials / "rounds.json"
+
+    @property
     def genotypes(self) -> Path:
         return self.path / "genotypes"
 
@@ -49,7 +59,7 @@ class StudyFolder:
         if not self.config.exists():
             if config.resume:
                 raise ValueError(f"study {self.name!r}: nothing to resume in {self.path}; leave out resume=true")
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.is_dir() and any(entry.name != LOCK for entry in self.path.iterdir()):
                 raise ValueError(f"{self.path} holds other files; choose another name with study=NAME or results=DIR")
             return
         if not config.resume:
@@ -59,21 +69,47 @@ class StudyFolder:
             )
         before, now = _flat(_read_yaml(self.config)), _flat(as_plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key != "study"]
+        changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key not in ("study", "fingerprint")]
         if changed:
             listed = ", ".join(f"{key} ({before.get(key)!r} -> {now.get(key)!r})" for key in changed[:5])
             raise ValueError(f"study {self.name!r} was begun with other settings: {listed}; use a new name")
 
-    def create(self, config: StudyConfig) -> None:
-        """Make the folder and write ``config.yaml``; OSError naming the folder if it cannot be written."""
+    def create(self, config: StudyConfig, fingerprint: str = "") -> None:
+        """Make the folder and write ``config.yaml``; OSError naming the folder if it cannot be written.
+
+        ``fingerprint`` is that of the data; ValueError if the study was begun with others.
+        """
+        if self.config.exists() and _read_yaml(self.config).get("fingerprint", "") != fingerprint:
+            raise ValueError(
+                f"study {self.name!r} was begun with other images: the files of data.source have changed since, so its "
+                "trials and the new ones would not be comparable; use a new name"
+            )
         try:
             for folder in (self.path, self.trials, self.genotypes):
                 folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.config, yaml.safe_dump(as_plain(config), sort_keys=False))
+            plain = as_plain(config) | {"fingerprint": fingerprint}
+            write_text(self.config, yaml.safe_dump(plain, sort_keys=False))
         except OSError as error:
             raise OSError(
                 f"cannot write the study's folder {self.path}: {error.strerror}; choose results=DIR"
             ) from None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the study for this process, however it ends; ValueError if another one works on it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / LOCK, "w")
+        except OSError as error:
+            raise OSError(
+                f"cannot write the study's folder {self.path}: {error.strerror}; choose results=DIR"
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"another process is working on study {self.name!r} in {self.path}") from None
+            yield
 
 
 def as_plain(config: StudyConfig) -> dict[str, Any]:

@@ -37,10 +37,6 @@ class PatchSet:
     #: Rank by image, y and x of every patch of `dataset`.
     keys: Int64[np.ndarray, " n"] | None = field(default=None, repr=False)
 
-    #: CPUs that a study must leave free for reading. None: Ray Data's tasks ask for no CPU here, because trials that
-    #: hold every CPU would starve them without a word.
-    cpus_for_data = 0
-
     @property
     def rows(self) -> int:
         """Number of patches."""

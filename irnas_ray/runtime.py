@@ -75,15 +75,10 @@ def trial_resources(cluster: Cluster) -> dict[str, float]:
     return wanted
 
 
-def slots(resources: dict[str, float], most: int | None, reserved_cpus: int = 0) -> int:
-    """How many trials of these resources fit at a time, leaving CPUs for Ray Data where it streams."""
+def slots(resources: dict[str, float], most: int | None) -> int:
+    """How many trials of these resources fit the cluster at a time, and never more than ``most``."""
     total = ray.cluster_resources()
-    fit = (total.get("CPU", 0) - reserved_cpus) // max(resources["cpu"], 1e-9)
+    fit = total.get("CPU", 0) // max(resources["cpu"], 1e-9)
     if resources["gpu"]:
         fit = min(fit, total.get("GPU", 0) // resources["gpu"])
-    if fit < 1:
-        raise ValueError(
-            f"cluster: of {total.get('CPU', 0):g} CPUs {reserved_cpus} are kept free to stream the data and none is "
-            "left for a trial; raise data.device_budget so that the data fit, or add CPUs"
-        )
-    return int(min(fit, most)) if most else int(fit)
+    return max(1, int(min(fit, most or fit)))

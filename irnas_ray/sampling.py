@@ -47,17 +47,20 @@ class StudySearch(OptunaSearch):
         sampler: str = "tpe",
         seed: int = 0,
         replicates: int = 1,
+        started: int = 0,
     ) -> None:
         self._replicates, self._first_seed = replicates, seed
         self._distributions = space
-        self._suggested = 0
+        #: Trials that were suggested so far, with those of earlier rounds of the same study.
+        self._suggested = started
         self._configurations: dict[str, Configuration] = {}
         self._open: Configuration | None = None
         super().__init__(
             space=space,
             metric=metric,
             mode="max",
-            sampler=make_sampler(sampler, seed),
+            # a sampler that starts from the same seed again would repeat its first suggestions
+            sampler=make_sampler(sampler, seed + started),
             study_name=study_name,
             storage=storage,
         )
@@ -67,10 +70,6 @@ class StudySearch(OptunaSearch):
         """The Optuna study that is told."""
         assert self._ot_study is not None
         return self._ot_study
-
-    def start_after(self, trials: int) -> None:
-        """Number further trials and their seeds after so many earlier ones of the same study."""
-        self._suggested = trials
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """A configuration and a seed; the same configuration for ``replicates`` calls in a row."""
@@ -142,6 +141,23 @@ def fail_running(study: optuna.Study, but: set[int]) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.number not in but:
             study.tell(trial.number, state=TrialState.FAIL)
+
+
+def claim_study(name: str, storage: optuna.storages.BaseStorage, folder: Path) -> None:
+    """Tie the storage's study of this name to a results folder; ValueError if it belongs to another one.
+
+    Studies that share a database under one name would be merged without a word.
+    """
+    if name not in optuna.get_all_study_names(storage):
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        study.set_user_attr("folder", str(folder))
+        return
+    study = optuna.load_study(study_name=name, storage=storage)
+    owner = study.user_attrs.get("folder")
+    if owner != str(folder):
+        raise ValueError(
+            f"study {name!r} exists in the storage and belongs to {owner}; choose another name, study=NAME"
+        )
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

@@ -28,9 +28,13 @@ def evaluate_network(config: EvaluateConfig) -> None:
         raise ValueError(
             f"protocol {protocol.id} has {protocol.channels} channels, {config.network} restores {network.channels}"
         )
+    if config.data.source is None and not protocol.id.startswith("photographs"):
+        raise ValueError(f"data.source: is missing; protocol {protocol.id} scores other images than the embedded ones")
     config.data.color = protocol.color
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output = Path(config.output) if config.output else None
+    if output is not None and (output / "scores.json").exists():
+        raise ValueError(f"output: {output} holds scores already; choose another folder")
     images = list(read_test_images(config.data, config.images))
     methods = {"network": restorer(network, config.tile, config.overlap if config.tile else 0)}
     if config.baselines:
@@ -61,7 +65,10 @@ def restore_images(config: RestoreConfig) -> None:
         raise ValueError(f"color: unknown {config.color!r}; possible: gray, null")
     targets = [output / f"{path.stem}.png" for path in paths]
     for path, target in zip(paths, targets, strict=True):
-        if color == "gray" and config.color is None and not read_header(path).gray:
+        gray = read_header(path).gray
+        if color == "rgb" and gray:
+            raise ValueError(f"{path} is a gray image, {config.network} restores colour images; use a network for gray")
+        if color == "gray" and config.color is None and not gray:
             raise ValueError(
                 f"{path} is a colour image, {config.network} restores gray images; add color=gray to convert it, "
                 "or use a network for colour"

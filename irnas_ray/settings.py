@@ -99,8 +99,8 @@ class Search:
     #: Adam's rate and weight decay for alpha and beta. Paper: 1e-3, 1e-3.
     arch_lr: float = 1e-3
     arch_weight_decay: float = 1e-3
-    #: Largest norm of the weights' gradient; null: not clipped. The paper does not say; as DARTS, because without it the
-    #: head, which no normalisation follows, can diverge to NaN at the paper's rate.
+    #: Largest norm of the weights' gradient; null: not clipped. The paper does not say; 5 as DARTS, because without it
+    #: the head, which no normalisation follows, can diverge to NaN at the paper's rate.
     gradient_clip: float | None = 5.0
     #: Epochs between validations, reports and checkpoints.
     validate_every: int = 1
@@ -258,7 +258,7 @@ class RestoreConfig:
     #: gray converts colour images for a gray network; null: colours must fit the network.
     color: str | None = None
     #: Side in pixels of the tiles in which images are restored, and the context around each; null: whole images.
-    tile: int | None = None
+    tile: int | None = 256
     overlap: int = 32
     #: Replace images of the same name in the output folder.
     overwrite: bool = False

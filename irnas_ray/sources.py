@@ -82,6 +82,28 @@ def find_images(data: Data) -> list[SourceImage]:
     Split folders decide the split; without a test folder a seeded share `data.test_fraction` of the images, at least
     one, is held out. ValueError if the source is missing or empty, or if its files cannot be told apart or paired.
     """
+    found = _find_all(data)
+    root = Path(data.source or "")
+    if not any(image.split == "test" for image in found):
+        found = _hold_out(root, found, data.test_fraction, data.split_seed)
+    if not any(image.split == "train" for image in found):
+        raise ValueError(f"{root}: holds test images only; add a folder named train")
+    return found
+
+
+def find_test_images(data: Data) -> list[SourceImage]:
+    """The images to score a network on: the test folder's, every one of a folder without split folders, or the
+    held-out photographs. ValueError as ``find_images``.
+    """
+    found = _find_all(data)
+    flat = form_of(data) != "photographs" and not _split_folders(Path(data.source or ""))
+    chosen = [image for image in found if flat or image.split == "test"]
+    if not chosen:
+        raise ValueError(f"{data.source}: holds no test images; name the folder of the images to score")
+    return chosen
+
+
+def _find_all(data: Data) -> list[SourceImage]:
     form = form_of(data)
     if form == "photographs":
         return _photographs(data.color)
@@ -97,19 +119,7 @@ def find_images(data: Data) -> list[SourceImage]:
     else:
         found = _folder(root, form, "")
     _check_unique(root, found)
-    if not any(image.split == "test" for image in found):
-        found = _hold_out(root, found, data.test_fraction, data.split_seed)
-    if not any(image.split == "train" for image in found):
-        raise ValueError(f"{root}: holds test images only; add a folder named train")
     return found
-
-
-def find_test_images(data: Data) -> list[SourceImage]:
-    """The images to score a network on: the test folder's, every one of a folder without split folders, or the
-    held-out photographs. ValueError as ``find_images``.
-    """
-    flat = form_of(data) != "photographs" and not _split_folders(Path(data.source or ""))
-    return [image for image in find_images(data) if flat or image.split == "test"]
 
 
 def check_sizes(found: list[SourceImage], color: str, patch: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import ray
 import torch
 from ray import tune
@@ -32,7 +33,7 @@ from irnas_ray.preparing import (
 from irnas_ray.progress import ProgressLines
 from irnas_ray.protocols import get_protocol
 from irnas_ray.runtime import connect, slots, trial_resources
-from irnas_ray.sampling import StudySearch, fail_running, open_storage
+from irnas_ray.sampling import StudySearch, claim_study, fail_running, open_storage
 from irnas_ray.settings import RetrainConfig, StudyConfig
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, make_network, run_trial
@@ -60,13 +61,18 @@ def run_retraining(config: RetrainConfig) -> Path:
     if not config.genotype:
         raise ValueError("genotype: is missing; give it as genotype=FILE")
     genotype = Genotype.load(config.genotype)
+    if list(genotype.multipliers) != [float(multiplier) for multiplier in config.architecture.multipliers]:
+        raise ValueError(
+            f"{config.genotype}: its widths are {list(genotype.multipliers)} times the basic one, those of "
+            f"search_spaces={config.search_space} are {config.architecture.multipliers}; name the space that found it"
+        )
     config.study = config.study or f"retrain-{genotype.digest}"
     config.domains = {}
     config.final.count = 1
     make_network(genotype, config)
 
     def candidates(stage: "Stage") -> tuple[list[dict[str, Any]], list[Candidate]]:
-        return [], [Candidate(1, Path(config.genotype).stem, genotype, float("nan"))]
+        return [], [Candidate(1, Path(config.genotype).stem, genotype, 0.0, {})]
 
     return _run(config, candidates)
 
@@ -97,7 +103,20 @@ def _run(config: StudyConfig, candidates_of: Callable[[Stage], tuple[list[dict[s
         prepared = prepare_data(config)
         manifest = Manifest.load(prepared)
         check_data(config, manifest)
-        folder.create(config)
+    with folder.lock():
+        folder.check(config)
+        folder.create(config, manifest.fingerprint)
+        return _run_stages(config, folder, prepared, manifest, seconds, candidates_of)
+
+
+def _run_stages(
+    config: StudyConfig,
+    folder: StudyFolder,
+    prepared: Path,
+    manifest: Manifest,
+    seconds: dict[str, float],
+    candidates_of: Callable[[Stage], tuple[list[dict[str, Any]], list[Candidate]]],
+) -> Path:
     print(f"study {folder.name!r} in {folder.path}", flush=True)
     try:
         with _timed(seconds, "start"):
@@ -118,9 +137,11 @@ def _run(config: StudyConfig, candidates_of: Callable[[Stage], tuple[list[dict[s
         with _timed(seconds, "evaluation"):
             evaluations: list[Evaluation] = ray.get(reference)
     except Interrupted as stopped:
-        print(f"{stopped}; continue with: study={folder.name} resume=true results={folder.path.parent}", flush=True)
+        print(f"{stopped}; continue with the same command and resume=true", flush=True)
         raise
     summarise(config, folder, seconds, records, finals, evaluations)
+    if len(finals) < len(candidates):
+        raise ValueError(f"{len(candidates) - len(finals)} final trainings failed; resume=true tries them again")
     return folder.summary
 
 
@@ -143,40 +164,67 @@ def prepare_data(config: StudyConfig) -> Path:
 def run_search(
     config: StudyConfig, folder: StudyFolder, data: TrialData, resources: dict[str, float]
 ) -> list[dict[str, Any]]:
-    """Run the search trials that the study still lacks and return the records of all."""
+    """Run the search trials that the study still lacks, in rounds, and return the records of all.
+
+    A round that was interrupted is finished as it was begun; then a further one makes up for trials that were asked
+    for since, or that failed in an earlier run.
+    """
     kept = folder.trials / "records.json"
     records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
-    wanted = config.tune.trials * config.tune.replicates - len(records)
-    if wanted <= 0:
-        return records
     storage = open_storage(config.tune.storage, folder.path)
-    # a driver that was killed leaves its suggestions running; those of a round that can be restored are still alive
-    round_folder = folder.trials / f"round-{1 + max((record['round'] for record in records), default=0)}"
+    claim_study(folder.name, storage, folder.path)
+    begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
+    while True:
+        if len(begun) > len({record["round"] for record in records}):
+            size, started = begun[-1]
+        else:
+            succeeded = sum(record["state"] != "FAIL" for record in records)
+            size, started = config.tune.trials * config.tune.replicates - succeeded, len(records)
+            if size <= 0:
+                return records
+            begun.append([size, started])
+            write_json(folder.rounds, begun)
+        new = _run_round(config, folder, data, resources, storage, len(begun), size, started)
+        records += new
+        write_json(kept, records)
+        if any(record["state"] == "FAIL" for record in new):
+            # what failed just now would most likely fail again; a later resume tries anew
+            return records
+
+
+def _run_round(
+    config: StudyConfig,
+    folder: StudyFolder,
+    data: TrialData,
+    resources: dict[str, float],
+    storage: optuna.storages.BaseStorage,
+    number: int,
+    size: int,
+    started: int,
+) -> list[dict[str, Any]]:
+    round_folder = folder.trials / f"round-{number}"
+    tuned = config.tune
     search = StudySearch(
-        config.domains, folder.name, storage, SCORE, config.tune.sampler, config.tune.seed, config.tune.replicates
+        config.domains, folder.name, storage, SCORE, tuned.sampler, tuned.seed, tuned.replicates, started
     )
-    search.start_after(len(records))
     if not tune.Tuner.can_restore(str(round_folder)):
+        # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
         fail_running(search.study, but=set())
     search.study.set_user_attr("search_space", config.search_space)
-    progress = ProgressLines("search", wanted, SCORE)
-    reserved = max(data.train_w.cpus_for_data, data.train_a.cpus_for_data)
     results = fit(
         tune.with_parameters(run_trial, study=config, data=data),
         round_folder,
         resources,
-        progress,
-        max_failures=config.tune.max_failures,
+        ProgressLines("search", size, SCORE),
+        max_failures=tuned.max_failures,
         search=search,
         scheduler=make_scheduler(config),
-        concurrent=slots(resources, config.cluster.max_concurrent, reserved),
+        concurrent=slots(resources, config.cluster.max_concurrent),
     )
-    for result in results:
-        record = _record(result, int(round_folder.name.removeprefix("round-")))
-        records.append(record)
+    records = [_record(result, number) for result in results]
+    for record in records:
         if record["genotype"] is not None:
             Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")
-    write_json(kept, records)
     return records
 
 

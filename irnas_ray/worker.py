@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -25,7 +26,8 @@ def prepare_device(cpus: int) -> torch.device:
     """
     quiet()
     torch.set_num_threads(max(1, cpus))
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # a worker without a GPU of its own may still see those of others
+    return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
 
 
 def make_batches(

@@ -29,7 +29,8 @@ def other_value(hint: Any, key: str) -> tuple[str, Any]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_can_be_overridden(command):
-    hints = {key: hint for key, hint in leaves(COMMANDS[command]).items() if key != "domains"}
+    # search_space only records which file of search_spaces/ was chosen
+    hints = {k: hint for k, hint in leaves(COMMANDS[command]).items() if k not in ("domains", "search_space")}
     default: Any = compose_settings(command, COMMANDS[command], [], ROOT)
     expected: dict[str, Any] = {}
     overrides = []
@@ -63,6 +64,7 @@ WRONG = [
     ("architecture=3", ["architecture", "3"]),
     ("search.epochs=null", ["search.epochs", "not Optional"]),
     ("search_spaces=none_such", ["none_such", *SPACES]),
+    ("search_space=hinas", ["search_spaces=NAME"]),
     ("data=none_such", ["none_such", "halves", "images", "pairs", "photographs"]),
     ("budget=none_such", ["none_such", "gpu_day", "trial"]),
     ("architecture.nodes", ["architecture.nodes", "EQUAL"]),
@@ -175,7 +177,10 @@ def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
         assert outcome("study=mine", fail(error)) == (1, f"error: {error}\n")
     status, message = outcome("study=mine", fail(KeyboardInterrupt()))
     assert status == 130 and "interrupted" in message
-    with pytest.raises(ZeroDivisionError):  # a bug shows its traceback
+    status, message = outcome("study=mine", fail(ZeroDivisionError("a bug")))
+    assert status == 1 and message.startswith("error: ZeroDivisionError: a bug") and len(message.splitlines()) == 1
+    monkeypatch.setenv("IRNAS_RAY_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
         outcome("study=mine", fail(ZeroDivisionError()))
     seen: list[StudyConfig] = []
     monkeypatch.setattr(sys, "argv", ["search", "study=mine"])

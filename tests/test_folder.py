@@ -36,7 +36,7 @@ def test_a_new_study_gets_its_folder_and_its_settings(tmp_path, begun):
     assert begun.path == tmp_path / "results" / "mine"
     assert begun.trials.is_dir() and begun.genotypes.is_dir()
     assert begun.final(2) == begun.path / "finals" / "2" and begun.summary == begun.path / "summary.json"
-    assert yaml.safe_load(begun.config.read_text()) == as_plain(make_config(tmp_path))
+    assert yaml.safe_load(begun.config.read_text()) == as_plain(make_config(tmp_path)) | {"fingerprint": ""}
     assert sorted(path.name for path in begun.path.iterdir()) == ["config.yaml", "genotypes", "trials"]
 
 
@@ -178,3 +178,19 @@ def test_a_file_in_a_folders_place_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match=f"cannot write {tmp_path / 'file' / 'a.json'}"):
         write_json(tmp_path / "file" / "a.json", 1)
+
+
+def test_only_one_process_works_on_a_study(tmp_path, begun):
+    other = StudyFolder(make_config(tmp_path))
+    with begun.lock():
+        with pytest.raises(ValueError, match="another process is working on study 'mine'"), other.lock():
+            pass
+    with other.lock():
+        pass
+
+
+def test_a_study_is_not_continued_with_other_images(tmp_path, begun):
+    other = StudyFolder(make_config(tmp_path))
+    other.create(make_config(tmp_path), "")
+    with pytest.raises(ValueError, match="begun with other images"):
+        other.create(make_config(tmp_path), "0123456789ab")

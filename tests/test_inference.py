@@ -108,7 +108,7 @@ def test_output_is_clipped():
 
 
 def test_memory_is_bounded_by_batches(monkeypatch):
-    monkeypatch.setattr(inference, "BATCH_PIXELS", 5 * 64)
+    monkeypatch.setitem(inference.BATCH_PIXELS, "cpu", 5 * 64)
     network = Identity(1)
     image = torch.rand(1, 64, 64)
     assert torch.equal(restore(network, image, tile=8), image)

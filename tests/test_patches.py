@@ -103,7 +103,7 @@ def test_passed_windows_are_not_read(folder: Path, ids: tuple[str, ...], monkeyp
 
 def test_resident_patches_arrive_sorted_and_paired(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
     patches = open_patches(folder, ids[::-1], LARGE)
-    assert patches.resident and patches.rows == 54 and patches.cpus_for_data == 0
+    assert patches.resident and patches.rows == 54
     batches = patches.batches(12, 3, "cpu")
     assert _bytes(batches.clean) == _stored(folder, ids)
     assert torch.equal(batches.degraded, 255 - batches.clean)

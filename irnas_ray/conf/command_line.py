@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import re
 import sys
 import warnings
@@ -50,12 +51,19 @@ def run(
         sys.exit(_complain("interrupted; what was finished is kept", 130))
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(_complain(error, 1))
+    except Exception as error:
+        if os.environ.get("IRNAS_RAY_TRACEBACK"):
+            raise
+        hint = "IRNAS_RAY_TRACEBACK=1 in the environment shows where"
+        sys.exit(_complain(f"{type(error).__name__}: {_first_lines(error)} ({hint})", 1))
 
 
 def compose_settings(name: str, kind: type[Settings], arguments: list[str], root: Path | None = None) -> Settings:
     """The settings that a list of Hydra overrides asks for; ValueError says which keys or values are possible."""
     domain_arguments = [x for x in arguments if x.lstrip("~+").startswith("domains.") or x in NO_DOMAINS]
     others = [x for x in arguments if x not in domain_arguments]
+    if any(x.startswith("search_space=") for x in others):
+        raise ValueError("search_space= only records the name of the space; choose one with search_spaces=NAME")
     for argument in others:
         if argument.startswith(("-", "+")):
             raise ValueError(f"unknown option {argument}; settings are given as key=value, --help lists them")

@@ -47,6 +47,7 @@ def run() -> dict[str, Any]:
         warmup_epochs=2,
         steps_per_epoch=4,
         arch_lr=0.02,
+        gradient_clip=None,
     )
     columns = ("weight_loss", "arch_loss", "psnr", "ssim")
     curves: dict[str, Any] = {name: [getattr(report, name) for report in result.reports] for name in columns}
