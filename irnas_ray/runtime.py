@@ -57,6 +57,7 @@ def quiet() -> None:
     """Keep Ray's own libraries silent in this process: the study prints its own progress and every trial's error."""
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
 def trial_resources(cluster: Cluster) -> dict[str, float]:
