@@ -17,7 +17,7 @@ from irnas_ray.sampling import SAMPLERS
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.sources import form_of
 from irnas_ray.supernet import SuperNet
-from irnas_ray.training import OPTIMIZERS, SCHEDULES
+from irnas_ray.training import OPTIMIZERS, SCHEDULES, warn_of_rate
 
 AT_LEAST = {
     "architecture.channels": 1,
@@ -93,6 +93,7 @@ def check_settings(config: StudyConfig) -> None:
         except TypeError as error:
             raise ValueError(f"domains: {values} are not of the settings' types ({error})") from None
     _fill_protocol(config)
+    warn_of_rate(config.final.optimizer, config.final.lr)
 
 
 def _check_numbers(config: StudyConfig) -> None:

@@ -35,7 +35,8 @@ def connect(cluster: Cluster) -> str | None:
     if ray.is_initialized():
         return None
     try:
-        context = ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=True)
+        # what workers print is kept in Ray's logs; their reports and errors reach the user through the study
+        context = ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(f"cluster.address: cannot join {cluster.address or 'a local cluster'} ({error})") from None
     _stop_cleanly_on_termination()

@@ -48,11 +48,7 @@ class Training:
     ) -> None:
         if steps < 1 or validate_every < 1:
             raise ValueError(f"steps: {steps}, validate_every: {validate_every}; both must be at least 1")
-        if optimizer == "adam" and lr >= 0.02:
-            warnings.warn(
-                f"Adam with a rate of {lr} diverges on these networks, though the paper prints 0.05; about 1e-3 works",
-                stacklevel=2,
-            )
+        warn_of_rate(optimizer, lr)
         self.network, self.validate = network, validate
         self.batches = EndlessBatches(batches)
         self.steps, self.ssim_weight = steps, ssim_weight
@@ -173,6 +169,15 @@ def train(
             on_report(report, training)
         if training.step >= steps:
             return report
+
+
+def warn_of_rate(optimizer: str, lr: float) -> None:
+    """Warn of a rate at which Adam diverges, among them the one that the paper prints."""
+    if optimizer == "adam" and lr >= 0.02:
+        warnings.warn(
+            f"Adam with a rate of {lr} diverges on these networks, though the paper prints 0.05; about 1e-3 works",
+            stacklevel=2,
+        )
 
 
 def _optimizer(name: str, network: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
