@@ -144,6 +144,13 @@ def test_a_wrong_search_space_file_is_named(tmp_path, monkeypatch, text, part):
     assert part in message and "search_spaces/mine" in message
 
 
+def test_a_results_folder_beside_the_search_spaces_is_no_configuration_group(tmp_path, monkeypatch):
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert compose("results=elsewhere", "study=mine").results == "elsewhere"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_mentions_every_key_and_says_what_it_means(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [command, "--help"])

@@ -5,8 +5,9 @@ import difflib
 import os
 import re
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,8 +69,8 @@ def compose_settings(name: str, kind: type[Settings], arguments: list[str], root
         if argument.startswith(("-", "+")):
             raise ValueError(f"unknown option {argument}; settings are given as key=value, --help lists them")
     ConfigStore.instance().store(name=f"{name}_settings", node=kind)
-    searchpath = [f"hydra.searchpath=[{', '.join(_quoted(folder) for folder in _search_folders(root))}]"]
-    with initialize_config_module("irnas_ray.conf", version_base="1.3"):
+    with _only_search_spaces(root) as folder, initialize_config_module("irnas_ray.conf", version_base="1.3"):
+        searchpath = [f"hydra.searchpath=['file://{folder}']"]
         try:
             config = compose(name, overrides=searchpath + others)
         except (HydraException, OmegaConfBaseException, OSError) as error:
@@ -103,8 +104,21 @@ def _search_folders(root: Path | None) -> list[Path]:
     return folders
 
 
-def _quoted(folder: Path) -> str:
-    return "'file://" + str(folder).replace("'", "\\'") + "'"
+@contextlib.contextmanager
+def _only_search_spaces(root: Path | None) -> Iterator[str]:
+    """A folder with nothing but the files of all search_spaces/ in it.
+
+    Hydra takes every folder beside search_spaces/ for a configuration group: where a user keeps ``results/`` there,
+    ``results=DIR`` would be looked up in it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        spaces = Path(folder) / "search_spaces"
+        spaces.mkdir()
+        for place in _search_folders(root):
+            for file in (place / "search_spaces").glob("*.yaml"):
+                if not (spaces / file.name).exists():
+                    (spaces / file.name).symlink_to(file.resolve())
+        yield folder
 
 
 def _explain(error: Exception, valid: Callable[[], DictConfig]) -> str:
