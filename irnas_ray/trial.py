@@ -144,5 +144,5 @@ def make_network(genotype: Genotype, settings: StudyConfig) -> DerivedNetwork:
         low_level_channels=final.low_level_channels,
     )
     deformable = any(isinstance(module, DeformableConvolution) for module in network.modules())
-    # a training step on two CPU cores: 44 ms instead of 68 without deformable convolution, but slower with it
+    # a training step on one busy CPU core: 44 ms instead of 68 without deformable convolution, but slower with it
     return network if deformable else network.to(memory_format=torch.channels_last)
