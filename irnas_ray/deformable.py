@@ -1,11 +1,12 @@
 """Modulated deformable convolution (DCN v2) from bilinear sampling and one matrix product."""
 
-from functools import lru_cache
+import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from irnas_ray.bilinear import Geometry, SampledProduct
 
 Pair = int | tuple[int, int]
 
@@ -37,72 +38,18 @@ def deform_conv2d(
     offset_groups = offset.shape[1] // (2 * taps)
     _check(input, offset, weight, bias, mask, size, (stride, padding, dilation))
 
-    # zeros to powers of two: what lies outside is zero anyway, and only then are normalised whole positions exact;
-    # rounded ones fall on either side of the kink, so that the derivative at zero offsets would depend on the pixel
-    extra = (0, _to_power_of_two(width), 0, _to_power_of_two(height))
-    image = F.pad(input, extra) if any(extra) else input
-    height, width = image.shape[-2:]
-    base, scale = _base_grid(height, width, size, (kernel_h, kernel_w), stride, padding, dilation, offset)
-    moves = offset.reshape(batch * offset_groups, taps, 2, *size).permute(0, 1, 3, 4, 2)
-    grid = torch.addcmul(base, moves.flip(-1), scale).reshape(batch * offset_groups, taps * size[0], size[1], 2)
-    image = image.reshape(batch * offset_groups, channels // offset_groups, height, width)
-    samples = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    samples = samples.reshape(batch, offset_groups, channels // offset_groups, taps, *size)
-    if mask is not None:
-        samples = samples * mask.reshape(batch, offset_groups, 1, taps, *size)
+    geometry = Geometry((kernel_h, kernel_w), stride, padding, dilation, (size[0], size[1]))
     groups = channels // group_channels
-    columns = samples.reshape(batch, groups, group_channels * taps, size[0] * size[1])
-    output = torch.matmul(weight.reshape(groups, outputs // groups, group_channels * taps), columns)
-    output = output.reshape(batch, outputs, *size)
+    # parts of the channels so small that each has one kernel and one set of offsets; a group's parts are summed
+    parts = math.lcm(groups, offset_groups)
+    image = input.unflatten(1, (parts, -1))
+    moves = offset.reshape(batch, offset_groups, taps, 2, *size).repeat_interleave(parts // offset_groups, dim=1)
+    if mask is not None:
+        mask = mask.reshape(batch, offset_groups, taps, *size).repeat_interleave(parts // offset_groups, dim=1)
+    kernel = weight.reshape(groups, outputs // groups, parts // groups, -1).transpose(1, 2).flatten(0, 1)
+    output = SampledProduct.apply(image, moves, mask, kernel, geometry)
+    output = output.unflatten(1, (groups, -1)).sum(dim=2).reshape(batch, outputs, *size)
     return output if bias is None else output + bias.reshape(1, -1, 1, 1)
-
-
-def _base_grid(
-    height: int,
-    width: int,
-    size: torch.Size,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    like: Tensor,
-) -> tuple[Tensor, Tensor]:
-    inference = torch.is_inference_mode_enabled()
-    return _cached_grid(
-        height, width, tuple(size), kernel, stride, padding, dilation, like.dtype, like.device, inference
-    )
-
-
-@lru_cache(maxsize=64)
-def _cached_grid(
-    height: int,
-    width: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    dtype: torch.dtype,
-    device: torch.device,
-    inference: bool,  # a tensor made in inference mode cannot be saved for a backward pass later
-) -> tuple[Tensor, Tensor]:
-    """Normalised sampling positions (taps, ho, wo, 2) in (x, y) order without offsets, and pixels per unit."""
-    axes = []
-    for axis, length in ((1, width), (0, height)):
-        place = torch.arange(size[axis], dtype=torch.float64) * stride[axis] - padding[axis]
-        tap = torch.arange(kernel[axis], dtype=torch.float64) * dilation[axis]
-        # (2 i + 1) / n - 1 is where grid_sample without aligned corners finds pixel i, for n = 1 too
-        axes.append((2 * (tap[:, None] + place[None, :]) + 1) / length - 1)
-    x, y = axes
-    kernel_h, kernel_w = kernel
-    full = (kernel_h, kernel_w, *size)
-    grid = torch.stack([x[None, :, None, :].expand(full), y[:, None, :, None].expand(full)], dim=-1)
-    scale = torch.tensor([2 / width, 2 / height], dtype=torch.float64)
-    return grid.reshape(kernel_h * kernel_w, *size, 2).to(device, dtype), scale.to(device, dtype)
-
-
-def _to_power_of_two(length: int) -> int:
-    return (1 << (length - 1).bit_length()) - length
 
 
 def _pair(value: Pair) -> tuple[int, int]:

@@ -8,11 +8,12 @@ channels one by one.
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irnas_ray.deformable import deform_conv2d
+from irnas_ray.bilinear import Geometry, SampledProduct
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.2)}
 
@@ -82,7 +83,8 @@ class SeparableConvolution(Operator):
     ) -> Float[Tensor, "b out h w"]:
         # a depthwise convolution puts the destinations of one channel side by side; the pointwise one needs them apart
         by_channel = self.depthwise(activated).unflatten(1, (self.width, self.destinations))
-        output = self.pointwise(by_channel.transpose(1, 2).flatten(1, 2))
+        kernels = self.pointwise.weight.view(self.destinations, self.width, self.width)
+        output = torch.matmul(kernels, by_channel.transpose(1, 2).flatten(3)).flatten(1, 2).unflatten(2, source.shape[2:])
         for pair in self.repeats:
             output = pair(output)
         return output
@@ -101,11 +103,12 @@ class DeformableConvolution(Operator):
     def forward(
         self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b out h w"]:
-        # every destination has its own offsets: as offset groups they are sampled in one call
+        # every destination has its own offsets and kernel, all read the same image
         predicted = self.predictor(activated).unflatten(1, (self.destinations, 27))
-        offset, mask = predicted[:, :, :18].flatten(1, 2), predicted[:, :, 18:].flatten(1, 2).sigmoid()
-        copies = activated.repeat(1, self.destinations, 1, 1) if self.destinations > 1 else activated
-        return deform_conv2d(copies, offset, self.convolution.weight, padding=1, mask=mask)
+        offset, mask = predicted[:, :, :18].unflatten(2, (9, 2)), predicted[:, :, 18:].sigmoid()
+        kernels = self.convolution.weight.view(self.destinations, self.width, -1)
+        geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (source.shape[2], source.shape[3]))
+        return SampledProduct.apply(activated.unsqueeze(1), offset, mask, kernels, geometry).flatten(1, 2)
 
 
 class Skip(Operator):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from irnas_ray.cells import OPERATORS
 from irnas_ray.decoding import edges_of
 from irnas_ray.genotype import MULTIPLIERS, Genotype, Margin, decode_cell, viterbi, width_margins
+from irnas_ray.normalising import NormalisedSum
 from irnas_ray.operations import (
     OPERATIONS,
     Operator,
@@ -38,7 +39,7 @@ class MixedEdges(nn.Module):
         names = [name for name in self.operators if self._operator(name).normalised]
         self.normalised = names
         self.columns = {name: list(operators).index(name) for name in self.operators}
-        self.norm = nn.BatchNorm2d(len(names) * destinations * width, affine=False) if names else None
+        self.sum = NormalisedSum(len(names), destinations, width) if names else None
 
     def forward(
         self, source: Float[Tensor, "b c h w"], weights: Float[Tensor, "destinations operators"]
@@ -47,11 +48,10 @@ class MixedEdges(nn.Module):
         activated = activate(self.activation, source)
         shape = (self.destinations, self.width)
         total: Tensor | None = None
-        if self.norm is not None:
-            outputs = torch.cat([self.operators[name](source, activated) for name in self.normalised], dim=1)
+        if self.sum is not None:
+            outputs = [self.operators[name](source, activated) for name in self.normalised]
             factors = weights[:, [self.columns[name] for name in self.normalised]].t()
-            normal = self.norm(outputs).unflatten(1, (len(self.normalised), *shape))
-            total = (normal * factors[:, :, None, None, None]).sum(dim=1)
+            total = self.sum(outputs, factors).unflatten(1, shape)
         for name, operator in self.operators.items():
             if name not in self.normalised:
                 plain = operator(source, activated).unflatten(1, shape)

@@ -50,7 +50,7 @@ def operator_links(name: str, kind: str, mine: Any, mixed: Any, destination: int
     width, theirs = mixed.width, mixed.operators[kind]
     rows = _block(destination, width)
     norm = _block(mixed.normalised.index(kind) * mixed.destinations + destination, width)
-    links = _module(f"{name}.norm", mine[-1], mixed.norm, norm)
+    links = _module(f"{name}.norm", mine[-1], mixed.sum.norm, norm)
     if kind == "def":
         links += _module(f"{name}.predictor", mine[1].predictor, theirs.predictor, _block(destination, 27))
         return links + _module(f"{name}.convolution", mine[1].convolution, theirs.convolution, rows)
