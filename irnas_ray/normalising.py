@@ -6,6 +6,8 @@ is one pass over the data; and its derivative needs the raw output alone, so tha
 tensors are kept.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,43 +15,43 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class NormalisedSum(nn.Module):
-    """The weighted sum of normalised terms: sum over k of factor[k] * BatchNorm(term[k]), for each group of channels.
+def normalised_sum(
+    terms: Sequence[Float[Tensor, "b channels h w"]],
+    factors: Float[Tensor, "terms groups"],
+    norms: Sequence[nn.BatchNorm2d],
+) -> Float[Tensor, "b channels h w"]:
+    """The sum over k of ``factors[k]`` times the batch normalisation ``norms[k]`` of ``terms[k]``.
 
-    Running statistics are held for every channel of every term, terms one after the other as if they were concatenated.
+    Each group of channels has its own factor. The norms have no affine parameters; in training they normalise by the
+    batch, and their running statistics follow; in evaluation they use them.
     """
+    first = norms[0]
+    statistics = [(norm.running_mean, norm.running_var) for norm in norms]
+    return _NormalisedSum.apply(factors, statistics, first.training, first.momentum, first.eps, *terms)
 
-    def __init__(self, terms: int, groups: int, width: int) -> None:
-        super().__init__()
-        self.terms, self.groups, self.width = terms, groups, width
-        self.norm = nn.BatchNorm2d(terms * groups * width, affine=False)
 
-    def forward(
-        self,
-        terms: list[Float[Tensor, "b channels h w"]],
-        factors: Float[Tensor, "terms groups"],
-        update: bool = True,
-    ) -> Float[Tensor, "b channels h w"]:
-        """The sum; channels are groups * width. ``update=False`` leaves the running statistics as they are."""
-        norm = self.norm
-        assert norm.running_mean is not None and norm.running_var is not None
-        shape = (self.terms, self.groups * self.width)
-        statistics = (norm.running_mean.view(shape), norm.running_var.view(shape))
-        if self.training and not update:
-            statistics = ([None] * self.terms, [None] * self.terms)
-        return _NormalisedSum.apply(factors, *statistics, self.training, norm.momentum, norm.eps, *terms)
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """A context in which no batch normalisation of a module moves its running statistics."""
+    momenta = [(norm, norm.momentum) for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    for norm, _ in momenta:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in momenta:
+            norm.momentum = momentum
 
 
 class _NormalisedSum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, factors: Tensor, means: Any, variances: Any, training: bool, momentum: float, eps: float, *terms: Tensor
+        ctx: Any, factors: Tensor, statistics: Any, training: bool, momentum: float, eps: float, *terms: Tensor
     ) -> Tensor:
-        width = terms[0].shape[1] // factors.shape[1]
-        scales = factors.repeat_interleave(width, dim=1)
+        scales = factors.repeat_interleave(terms[0].shape[1] // factors.shape[1], dim=1)
         total: Tensor | None = None
-        saved = []
-        for term, scale, mean, variance in zip(terms, scales, means, variances, strict=True):
+        saved: list[Tensor] = []
+        for term, scale, (mean, variance) in zip(terms, scales, statistics, strict=True):
             output, batch_mean, inverse = torch.ops.aten.native_batch_norm(
                 term, scale, None, mean, variance, training, momentum, eps
             )
@@ -75,4 +77,4 @@ class _NormalisedSum(torch.autograd.Function):
             )
             into_terms.append(into_term)
             into_factors.append(into_scale.view(ctx.groups, -1).sum(dim=1))
-        return torch.stack(into_factors), None, None, None, None, None, *into_terms
+        return torch.stack(into_factors), None, None, None, None, *into_terms

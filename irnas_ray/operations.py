@@ -8,18 +8,21 @@ channels one by one.
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from irnas_ray.bilinear import Geometry, SampledProduct
+from irnas_ray.separable import SeparableProduct
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.2)}
 
 
 class Operator(nn.Module):
-    """Base of all operators: ``(b c h w)`` of one source to ``(b destinations*c h w)``, destination by destination."""
+    """Base of all operators: ``(b c h w)`` of one source to ``(b destinations*c h w)``, destination by destination.
+
+    An operator that gives every destination the same may give it once, as ``(b c h w)``.
+    """
 
     #: Whether batch normalisation follows; the outputs of other operators are used as they are.
     normalised = True
@@ -66,7 +69,7 @@ class SeparableConvolution(Operator):
         if sep_repeats < 1:
             raise ValueError(f"sep_repeats: {sep_repeats}; at least 1")
         total = destinations * width
-        self.depthwise = nn.Conv2d(width, total, 3, padding=1, groups=width, bias=False)
+        self.depthwise = nn.Conv2d(total, total, 3, padding=1, groups=total, bias=False)
         self.pointwise = nn.Conv2d(total, total, 1, groups=destinations, bias=False)
         self.repeats = nn.ModuleList(
             nn.Sequential(
@@ -81,10 +84,7 @@ class SeparableConvolution(Operator):
     def forward(
         self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b out h w"]:
-        # a depthwise convolution puts the destinations of one channel side by side; the pointwise one needs them apart
-        by_channel = self.depthwise(activated).unflatten(1, (self.width, self.destinations))
-        kernels = self.pointwise.weight.view(self.destinations, self.width, self.width)
-        output = torch.matmul(kernels, by_channel.transpose(1, 2).flatten(3)).flatten(1, 2).unflatten(2, source.shape[2:])
+        output = SeparableProduct.apply(activated, self.depthwise.weight, self.pointwise.weight)
         for pair in self.repeats:
             output = pair(output)
         return output
@@ -119,7 +119,7 @@ class Skip(Operator):
     def forward(
         self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b out h w"]:
-        return source.repeat(1, self.destinations, 1, 1) if self.destinations > 1 else source
+        return source
 
 
 #: ``none`` is no class: it contributes zero.

@@ -113,7 +113,7 @@ class ReferenceSuperNet(nn.Module):
     def __init__(self, net: SuperNet) -> None:
         super().__init__()
         any_cell: Any = next(iter(net.cells.values()))
-        mixed = any_cell.sources[0]
+        mixed = next(iter(any_cell.edges.values()))
         activation = mixed.activation
         repeats = len(mixed.operators["sep"].repeats) + 1 if "sep" in mixed.operators else 1
         self.layers, self.nodes, self.widths = net.layers, net.nodes, net.widths

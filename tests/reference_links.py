@@ -39,7 +39,7 @@ def links_between(reference: Any, net: SuperNet) -> list[Link]:
             destination = node - max(0, first - 1)  # its place among the nodes that read this source
             for kind, operation in zip(cell.operators, edge, strict=True):
                 label = f"cell_{name}.{place}.{kind}"
-                links += operator_links(label, kind, operation, theirs.sources[first], destination)
+                links += operator_links(label, kind, operation, list(theirs.edges.values())[first], destination)
     return links
 
 
@@ -49,15 +49,13 @@ def operator_links(name: str, kind: str, mine: Any, mixed: Any, destination: int
         return []
     width, theirs = mixed.width, mixed.operators[kind]
     rows = _block(destination, width)
-    norm = _block(mixed.normalised.index(kind) * mixed.destinations + destination, width)
-    links = _module(f"{name}.norm", mine[-1], mixed.sum.norm, norm)
+    links = _module(f"{name}.norm", mine[-1], mixed.norms[kind], rows)
     if kind == "def":
         links += _module(f"{name}.predictor", mine[1].predictor, theirs.predictor, _block(destination, 27))
         return links + _module(f"{name}.convolution", mine[1].convolution, theirs.convolution, rows)
     if kind != "sep":
         return links + _module(f"{name}.convolution", mine[1], theirs.convolution, rows)
-    side_by_side = slice(destination, None, mixed.destinations)
-    links += _module(f"{name}.depthwise", mine[1], theirs.depthwise, side_by_side)
+    links += _module(f"{name}.depthwise", mine[1], theirs.depthwise, rows)
     links += _module(f"{name}.pointwise", mine[2], theirs.pointwise, rows)
     for repeat, pair in enumerate(theirs.repeats, start=1):
         # mine: activation, depthwise, pointwise, norm, and again; theirs: norm, activation, depthwise, pointwise

@@ -16,6 +16,8 @@ CASES: dict[str, dict[str, Any]] = {
     "eq. 6": {"share_cells": False},
     "eq. 6, three layers": {"share_cells": False, "layers": 3, "nodes": 1, "operators": ("sep", "skip")},
     "untied": {"tie_cells": False},
+    "recomputed": {"recompute": True},
+    "recomputed, eq. 6, sep twice": {"recompute": True, "share_cells": False, "sep_repeats": 2, "nodes": 1},
     "leaky": {"activation": "leaky_relu"},
     "sep twice": {"sep_repeats": 2, "nodes": 1},
     "sep three times, leaky": {"sep_repeats": 3, "activation": "leaky_relu", "operators": ("none", "sep")},
