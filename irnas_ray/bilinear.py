@@ -1,10 +1,9 @@
-"""The product of a kernel with bilinear samples, differentiated by hand so that no sample is kept.
+"""The product of a kernel with bilinear samples, differentiated by hand so that no sample need be kept.
 
-Nine samples for every value are the whole cost in memory of a deformable convolution; sampling them again in the
-backward pass costs less time than keeping them, because kept ones must travel to memory and back.
+Nine samples for every value are nearly the whole memory of a deformable convolution. They are cheap to take again in
+the backward pass, group by group in the processor's cache, where kept ones must travel to memory and back.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -13,23 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from irnas_ray.geometry import Geometry, tap_positions
+
 ZEROS, BILINEAR = 0, 0
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Kernel size, stride, padding and dilation of a convolution, each as (vertical, horizontal), and its output."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    size: tuple[int, int]
-
-    @property
-    def taps(self) -> int:
-        """Positions of the kernel."""
-        return self.kernel[0] * self.kernel[1]
 
 
 class SampledProduct(torch.autograd.Function):
@@ -37,30 +22,41 @@ class SampledProduct(torch.autograd.Function):
 
     ``image`` (b 1 c h w), read by all groups, or (b groups c h w); ``offset`` (b groups taps 2 ho wo) in pixels as
     (dy, dx); ``mask`` (b groups taps ho wo) or None; ``weight`` (groups o c*taps). Gives (b groups o ho wo).
+    ``keep`` keeps the samples for the backward pass, for callers that are themselves computed again there.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: Geometry
+        ctx: Any,
+        image: Tensor,
+        offset: Tensor,
+        mask: Tensor | None,
+        weight: Tensor,
+        geometry: Geometry,
+        keep: bool = False,
     ) -> Tensor:
-        ctx.save_for_backward(image, offset, mask, weight)
         ctx.geometry = geometry
         batch, groups = offset.shape[:2]
         output = image.new_empty(batch, groups, weight.shape[1], geometry.size[0] * geometry.size[1])
         padded = _to_powers_of_two(image)
+        kept = []
         for chunk in _chunks(batch, groups, image.device):
-            grid = _grid(offset[:, chunk], padded.shape[-2:], geometry)
-            columns = _samples(_of(padded, chunk), grid, geometry)
+            samples = _samples(_of(padded, chunk), _grid(offset[:, chunk], padded.shape[-2:], geometry), geometry)
+            columns = samples
+            if keep:
+                kept.append(samples)
             if mask is not None:
-                columns.mul_(_by_channel(mask[:, chunk]))
+                factors = _by_channel(mask[:, chunk])
+                columns = samples * factors if keep else samples.mul_(factors)
             product = torch.bmm(_each(weight[chunk], batch), columns.flatten(1, 2).flatten(2))
             output[:, chunk] = product.unflatten(0, (batch, -1))
+        ctx.save_for_backward(image, offset, mask, weight, *kept)
         return output.unflatten(-1, geometry.size)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        image, offset, mask, weight = ctx.saved_tensors
+        image, offset, mask, weight, *kept = ctx.saved_tensors
         geometry = ctx.geometry
         batch, groups = offset.shape[:2]
         padded = _to_powers_of_two(image)
@@ -69,21 +65,21 @@ class SampledProduct(torch.autograd.Function):
         mask_gradient = None if mask is None else torch.empty_like(mask, memory_format=torch.contiguous_format)
         weight_gradient = torch.empty_like(weight) if ctx.needs_input_grad[3] else None
         transposed = weight.transpose(1, 2).contiguous()
-        for chunk in _chunks(batch, groups, image.device):
+        for index, chunk in enumerate(_chunks(batch, groups, image.device)):
             outer = gradient[:, chunk].flatten(0, 1).flatten(2)
             grid = _grid(offset[:, chunk], padded.shape[-2:], geometry)
             source = _of(padded, chunk)
             columns = torch.bmm(_each(transposed[chunk], batch), outer)
             columns = columns.view(len(outer), image.shape[2], geometry.taps, *geometry.size)
             if mask_gradient is not None or weight_gradient is not None:
-                samples = _samples(source, grid, geometry)
+                samples = kept[index] if kept else _samples(source, grid, geometry)
             if mask_gradient is not None:
                 mask_gradient[:, chunk] = (columns * samples).sum(dim=1).unflatten(0, (batch, -1))
             if mask is not None:
                 factors = _by_channel(mask[:, chunk])
                 columns.mul_(factors)
                 if weight_gradient is not None:
-                    samples.mul_(factors)
+                    samples = samples * factors if kept else samples.mul_(factors)
             if weight_gradient is not None:
                 product = torch.bmm(outer, samples.flatten(1, 2).flatten(2).transpose(1, 2))
                 weight_gradient[chunk] = product.unflatten(0, (batch, -1)).sum(dim=0)
@@ -97,7 +93,7 @@ class SampledProduct(torch.autograd.Function):
             else:
                 image_gradient[:, chunk] = into_image
         height, width = image.shape[-2:]
-        return image_gradient[..., :height, :width], offset_gradient, mask_gradient, weight_gradient, None
+        return image_gradient[..., :height, :width], offset_gradient, mask_gradient, weight_gradient, None, None
 
 
 def _chunks(batch: int, groups: int, device: torch.device) -> list[slice]:
@@ -166,14 +162,9 @@ def _base_positions(
     height: int, width: int, geometry: Geometry, dtype: torch.dtype, device: torch.device
 ) -> tuple[Float[Tensor, "taps 1 wo"], Float[Tensor, "taps ho 1"]]:
     """Normalised positions x and y of every tap without offsets."""
-    positions = []
-    for axis, length in ((1, width), (0, height)):
-        place = torch.arange(geometry.size[axis], dtype=torch.float64) * geometry.stride[axis] - geometry.padding[axis]
-        tap = torch.arange(geometry.kernel[axis], dtype=torch.float64) * geometry.dilation[axis]
+    x, y = (
         # (2 i + 1) / n - 1 is where grid_sample without aligned corners finds pixel i, for n = 1 too
-        positions.append((2 * (tap[:, None] + place[None, :]) + 1) / length - 1)
-    x, y = positions
-    rows, columns = geometry.kernel
-    x = x[None, :, None, :].expand(rows, columns, 1, -1).reshape(geometry.taps, 1, -1)
-    y = y[:, None, :, None].expand(rows, columns, -1, 1).reshape(geometry.taps, -1, 1)
-    return x.to(device, dtype), y.to(device, dtype)
+        ((2 * tap_positions(geometry, axis, torch.float64, device) + 1) / length - 1).to(dtype)
+        for axis, length in ((1, width), (0, height))
+    )
+    return x[:, None, :], y[:, :, None]

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from irnas_ray.bilinear import Geometry, SampledProduct
+from irnas_ray.bilinear import SampledProduct
+from irnas_ray.geometry import Geometry
 
 Pair = int | tuple[int, int]
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irnas_ray.bilinear import Geometry, SampledProduct
+from irnas_ray.bilinear import SampledProduct
+from irnas_ray.geometry import Geometry
 from irnas_ray.separable import SeparableProduct
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.2)}
@@ -93,6 +94,9 @@ class SeparableConvolution(Operator):
 class DeformableConvolution(Operator):
     """``def``: 3x3 modulated deformable convolution; a zero-initialised 3x3 convolution predicts offsets and mask."""
 
+    #: Set where the operator is itself computed again in the backward pass, so that samples are not taken thrice.
+    keep_samples = False
+
     def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
         super().__init__(width, destinations, activation, sep_repeats, affine)
         self.predictor = nn.Conv2d(width, destinations * 27, 3, padding=1)
@@ -108,7 +112,8 @@ class DeformableConvolution(Operator):
         offset, mask = predicted[:, :, :18].unflatten(2, (9, 2)), predicted[:, :, 18:].sigmoid()
         kernels = self.convolution.weight.view(self.destinations, self.width, -1)
         geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (source.shape[2], source.shape[3]))
-        return SampledProduct.apply(activated.unsqueeze(1), offset, mask, kernels, geometry).flatten(1, 2)
+        product = SampledProduct.apply(activated.unsqueeze(1), offset, mask, kernels, geometry, self.keep_samples)
+        return product.flatten(1, 2)
 
 
 class Skip(Operator):

@@ -1,0 +1,179 @@
+"""The final network rearranged for inference: the same function in fewer and larger steps.
+
+Exact, because in evaluation batch normalisation is affine and so part of the convolution before it; because all readers
+of a feature share its activation; because 1x1 convolutions of one feature are one convolution with more outputs; and
+because a 1x1 convolution of joined features is a sum of products.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
+
+from irnas_ray.bilinear import SampledProduct
+from irnas_ray.geometry import Geometry
+from irnas_ray.network import AtrousPyramid, DerivedCell, DerivedEdge, DerivedNetwork
+from irnas_ray.operations import Convolution, DeformableConvolution, SeparableConvolution
+
+
+def folded(network: DerivedNetwork) -> "FoldedNetwork":
+    """A copy of a network that restores the same images to 1e-5, faster; it can neither be trained nor saved."""
+    return FoldedNetwork(copy.deepcopy(network).eval()).requires_grad_(False)
+
+
+class FoldedNetwork(nn.Module):
+    """What ``folded`` makes of a ``DerivedNetwork``; takes and gives the same images."""
+
+    def __init__(self, network: DerivedNetwork) -> None:
+        super().__init__()
+        self.channels, self.residual = network.channels, network.residual
+        slope = 0.0 if network.arguments()["activation"] == "relu" else 0.2
+        self.activate = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+        first, first_norm, _, second, second_norm = network.stem.children()
+        self.stem = nn.Sequential(_fold(first, first_norm), self.activate, _fold(second, second_norm))
+        self.projections = nn.ModuleList(JointProjection(readers) for readers in _readers(network))
+        self.cells = nn.ModuleList(FoldedCell(cell, self.activate) for cell in network.cells)
+        self.pyramid = FoldedPyramid(network.aspp, self.activate)
+        one, two, _, last = network.head.children()
+        self.head = nn.Sequential(_fold_separable(one), self.activate, _fold_separable(two), self.activate, last)
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The restored image of a degraded one."""
+        feature = self.stem(image)
+        read: dict[str, Tensor] = {}
+        for layer, projection in enumerate(self.projections):
+            feature = self.activate(feature)
+            read |= projection(feature)
+            if layer < len(self.cells):
+                feature = self.cells[layer](read.pop(f"before_last {layer}"), read.pop(f"last {layer}"))
+        pyramid = self.pyramid(feature, read.pop("pyramid"))
+        restored = self.head(self.activate(torch.cat([pyramid, read.pop("low_level")], dim=1)))
+        return image - restored if self.residual else restored
+
+
+class JointProjection(nn.Module):
+    """All 1x1 convolutions that read one feature, as one."""
+
+    def __init__(self, readers: dict[str, nn.Module]) -> None:
+        super().__init__()
+        convolutions = [_fold(*list(projection.children())[1:]) for projection in readers.values()]
+        self.names, self.widths = list(readers), [convolution.out_channels for convolution in convolutions]
+        self.convolution = nn.Conv2d(convolutions[0].in_channels, sum(self.widths), 1)
+        self.convolution.weight.data = torch.cat([convolution.weight.data for convolution in convolutions])
+        self.convolution.bias.data = torch.cat([convolution.bias.data for convolution in convolutions])
+
+    def forward(self, activated: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b _ h w"]]:
+        """What each reader gets, by its name."""
+        return dict(zip(self.names, self.convolution(activated).split(self.widths, dim=1), strict=True))
+
+
+def _readers(network: DerivedNetwork) -> list[dict[str, nn.Module]]:
+    """For the stem and every cell, the projections that read it."""
+    readers: list[dict[str, nn.Module]] = [{} for _ in range(len(network.cells) + 1)]
+    for layer, cell in enumerate(network.cells):
+        readers[max(0, layer - 1)][f"before_last {layer}"] = cell.project_before_last
+        readers[layer][f"last {layer}"] = cell.project_last
+    readers[-1]["pyramid"] = network.aspp.branches[0]
+    readers[0 if network.low_level_layer is None else network.low_level_layer + 1]["low_level"] = network.low_level
+    return readers
+
+
+class FoldedCell(nn.Module):
+    """A cell whose inputs are projected already and whose edges share the activations of their sources."""
+
+    def __init__(self, cell: DerivedCell, activate: nn.Module) -> None:
+        super().__init__()
+        self.sources, self.activate = cell.sources, activate
+        self.nodes = nn.ModuleList(
+            nn.ModuleList(FoldedEdge(edge, activate) for edge in node.children()) for node in cell.nodes
+        )
+
+    def forward(self, before_last: Float[Tensor, "b c h w"], last: Float[Tensor, "b c h w"]) -> Tensor:
+        """The joined nodes."""
+        features = [before_last, last]
+        activated: dict[int, Tensor] = {}
+        for sources, edges in zip(self.sources, self.nodes, strict=True):
+            outputs = []
+            for source, edge in zip(sources, edges.children(), strict=True):
+                if source not in activated:
+                    activated[source] = self.activate(features[source].clone())
+                outputs.append(edge(features[source], activated[source]))
+            features.append(outputs[0] + outputs[1])
+        return torch.cat(features[2:], dim=1)
+
+
+class FoldedEdge(nn.Module):
+    """An operator with its normalisation folded in; an operator that is not known here stays as it is."""
+
+    def __init__(self, edge: DerivedEdge, activate: nn.Module) -> None:
+        super().__init__()
+        operator, norm = edge.operator, edge.norm
+        self.edge: nn.Module | None = None
+        if isinstance(operator, Convolution):
+            self.step = _fold(operator.convolution, norm)
+        elif isinstance(operator, SeparableConvolution):
+            pairs = [(operator.depthwise, operator.pointwise, norm)]
+            for repeat in operator.repeats:
+                before, _, depthwise, pointwise = repeat.children()
+                pairs[-1] = (*pairs[-1][:2], before)
+                pairs.append((depthwise, pointwise, norm))
+            steps = [step for first, second, last in pairs for step in (activate, first, _fold(second, last))]
+            self.step = nn.Sequential(*steps[1:])
+        elif isinstance(operator, DeformableConvolution):
+            self.step = FoldedDeformable(operator, norm)
+        else:
+            self.edge = edge
+
+    def forward(self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]) -> Tensor:
+        """The edge's output."""
+        return self.step(activated) if self.edge is None else self.edge(source)
+
+
+class FoldedDeformable(nn.Module):
+    """A deformable convolution with its normalisation in kernel and bias."""
+
+    def __init__(self, operator: DeformableConvolution, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.predictor = operator.predictor
+        self.weight, self.bias = fuse_conv_bn_weights(
+            operator.convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+
+    def forward(self, activated: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The output of the operator and its normalisation."""
+        predicted = self.predictor(activated)
+        offset, mask = predicted[:, None, :18].unflatten(2, (9, 2)), predicted[:, None, 18:].sigmoid_()
+        geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), tuple(activated.shape[2:]))
+        kernel = self.weight.flatten(1).unsqueeze(0)
+        return SampledProduct.apply(activated[:, None], offset, mask, kernel, geometry)[:, 0] + self.bias[:, None, None]
+
+
+class FoldedPyramid(nn.Module):
+    """The atrous pyramid; the convolution that joins its branches adds each as it comes, so that none is copied."""
+
+    def __init__(self, pyramid: AtrousPyramid, activate: nn.Module) -> None:
+        super().__init__()
+        self.activate = activate
+        self.branches = nn.ModuleList(_fold_separable(branch) for branch in list(pyramid.branches)[1:])
+        self.join = _fold(*list(pyramid.join.children())[1:])
+
+    def forward(self, activated: Float[Tensor, "b c h w"], first: Float[Tensor, "b o h w"]) -> Tensor:
+        """The joined branches; ``first`` is the output of the 1x1 branch."""
+        weights = self.join.weight.chunk(len(self.branches) + 1, dim=1)
+        total = F.conv2d(self.activate(first.contiguous()), weights[0], self.join.bias)
+        for weight, branch in zip(weights[1:], self.branches, strict=True):
+            total += F.conv2d(self.activate(branch(activated)), weight)
+        return total
+
+
+def _fold(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    return fuse_conv_bn_eval(convolution, norm)
+
+
+def _fold_separable(block: nn.Module) -> nn.Sequential:
+    """Depthwise and pointwise convolution of a block whose activation is left to the caller."""
+    _, depthwise, pointwise, norm = block.children()
+    return nn.Sequential(depthwise, _fold(pointwise, norm))
