@@ -94,9 +94,6 @@ class SeparableConvolution(Operator):
 class DeformableConvolution(Operator):
     """``def``: 3x3 modulated deformable convolution; a zero-initialised 3x3 convolution predicts offsets and mask."""
 
-    #: Set where the operator is itself computed again in the backward pass, so that samples are not taken thrice.
-    keep_samples = False
-
     def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
         super().__init__(width, destinations, activation, sep_repeats, affine)
         self.predictor = nn.Conv2d(width, destinations * 27, 3, padding=1)
@@ -112,8 +109,7 @@ class DeformableConvolution(Operator):
         offset, mask = predicted[:, :, :18].unflatten(2, (9, 2)), predicted[:, :, 18:].sigmoid()
         kernels = self.convolution.weight.view(self.destinations, self.width, -1)
         geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (source.shape[2], source.shape[3]))
-        product = SampledProduct.apply(activated.unsqueeze(1), offset, mask, kernels, geometry, self.keep_samples)
-        return product.flatten(1, 2)
+        return SampledProduct.apply(activated.unsqueeze(1), offset, mask, kernels, geometry).flatten(1, 2)
 
 
 class Skip(Operator):

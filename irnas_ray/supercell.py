@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from irnas_ray.decoding import edges_of
 from irnas_ray.normalising import normalised_sum, statistics_kept
-from irnas_ray.operations import OPERATIONS, DeformableConvolution, Operator, activate
+from irnas_ray.operations import OPERATIONS, Operator, activate
 
 
 class MixedEdges(nn.Module):
@@ -91,10 +91,6 @@ class SuperCell(nn.Module):
                 for source, readers in enumerate(self.destinations)
             }
         )
-
-        for operator in self.modules():
-            if isinstance(operator, DeformableConvolution):
-                operator.keep_samples = recompute
 
     def forward(
         self,
