@@ -18,6 +18,9 @@ from irnas_ray.geometry import Geometry
 from irnas_ray.network import AtrousPyramid, DerivedCell, DerivedEdge, DerivedNetwork
 from irnas_ray.operations import Convolution, DeformableConvolution, SeparableConvolution
 
+#: The layout that convolutions of few channels like best, and that depthwise ones need most.
+CHANNELS_LAST = torch.channels_last
+
 
 def folded(network: DerivedNetwork) -> "FoldedNetwork":
     """A copy of a network that restores the same images to 1e-5, faster; it can neither be trained nor saved."""
@@ -39,10 +42,11 @@ class FoldedNetwork(nn.Module):
         self.pyramid = FoldedPyramid(network.aspp, self.activate)
         one, two, _, last = network.head.children()
         self.head = nn.Sequential(_fold_separable(one), self.activate, _fold_separable(two), self.activate, last)
+        self.to(memory_format=CHANNELS_LAST)  # type: ignore[call-overload]
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The restored image of a degraded one."""
-        feature = self.stem(image)
+        feature = self.stem(image.contiguous(memory_format=CHANNELS_LAST))
         read: dict[str, Tensor] = {}
         for layer, projection in enumerate(self.projections):
             feature = self.activate(feature)
@@ -99,7 +103,7 @@ class FoldedCell(nn.Module):
             outputs = []
             for source, edge in zip(sources, edges.children(), strict=True):
                 if source not in activated:
-                    activated[source] = self.activate(features[source].clone())
+                    activated[source] = self.activate(features[source].clone(memory_format=CHANNELS_LAST))
                 outputs.append(edge(features[source], activated[source]))
             features.append(outputs[0] + outputs[1])
         return torch.cat(features[2:], dim=1)
@@ -148,7 +152,8 @@ class FoldedDeformable(nn.Module):
         offset, mask = predicted[:, None, :18].unflatten(2, (9, 2)), predicted[:, None, 18:].sigmoid_()
         geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), tuple(activated.shape[2:]))
         kernel = self.weight.flatten(1).unsqueeze(0)
-        return SampledProduct.apply(activated[:, None], offset, mask, kernel, geometry)[:, 0] + self.bias[:, None, None]
+        product = SampledProduct.apply(activated[:, None], offset, mask, kernel, geometry)[:, 0]
+        return product.add_(self.bias[:, None, None]).contiguous(memory_format=CHANNELS_LAST)
 
 
 class FoldedPyramid(nn.Module):
@@ -163,7 +168,7 @@ class FoldedPyramid(nn.Module):
     def forward(self, activated: Float[Tensor, "b c h w"], first: Float[Tensor, "b o h w"]) -> Tensor:
         """The joined branches; ``first`` is the output of the 1x1 branch."""
         weights = self.join.weight.chunk(len(self.branches) + 1, dim=1)
-        total = F.conv2d(self.activate(first.contiguous()), weights[0], self.join.bias)
+        total = F.conv2d(self.activate(first.clone(memory_format=CHANNELS_LAST)), weights[0], self.join.bias)
         for weight, branch in zip(weights[1:], self.branches, strict=True):
             total += F.conv2d(self.activate(branch(activated)), weight)
         return total

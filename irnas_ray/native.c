@@ -27,6 +27,7 @@ typedef struct {
     int64_t height, width;
     int64_t taps, rows, columns; /* of the kernel, and of the output */
     int64_t parts; /* in how many parts the rows of an item's output are shared out */
+    int64_t first, last; /* the rows of the output that are wanted are [first, last) */
 } shape;
 
 typedef struct {
@@ -88,7 +89,7 @@ INLINE void write_row(const shape *s, const move *moves, int64_t item, int64_t r
     }
 }
 
-/* samples[item, output, tap, channel] of the rows [from, until) of one item's output, times the mask if there is one */
+/* samples[item, wanted output, tap, channel] of the rows [from, until) of one item, times the mask if there is one */
 FOR_EVERY_PROCESSOR
 void sample_rows(const shape *of, const float *images, const float *ys, const float *xs, const float *offsets,
                  const float *masks, float *samples, int64_t item, int64_t from, int64_t until, move *moves) {
@@ -96,7 +97,7 @@ void sample_rows(const shape *of, const float *images, const float *ys, const fl
     const float *image = image_of(s, images, item);
     const int64_t below = (s->width + 2) * s->channels, count = s->columns * s->taps;
     for (int64_t row = from; row < until; row++) {
-        float *sample = samples + (item * s->rows + row) * count * s->channels;
+        float *sample = samples + (item * (s->last - s->first) + row - s->first) * count * s->channels;
         read_row(s, ys, xs, offsets, masks, item, row, moves);
         for (int64_t index = 0; index < count; index++, sample += s->channels) {
             place p;
@@ -125,7 +126,7 @@ void differentiate_rows(const shape *of, const float *images, const float *ys, c
     const float *image = image_of(s, images, item);
     const int64_t below = (s->width + 2) * s->channels, count = s->columns * s->taps;
     for (int64_t row = from; row < until; row++) {
-        const int64_t start = (item * s->rows + row) * count * s->channels;
+        const int64_t start = (item * (s->last - s->first) + row - s->first) * count * s->channels;
         const float *gradient = into_samples + start;
         float *sample = samples ? samples + start : 0;
         read_row(s, ys, xs, offsets, masks, item, row, moves);
@@ -165,6 +166,11 @@ void differentiate_rows(const shape *of, const float *images, const float *ys, c
     }
 }
 
+/* The first row of a part of the wanted rows. */
+static int64_t row_of(const shape *s, int64_t part) {
+    return s->first + (s->last - s->first) * part / s->parts;
+}
+
 /* Both return 0, or 1 if there is no memory for a row of positions. */
 int sample(const shape *s, const float *images, const float *ys, const float *xs, const float *offsets,
            const float *masks, float *samples) {
@@ -174,8 +180,7 @@ int sample(const shape *s, const float *images, const float *ys, const float *xs
         const int64_t item = job / s->parts, part = job % s->parts;
         move *moves = malloc(s->columns * s->taps * sizeof(move));
         if (moves)
-            sample_rows(s, images, ys, xs, offsets, masks, samples, item, s->rows * part / s->parts,
-                        s->rows * (part + 1) / s->parts, moves);
+            sample_rows(s, images, ys, xs, offsets, masks, samples, item, row_of(s, part), row_of(s, part + 1), moves);
         else
             failed = 1;
         free(moves);
@@ -195,8 +200,7 @@ int differentiate(const shape *s, const float *images, const float *ys, const fl
         memset(into_images + job * size, 0, 4 * size);
         if (moves)
             differentiate_rows(s, images, ys, xs, offsets, masks, into_samples, into_images + job * size, into_offsets,
-                               into_masks, samples, item, s->rows * part / s->parts, s->rows * (part + 1) / s->parts,
-                               moves);
+                               into_masks, samples, item, row_of(s, part), row_of(s, part + 1), moves);
         else
             failed = 1;
         free(moves);

@@ -19,6 +19,8 @@ from irnas_ray.geometry import Geometry, tap_positions
 from irnas_ray.gridded import Gradients
 
 BLOCK = 8  # as in native.c
+#: Bytes of samples that are made before they are multiplied by the kernel.
+BLOCK_BYTES = 2**22
 
 
 def _load() -> ctypes.CDLL | None:
@@ -67,10 +69,13 @@ def product(
     """Kernel times masked samples."""
     batch, groups = offset.shape[:2]
     call = _Call(image, offset, mask, geometry)
-    samples = call.room_for_samples("samples")
-    call("sample", samples)
-    output = torch.bmm(_kernels(weight, image, geometry, batch), samples.transpose(1, 2))
-    return output.unflatten(0, (batch, groups)).unflatten(-1, geometry.size)
+    kernels = _kernels(weight, image, geometry, batch)
+    output = image.new_empty(batch * groups, weight.shape[1], *geometry.size)
+    for rows in call.blocks_of_rows():
+        samples = call.room_for_samples("samples", rows)
+        call("sample", samples)
+        output[:, :, rows] = torch.bmm(kernels, samples.transpose(1, 2)).unflatten(2, (-1, geometry.size[1]))
+    return output.unflatten(0, (batch, groups))
 
 
 def gradients(
@@ -111,7 +116,19 @@ def _kernels(weight: Tensor, image: Tensor, geometry: Geometry, batch: int) -> F
 class _Shape(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
-        for name in ("items", "groups", "channels", "height", "width", "taps", "rows", "columns", "parts")
+        for name in (
+            "items",
+            "groups",
+            "channels",
+            "height",
+            "width",
+            "taps",
+            "rows",
+            "columns",
+            "parts",
+            "first",
+            "last",
+        )
     ]
 
 
@@ -131,9 +148,21 @@ class _Call:
             items, 1 if own_images else groups, channels, height, width, geometry.taps, *geometry.size, self.parts
         )
 
-    def room_for_samples(self, name: str) -> Float[Tensor, "n outputs columns"]:
-        """Room for the samples of all taps, which the next call of this thread for the same name takes over."""
-        shape = (self.shape.items, self.shape.rows * self.shape.columns, self.shape.taps * self.shape.channels)
+    def blocks_of_rows(self) -> list[slice]:
+        """The output's rows in blocks so small that their samples stay in the processor's cache."""
+        shape = self.shape
+        bytes_of_row = 4 * shape.items * shape.columns * shape.taps * shape.channels
+        count = max(1, min(shape.rows, BLOCK_BYTES // bytes_of_row))
+        return [slice(start, min(start + count, shape.rows)) for start in range(0, shape.rows, count)]
+
+    def room_for_samples(self, name: str, rows: slice | None = None) -> Float[Tensor, "n outputs columns"]:
+        """Room for the samples of all taps in some rows, which are those that the next calls treat.
+
+        A later call of this thread for the same name takes the room over.
+        """
+        self.shape.first, self.shape.last = (rows.start, rows.stop) if rows else (0, self.shape.rows)
+        outputs = (self.shape.last - self.shape.first) * self.shape.columns
+        shape = (self.shape.items, outputs, self.shape.taps * self.shape.channels)
         room = getattr(_rooms, name, None)
         if room is None or room.numel() < math.prod(shape):
             with torch.inference_mode(False):  # else it could not be written to outside that mode later
