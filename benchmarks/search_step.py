@@ -7,7 +7,6 @@ from measuring import arguments, interleaved, report
 from reference import ReferenceSuperNet
 from reference_deformable import torchvision_deform_conv2d
 
-from irnas_ray.losses import restoration_loss
 from irnas_ray.searching import BilevelSearch
 from irnas_ray.supernet import SuperNet
 

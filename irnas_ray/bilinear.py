@@ -46,7 +46,7 @@ class SampledProduct(torch.autograd.Function):
         into_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
         into_mask = None if mask is None else torch.empty_like(mask, memory_format=torch.contiguous_format)
         into_weight = torch.empty_like(weight) if ctx.needs_input_grad[3] else None
-        for chunk in _chunks(*offset.shape[:2], image.device):
+        for chunk in _chunks(offset.shape[0], offset.shape[1], image.device):
             part = backend.gradients(
                 _of(prepared, chunk),
                 offset[:, chunk],

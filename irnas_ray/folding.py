@@ -38,11 +38,12 @@ class FoldedNetwork(nn.Module):
         first, first_norm, _, second, second_norm = network.stem.children()
         self.stem = nn.Sequential(_fold(first, first_norm), self.activate, _fold(second, second_norm))
         self.projections = nn.ModuleList(JointProjection(readers) for readers in _readers(network))
-        self.cells = nn.ModuleList(FoldedCell(cell, self.activate) for cell in network.cells)
+        cells = [cell for cell in network.cells if isinstance(cell, DerivedCell)]
+        self.cells = nn.ModuleList(FoldedCell(cell, self.activate) for cell in cells)
         self.pyramid = FoldedPyramid(network.aspp, self.activate)
         one, two, _, last = network.head.children()
         self.head = nn.Sequential(_fold_separable(one), self.activate, _fold_separable(two), self.activate, last)
-        self.to(memory_format=CHANNELS_LAST)  # type: ignore[call-overload]
+        self.to(memory_format=CHANNELS_LAST)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The restored image of a degraded one."""
@@ -66,8 +67,9 @@ class JointProjection(nn.Module):
         convolutions = [_fold(*list(projection.children())[1:]) for projection in readers.values()]
         self.names, self.widths = list(readers), [convolution.out_channels for convolution in convolutions]
         self.convolution = nn.Conv2d(convolutions[0].in_channels, sum(self.widths), 1)
-        self.convolution.weight.data = torch.cat([convolution.weight.data for convolution in convolutions])
-        self.convolution.bias.data = torch.cat([convolution.bias.data for convolution in convolutions])
+        self.convolution.weight = nn.Parameter(torch.cat([convolution.weight for convolution in convolutions]))
+        biases = [convolution.bias for convolution in convolutions if convolution.bias is not None]
+        self.convolution.bias = nn.Parameter(torch.cat(biases))
 
     def forward(self, activated: Float[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b _ h w"]]:
         """What each reader gets, by its name."""
@@ -92,7 +94,8 @@ class FoldedCell(nn.Module):
         super().__init__()
         self.sources, self.activate = cell.sources, activate
         self.nodes = nn.ModuleList(
-            nn.ModuleList(FoldedEdge(edge, activate) for edge in node.children()) for node in cell.nodes
+            nn.ModuleList(FoldedEdge(edge, activate) for edge in node.children() if isinstance(edge, DerivedEdge))
+            for node in cell.nodes
         )
 
     def forward(self, before_last: Float[Tensor, "b c h w"], last: Float[Tensor, "b c h w"]) -> Tensor:
@@ -116,16 +119,13 @@ class FoldedEdge(nn.Module):
         super().__init__()
         operator, norm = edge.operator, edge.norm
         self.edge: nn.Module | None = None
-        if isinstance(operator, Convolution):
+        self.step: nn.Module = nn.Identity()
+        if norm is None:
+            self.edge = edge
+        elif isinstance(operator, Convolution):
             self.step = _fold(operator.convolution, norm)
         elif isinstance(operator, SeparableConvolution):
-            pairs = [(operator.depthwise, operator.pointwise, norm)]
-            for repeat in operator.repeats:
-                before, _, depthwise, pointwise = repeat.children()
-                pairs[-1] = (*pairs[-1][:2], before)
-                pairs.append((depthwise, pointwise, norm))
-            steps = [step for first, second, last in pairs for step in (activate, first, _fold(second, last))]
-            self.step = nn.Sequential(*steps[1:])
+            self.step = _fold_pairs(operator, norm, activate)
         elif isinstance(operator, DeformableConvolution):
             self.step = FoldedDeformable(operator, norm)
         else:
@@ -142,15 +142,17 @@ class FoldedDeformable(nn.Module):
     def __init__(self, operator: DeformableConvolution, norm: nn.BatchNorm2d) -> None:
         super().__init__()
         self.predictor = operator.predictor
-        self.weight, self.bias = fuse_conv_bn_weights(
+        assert norm.running_mean is not None and norm.running_var is not None
+        weight, bias = fuse_conv_bn_weights(
             operator.convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
     def forward(self, activated: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The output of the operator and its normalisation."""
         predicted = self.predictor(activated)
         offset, mask = predicted[:, None, :18].unflatten(2, (9, 2)), predicted[:, None, 18:].sigmoid_()
-        geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), tuple(activated.shape[2:]))
+        geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (activated.shape[2], activated.shape[3]))
         kernel = self.weight.flatten(1).unsqueeze(0)
         product = SampledProduct.apply(activated[:, None], offset, mask, kernel, geometry)[:, 0]
         return product.add_(self.bias[:, None, None]).contiguous(memory_format=CHANNELS_LAST)
@@ -175,6 +177,7 @@ class FoldedPyramid(nn.Module):
 
 
 def _fold(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
     return fuse_conv_bn_eval(convolution, norm)
 
 
@@ -182,3 +185,13 @@ def _fold_separable(block: nn.Module) -> nn.Sequential:
     """Depthwise and pointwise convolution of a block whose activation is left to the caller."""
     _, depthwise, pointwise, norm = block.children()
     return nn.Sequential(depthwise, _fold(pointwise, norm))
+
+
+def _fold_pairs(operator: SeparableConvolution, norm: nn.Module, activate: nn.Module) -> nn.Sequential:
+    """All pairs of a separable convolution; each takes the normalisation before the next one, the last the edge's."""
+    repeats = [list(repeat.children()) for repeat in operator.repeats]
+    pairs = [(operator.depthwise, operator.pointwise), *((repeat[2], repeat[3]) for repeat in repeats)]
+    steps: list[nn.Module] = []
+    for (depthwise, pointwise), following in zip(pairs, [*(repeat[0] for repeat in repeats), norm], strict=True):
+        steps += [activate, depthwise, _fold(pointwise, following)]
+    return nn.Sequential(*steps[1:])

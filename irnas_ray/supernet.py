@@ -138,6 +138,7 @@ class SuperNet(nn.Module):
             raw, norms = [], []
             for source in sources:
                 _, convolution, norm = self.paths[f"layer{layer}_from{source}_to{target}"].children()
+                assert isinstance(norm, nn.BatchNorm2d)
                 raw.append(convolution(activated[source]))
                 norms.append(norm)
             cells = [self.cells[name] for name in self._cell_names(layer, target)]

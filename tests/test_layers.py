@@ -14,8 +14,9 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 
 #: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
 ROOMS = {
-    "facts": "cells decoding deformable degradation genotype images manifest metrics protocols settings",
-    "networks": "losses network operations supernet",
+    "facts": "bilinear cells decoding deformable degradation genotype geometry gridded images manifest metrics native"
+    " normalising protocols separable settings",
+    "networks": "folding losses network operations supercell supernet",
     "loops": "baselines batches checkpoints evaluation folder inference parts preparing reading scoring searching"
     " sources training validation",
 }
