@@ -13,7 +13,7 @@ from irnas_ray.supernet import SuperNet
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=3)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--crop", type=int, default=32)
+    parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--width", type=int, default=10)

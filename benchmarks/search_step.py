@@ -1,5 +1,6 @@
 """A full search step (weight + architecture) of the paper's denoising supernet against the plain op-by-op supernet."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,6 +23,13 @@ def searcher(net: Any, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> Bile
     return BilevelSearch(net, batches, batches, lambda _: {}, epochs=10**6, warmup_epochs=0, steps_per_epoch=1)
 
 
+def peak_bytes(step: Callable[[], object]) -> int:
+    """The most GPU memory that is allocated during a step."""
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return torch.cuda.max_memory_allocated()
+
+
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--batch", type=int, default=2)
@@ -41,17 +49,16 @@ def main() -> None:
         clean = torch.rand(options.batch, 1, options.crop, options.crop, device=options.device)
         batches = [(clean + 0.2 * torch.randn_like(clean), clean)]
         ours, theirs = searcher(net, batches), searcher(reference, batches)
-        seconds = interleaved(
-            {"reference": lambda: theirs._steps(True), "ours": lambda: ours._steps(True)},  # noqa: B023
-            options.repeats,
-            options.device,
-        )
+        steps = {"reference": lambda: theirs._steps(True), "ours": lambda: ours._steps(True)}  # noqa: B023
+        seconds = interleaved(steps, options.repeats, options.device)
+        memory = {name: peak_bytes(step) / 1e6 for name, step in steps.items()} if options.device == "cuda" else {}
         rows.append(
             {
                 "operators": " ".join(operators),
                 "reference (s)": seconds["reference"],
                 "ours (s)": seconds["ours"],
                 "times faster": seconds["reference"] / seconds["ours"],
+                **{f"{name} (peak MB)": value for name, value in memory.items()},
             }
         )
     report("search_step", rows, options)

@@ -20,7 +20,7 @@ class SuperNet(nn.Module):
     Takes and gives images (b c h w) in [0, 1] of any size. ``share_cells=True`` is eq. 5 (one cell for each layer and
     width), ``False`` eq. 6 (one for each incoming path). ``tie_cells=False`` gives every layer its own alpha.
     ``residual=True`` predicts degraded - clean. ``recompute=True`` keeps little for the backward pass and computes it
-    again there: a third of the memory or less for up to 40 % more time, with the same numbers. Raises ValueError naming
+    again there: a tenth of the memory for up to 40 % more time, with the same numbers. Raises ValueError naming
     the argument that is impossible.
     """
 

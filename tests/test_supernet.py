@@ -8,6 +8,8 @@ from reference import ReferenceSuperNet
 from supernet_cases import CASES, assert_equal, images, make_net, restoration
 from torch import Tensor
 
+from irnas_ray.losses import restoration_loss
+
 
 def compare(net: Any, image: Tensor, tolerance: float) -> None:
     """Outputs, the gradients in the image and in every parameter, and running statistics of net and reference."""
@@ -92,3 +94,36 @@ def test_gradients_of_alpha_and_beta_are_finite_differences(case, training):
             difference[index] = (losses[0] - losses[1]) / (2 * step)
         assert difference.abs().max() > 1e-6
         torch.testing.assert_close(parameter.grad.view(-1), difference, rtol=1e-6, atol=1e-9)
+
+
+def search_by_hand(net: Any, steps: int) -> None:
+    """The alternating first-order search of section 3.3, one architecture and one weight step a turn."""
+    architecture = [net.alpha, net.beta]
+    weights = [parameter for name, parameter in net.named_parameters() if name not in ("alpha", "beta")]
+    adam = torch.optim.Adam(architecture, lr=0.05, weight_decay=1e-3)
+    sgd = torch.optim.SGD(weights, lr=0.025, momentum=0.9, weight_decay=3e-4)
+    random = torch.Generator().manual_seed(3)
+    for _ in range(steps):
+        for optimizer in (adam, sgd):
+            clean = torch.rand(1, 1, 11, 12, generator=random, dtype=torch.float64)
+            noise = torch.randn(clean.shape, generator=random, dtype=torch.float64)
+            net.zero_grad()
+            restoration_loss(net(clean + 0.2 * noise), clean).backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+def test_a_search_of_fifty_steps_finds_what_the_equations_find(recompute):
+    net = make_net(layers=1, recompute=recompute)
+    reference = ReferenceSuperNet.from_supernet(net)
+    begun = net.genotype()
+    for searched in (net, reference):
+        search_by_hand(searched, 50)
+    found = net.genotype()
+    assert found != begun
+    assert_equal("alpha", net.alpha, reference.alpha, 1e-6)
+    assert_equal("beta", net.beta, reference.beta, 1e-6)
+    with torch.no_grad():
+        net.alpha.copy_(reference.alpha)
+        net.beta.copy_(reference.beta)
+    assert net.genotype() == found
