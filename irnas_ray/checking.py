@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from irnas_ray.degradation import KINDS, GaussianNoise, make_degradation
+from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
 from irnas_ray.preparing import is_prepared
@@ -109,11 +109,7 @@ def _check_numbers(config: StudyConfig) -> None:
 
 
 def _check_degradation(config: StudyConfig) -> None:
-    try:
-        make_degradation(config.degradation)
-    except ValueError as error:
-        key = "degradation.sigmas: " if config.degradation.kind == "gaussian" else "degradation."
-        raise ValueError(f"{key}{error}") from None
+    check_degradation(config.degradation)
     if config.degradation.kind != "gaussian":
         if config.final.blind:
             raise ValueError(

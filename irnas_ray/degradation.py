@@ -4,6 +4,7 @@ Every degradation is called as ``degradation(clean, generator)`` and returns ima
 one, and ``make_degradation`` makes it.
 """
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -42,6 +43,18 @@ def make_degradation(settings: Degradation) -> Degrade | None:
     if settings.kind == "paired":
         return None
     raise ValueError(f"kind: unknown {settings.kind!r}; possible: {', '.join(KINDS)}")
+
+
+def check_degradation(settings: Degradation) -> None:
+    """ValueError naming the whole key of what is unknown or impossible, for the other kinds too but white noise.
+
+    A wrong value should not wait until a later command uses it.
+    """
+    for kind in sorted({"camera", "unprocessing", "rain", settings.kind}):
+        try:
+            make_degradation(dataclasses.replace(settings, kind=kind))
+        except ValueError as error:
+            raise ValueError(f"degradation.{'sigmas: ' if kind == 'gaussian' else ''}{error}") from None
 
 
 def validation_degradations(settings: Degradation) -> Sequence[float | Degrade]:

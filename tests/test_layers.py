@@ -14,8 +14,8 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 
 #: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
 ROOMS = {
-    "facts": "bilateral camera cells colors decoding deformable degradation degradation_settings filters genotype images"
-    " manifest metrics mosaic protocols rain ranges settings unprocessing",
+    "facts": "bilateral camera cells colors decoding deformable degradation degradation_settings filters genotype"
+    " images manifest metrics mosaic protocols rain ranges settings unprocessing",
     "networks": "losses network operations supernet",
     "loops": "baselines batches checkpoints evaluation folder inference parts preparing reading scoring searching"
     " sources training validation",
