@@ -7,6 +7,7 @@ import torch
 
 from irnas_ray.baselines import baselines
 from irnas_ray.checkpoints import load_network
+from irnas_ray.degradation_settings import degradation_from_dict
 from irnas_ray.evaluation import comparison_table, evaluate
 from irnas_ray.folder import write_json
 from irnas_ray.images import list_images, read_header, read_image, write_image
@@ -22,7 +23,8 @@ def evaluate_network(config: EvaluateConfig) -> None:
     Raises ValueError if the network, the protocol or the images do not fit each other.
     """
     network, notes = load_network(_given("network", config.network), _device())
-    protocol = get_protocol(config.protocol or notes.get("protocol") or "photographs-gray")
+    degradation = degradation_from_dict(notes["degradation"]) if notes.get("degradation") else None
+    protocol = get_protocol(config.protocol or notes.get("protocol") or "photographs-gray", degradation)
     sigma = config.sigma if config.sigma is not None else notes.get("sigma")
     if protocol.channels != network.channels:
         raise ValueError(

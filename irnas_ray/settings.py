@@ -203,10 +203,25 @@ class StudyConfig:
 
 
 @dataclass
+class Frozen:
+    """How much of the clean images is degraded once and for good."""
+
+    #: Patches of training and of test images, as many as SIM1800 had; freeze=images keeps all images whole.
+    train: int = 1600
+    test: int = 212
+    #: Seed of which patches are taken and of all that is random in their degradation.
+    seed: int = 0
+
+
+@dataclass
 class PrepareConfig:
     """Everything that `launchers/prepare.py` can be told."""
 
     data: Data = field(default_factory=Data)
+    #: Degrade clean images now and store pairs: patches (of data.patch pixels), images (whole), or null (not at all).
+    freeze: str | None = None
+    frozen: Frozen = field(default_factory=Frozen)
+    degradation: Degradation = field(default_factory=Degradation)
 
 
 @dataclass

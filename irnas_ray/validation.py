@@ -71,9 +71,7 @@ def _pairs(
         raise ValueError(f"validation image {image.image_id} is {tuple(clean.shape)}, smaller than {WINDOW}x{WINDOW}")
     if image.degraded is None:
         if not degradations:
-            raise ValueError(
-                f"validation image {image.image_id} has no degraded half and no noise level (or other degradation) to get one"
-            )
+            raise ValueError(f"validation image {image.image_id} has no degraded half, and no noise level makes it one")
         return [(clean, degrade_image(clean, image.image_id, degradation)) for degradation in degradations]
     degraded = torch.tensor(image.degraded).float() / 255
     if degraded.shape != clean.shape:

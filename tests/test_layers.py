@@ -17,8 +17,8 @@ ROOMS = {
     "facts": "bilateral camera cells colors decoding deformable degradation degradation_settings filters genotype"
     " images manifest metrics mosaic protocols rain ranges settings unprocessing",
     "networks": "losses network operations supernet",
-    "loops": "baselines batches checkpoints evaluation folder inference parts preparing reading scoring searching"
-    " sources training validation",
+    "loops": "baselines batches checkpoints evaluation folder freezing inference parts preparing reading scoring"
+    " searching sources training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]
