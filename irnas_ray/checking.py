@@ -12,7 +12,7 @@ from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
 from irnas_ray.preparing import is_prepared
-from irnas_ray.protocols import get_protocol, protocol_id
+from irnas_ray.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.sampling import SAMPLERS
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.sources import form_of
@@ -191,6 +191,11 @@ def check_data(config: StudyConfig, manifest: Manifest) -> None:
         raise ValueError(f"data.source: holds {holds}; set degradation.kind={kind}")
     if not manifest.ids("test"):
         raise ValueError("data.source: holds no test images; add a test folder or set data.test_fraction")
+    assert config.final.protocol is not None
+    try:
+        check_form(get_protocol(config.final.protocol, config.degradation), manifest.form)
+    except ValueError as error:
+        raise ValueError(f"final.protocol: {error}") from None
 
 
 def _value(config: StudyConfig, key: str) -> Any:

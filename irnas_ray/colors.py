@@ -43,9 +43,9 @@ def as_colour(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
     return image.expand(-1, 3, -1, -1)
 
 
-def as_channels(rgb: Float[Tensor, "b 3 h w"], channels: int) -> Float[Tensor, "b c h w"]:
-    """The RGB image, or its luma where one channel is wanted."""
-    return rgb if channels == 3 else luma601(rgb)
+def as_channels(image: Float[Tensor, "b _ h w"], channels: int) -> Float[Tensor, "b c h w"]:
+    """An image with as many channels as wanted as it is; else the luma of an RGB image."""
+    return image if image.shape[1] == channels else luma601(image)
 
 
 def check_channels(image: Tensor) -> None:

@@ -122,45 +122,50 @@ class Degradation:
 
 
 def variant(settings: Degradation) -> str:
-    """Empty where a kind's settings are the defaults, else eight hex digits that change with any of them."""
+    """Empty where a kind's settings are the defaults, else eight hex digits that stand for what differs from them."""
     given, usual = (_own(chosen) for chosen in (settings, Degradation(kind=settings.kind)))
-    if given == usual:
+    changed = {name: value for name, value in given.items() if value != usual[name]}
+    if not changed:
         return ""
-    return hashlib.sha256(json.dumps([settings.kind, given], sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([settings.kind, changed], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def degradation_from_dict(plain: dict[str, Any]) -> Degradation:
-    """The settings that ``dataclasses.asdict`` gave; ValueError naming what is missing, unknown or of another type."""
-    return _from_dict(Degradation, plain, "degradation")
+def own_settings(settings: Degradation) -> dict[str, Any]:
+    """The settings that matter to the kind, as plain values."""
+    if settings.kind == "gaussian":
+        return {"sigmas": settings.sigmas, "ranged": settings.ranged}
+    return {} if settings.kind == "paired" else dataclasses.asdict(getattr(settings, settings.kind))
 
 
-def _own(settings: Degradation) -> Any:
-    """The settings that matter to the kind, numbers as floats so that 30 and 30.0 are one."""
-    if settings.kind in ("camera", "unprocessing", "rain"):
-        return _floats(dataclasses.asdict(getattr(settings, settings.kind)))
-    return _floats([settings.sigmas, settings.ranged]) if settings.kind == "gaussian" else None
+def degradation_from_dict(plain: Any) -> Degradation:
+    """The settings that ``dataclasses.asdict`` gave; ValueError naming what is unknown or of another type.
+
+    What is missing has its default, so that settings of an earlier release can be read.
+    """
+    return _from_dict(Degradation(), plain, "degradation")
+
+
+def _own(settings: Degradation) -> dict[str, Any]:
+    # Numbers as floats, so that 30 and 30.0 are one.
+    return {name: _floats(value) for name, value in own_settings(settings).items()}
 
 
 def _floats(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _floats(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_floats(item) for item in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _from_dict(kind: type[Any], plain: Any, where: str) -> Any:
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
-    if not isinstance(plain, dict) or set(plain) != set(fields):
-        raise ValueError(f"{where}: must hold exactly {', '.join(fields)}")
-    usual = kind()
+def _from_dict(usual: Any, plain: Any, where: str) -> Any:
+    known = [entry.name for entry in dataclasses.fields(usual)]
+    if not isinstance(plain, dict) or not set(plain) <= set(known):
+        raise ValueError(f"{where}: {plain!r} holds other settings than {', '.join(known)}")
     values = {}
     for name, value in plain.items():
         default = getattr(usual, name)
         if dataclasses.is_dataclass(default):
-            values[name] = _from_dict(type(default), value, f"{where}.{name}")
-            continue
-        if type(_floats(value)) is not type(_floats(default)) and not (value is None or default is None):
+            value = _from_dict(default, value, f"{where}.{name}")
+        elif None not in (value, default) and type(_floats(value)) is not type(_floats(default)):
             raise ValueError(f"{where}.{name}: {value!r} is a {type(value).__name__}")
         values[name] = value
-    return kind(**values)
+    return dataclasses.replace(usual, **values)

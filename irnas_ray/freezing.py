@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from irnas_ray import images, preparing, sources
 from irnas_ray.colors import to_bits
 from irnas_ray.degradation import check_degradation, image_seed, make_degradation
-from irnas_ray.degradation_settings import Degradation, variant
+from irnas_ray.degradation_settings import Degradation, own_settings, variant
 from irnas_ray.folder import write_json
 from irnas_ray.preparing import Progress
 from irnas_ray.settings import Data, PrepareConfig
@@ -122,12 +122,8 @@ def prepare_frozen(config: PrepareConfig, progress: Progress | None = None) -> P
         return preparing.prepare(config.data, output, progress)
     freezing = _freezing(config)
     folder = preparing.prepare(config.data, output, progress, freezing)
-    record = dataclasses.asdict(config.frozen) | {"freeze": config.freeze}
-    kind = config.degradation.kind
-    own = dataclasses.asdict(getattr(config.degradation, kind)) if kind != "gaussian" else {}
-    if kind == "gaussian":
-        own = {"sigmas": config.degradation.sigmas, "ranged": config.degradation.ranged}
-    write_json(folder / RECORD, record | {"kind": kind, kind: own})
+    record = {"freeze": config.freeze, **dataclasses.asdict(config.frozen), "kind": config.degradation.kind}
+    write_json(folder / RECORD, record | {"settings": own_settings(config.degradation)})
     return folder
 
 

@@ -198,3 +198,17 @@ def get_protocol(id: str, degradation: Degradation | None = None) -> Protocol:
             f"give those, or use {base}, which has the default settings"
         )
     return replace(protocol, id=id, settings=degradation)
+
+
+def check_form(protocol: Protocol, form: str | None) -> None:
+    """ValueError unless images of this form may be scored: a frozen data set only under its own protocols.
+
+    Args:
+        protocol: How images are scored.
+        form: The form of a prepared data set, such as frozen-camera; None: images that are not prepared.
+    """
+    made, _, how = (form or "").partition("-")
+    own = f"frozen-{protocol.color}-{how}" if made == "frozen" else None
+    if own != (protocol.id if protocol.id.startswith("frozen-") else None):
+        wanted = f"protocol {own}" if own else "a data set that prepare.py froze in that way"
+        raise ValueError(f"protocol {protocol.id} does not score {form or 'images as they are'}; use {wanted}")
