@@ -119,6 +119,11 @@ def prepare_frozen(config: PrepareConfig, progress: Progress | None = None) -> P
     """
     output = Path(config.data.output) if config.data.output else None
     if config.freeze is None:
+        if config.degradation.kind in ("camera", "unprocessing", "rain"):
+            raise ValueError(
+                f"degradation.kind={config.degradation.kind} changes nothing without freeze=patches or freeze=images; "
+                "add one, or give the degradation to the search"
+            )
         return preparing.prepare(config.data, output, progress)
     freezing = _freezing(config)
     folder = preparing.prepare(config.data, output, progress, freezing)

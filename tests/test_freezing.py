@@ -110,7 +110,9 @@ def test_white_noise_is_frozen_clipped_to_8_bit(source: Path) -> None:
 def test_without_freeze_images_are_prepared_as_they_are(source: Path) -> None:
     config = config_of(source)
     config.freeze = None
-    config.degradation = Degradation(kind="none at all")
+    with pytest.raises(ValueError, match="degradation.kind=unprocessing changes nothing without freeze=patches"):
+        prepare_frozen(config)
+    config.degradation = Degradation()
     manifest = Manifest.load(prepare_frozen(config))
     assert not manifest.paired and not (source / "out" / RECORD).exists()
 

@@ -104,7 +104,7 @@ def test_the_papers_settings_are_the_papers(name):
 @pytest.mark.parametrize("kind", sorted(set(options(ROOT)["degradation"]) - {"search_space"}))
 def test_a_degradation_wins_over_that_of_the_search_space(kind):
     form = "data=halves" if kind == "paired" else "data=images"
-    for name in SPACES:
+    for name in ("irnas_derain", "quickstart"):
         config = compose(f"search_spaces={name}", f"degradation={kind}", form, "data.source=unused")
         assert config.degradation.kind == kind and config.final.protocol is None
     prepare: Any = compose_settings("prepare", COMMANDS["prepare"], [f"degradation={kind}"], ROOT)
@@ -114,6 +114,6 @@ def test_a_degradation_wins_over_that_of_the_search_space(kind):
 def test_every_kind_of_degradation_has_a_file_and_fits_the_quickstart():
     assert set(options(ROOT)["degradation"]) == {"search_space", *KINDS}
     for kind in KINDS:
-        config = compose(f"degradation={kind}")
+        config = compose(f"degradation={kind}", "domains={}")
         check_settings(config)
         assert config.final.protocol is not None and get_protocol(config.final.protocol, config.degradation)
