@@ -66,8 +66,8 @@ def baselines(protocol: Protocol, sigma: float | None) -> dict[str, Method]:
         ValueError: if the protocol adds noise and sigma is missing, negative or not finite.
     """
     methods: dict[str, Method] = {"degraded input": degraded_input}
-    if protocol.degradation == "paired":
-        logger.info("protocol %s: no non-local means, because it needs a noise level and pairs state none", protocol.id)
+    if protocol.degradation != "gaussian":
+        logger.info("protocol %s: no non-local means, because it needs a noise level and none is stated", protocol.id)
     elif sigma is None:
         raise ValueError(f"protocol {protocol.id} needs a noise level sigma (0-255 scale)")
     else:

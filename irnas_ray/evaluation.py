@@ -103,7 +103,7 @@ def evaluate(
         method: Maps a degraded image to a restored one of the same shape, e.g. ``restorer(network, tile=64)``.
         images: Records with ``image_id``, ``clean`` and ``degraded`` (8-bit, c h w).
         protocol: A protocol or its id.
-        sigma: Noise level on the 0-255 scale; needed unless the protocol is paired, which ignores it.
+        sigma: Noise level on the 0-255 scale; needed by protocols with white noise, which alone look at it.
         name: What the method is called in tables.
         pictures: Folder for the restored images as PNG; None: not saved.
 
@@ -111,7 +111,7 @@ def evaluate(
         ValueError: if there are no images, or an image, sigma or the protocol's id does not fit.
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
-    level = None if protocol.degradation == "paired" else sigma
+    level = protocol.level(sigma)
     scores = []
     for image in images:
         clean, degraded = protocol.degrade(image.clean, image.image_id, level, image.degraded)

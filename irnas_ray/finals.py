@@ -12,6 +12,7 @@ import torch
 from ray import tune
 
 from irnas_ray.checkpoints import save_network
+from irnas_ray.degradation import validation_degradations
 from irnas_ray.evaluation import Evaluation, Score, evaluate
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
@@ -20,12 +21,21 @@ from irnas_ray.network import DerivedNetwork, count_parameters, multiply_adds_pe
 from irnas_ray.patches import PatchSet
 from irnas_ray.preparing import ImageRecord
 from irnas_ray.progress import ProgressLines
+from irnas_ray.protocols import get_protocol
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.training import Training, TrainingReport, train
 from irnas_ray.trial import make_network
 from irnas_ray.tuning import fit
 from irnas_ray.validation import validator
-from irnas_ray.worker import load_checkpoint, make_batches, prepare_device, report, training_keywords
+from irnas_ray.worker import (
+    final_degradation,
+    load_checkpoint,
+    make_batches,
+    prepare_device,
+    report,
+    scored_degradation,
+    training_keywords,
+)
 
 #: Settings that shape a final network beside its genotype; where they are tuned, the trial's own value is used.
 BUILT_IN = ("architecture.residual", "architecture.activation", "architecture.sep_repeats")
@@ -80,14 +90,15 @@ def run_final(config: dict[str, Any], study: StudyConfig, candidates: list[Candi
     network = make_network(candidate.genotype, with_values(study, candidate.settings)).to(device)
     batches = make_batches(
         data.train,
-        [final.sigma],
+        final_degradation(study),
         batch=final.batch,
         crop=final.crop,
         rotate=final.rotate,
         seed=final.seed,
         device=device,
     )
-    validate = validator(data.validation, [final.sigma], study.search.tile, device)
+    degradations = validation_degradations(scored_degradation(study))
+    validate = validator(data.validation, degradations, study.search.tile, device)
 
     def on_report(now: TrainingReport, training: Training) -> None:
         metrics = {
@@ -133,7 +144,7 @@ def _score(
     result = evaluate(
         restorer(network),
         test,
-        study.final.protocol,
+        get_protocol(study.final.protocol, study.degradation),
         study.final.sigma,
         name=f"final {candidate.rank}",
         pictures=folder / "images",
@@ -153,7 +164,13 @@ def _score(
         "sigma": result.sigma,
         "evaluation": result.to_dict(),
     }
-    notes = {"protocol": result.protocol, "sigma": result.sigma, "psnr": result.psnr, "ssim": result.ssim}
+    notes = {
+        "protocol": result.protocol,
+        "sigma": result.sigma,
+        "psnr": result.psnr,
+        "ssim": result.ssim,
+        "degradation": asdict(study.degradation),
+    }
     save_network(network, folder / "network.pt", notes)
     candidate.genotype.save(folder / "genotype.json")
     result.write_csv(folder / "scores.csv")

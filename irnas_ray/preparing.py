@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow.dataset as pads
@@ -28,6 +29,15 @@ _LIBRARIES = ("numpy", "pillow", "pyarrow", "scikit-image")
 Progress = Callable[[int, int], None]
 
 
+class Frozen(Protocol):
+    """Clean images degraded once and for good (see ``freezing``)."""
+
+    @property
+    def form(self) -> str: ...
+    def select(self, found: list[SourceImage], patch: int) -> list[SourceImage]: ...
+    def digest(self, data: Data, frozen: list[SourceImage]) -> str: ...
+
+
 @dataclass(frozen=True)
 class ImageRecord:
     """A whole image of a data set: pixels (c, h, w), 0-255; `degraded` is None where the data are clean images."""
@@ -46,12 +56,15 @@ class Split:
     train_v: tuple[str, ...]
 
 
-def prepare(data: Data, output: Path | None = None, progress: Progress | None = None) -> Path:
+def prepare(
+    data: Data, output: Path | None = None, progress: Progress | None = None, frozen: Frozen | None = None
+) -> Path:
     """Write the source of `data` as a Parquet data set into `output` (else `data.output`) and return that folder.
 
     A complete data set of the same settings and unchanged source is used as it is; an interrupted one is redone.
-    `progress(done, total)` is called after each image. ValueError, and no data set, if the source does not fit the
-    settings, if `output` holds anything else, or if it cannot be written.
+    `progress(done, total)` is called after each image. `frozen` degrades clean images, which are stored as pairs.
+    ValueError, and no data set, if the source does not fit the settings, if `output` holds anything else, or if it
+    cannot be written.
     """
     folder = output or (Path(data.output) if data.output else None)
     if folder is None:
@@ -59,14 +72,17 @@ def prepare(data: Data, output: Path | None = None, progress: Progress | None = 
     folder = Path(folder).absolute()
     _check_settings(data)
     found = sources.find_images(data)
-    mark = sources.digest(data, found)
+    if frozen is not None:
+        found = frozen.select(found, data.patch)
+    mark = sources.digest(data, found) if frozen is None else frozen.digest(data, found)
+    form = sources.form_of(data) if frozen is None else frozen.form
     if is_prepared(folder):
-        _check_same(folder, data, mark)
+        _check_same(folder, data, mark, form)
         return folder
     sources.check_sizes(found, data.color, data.patch)
     with _claim(folder):
         entries, patches = write_parts(folder, found, data.color, data.patch, _stride(data), progress)
-        _manifest(folder, data, found, mark, entries, patches).save(folder)
+        _manifest(folder, data, form, found, mark, entries, patches).save(folder)
     return folder
 
 
@@ -146,11 +162,11 @@ def _check_settings(data: Data) -> None:
         raise ValueError(f"{data.source}: is a prepared data set already; use it as it is")
 
 
-def _check_same(folder: Path, data: Data, mark: str) -> None:
+def _check_same(folder: Path, data: Data, mark: str, form: str) -> None:
     held = Manifest.load(folder)
     if held.fingerprint == mark:
         return
-    asked = {"form": sources.form_of(data), "color": data.color, "patch": data.patch, "stride": _stride(data)}
+    asked = {"form": form, "color": data.color, "patch": data.patch, "stride": _stride(data)}
     changed = [
         f"{name} is {getattr(held, name)}, not {value}" for name, value in asked.items() if getattr(held, name) != value
     ]
@@ -197,11 +213,11 @@ def _remove_parts(folder: Path) -> None:
 
 
 def _manifest(
-    folder: Path, data: Data, found: list[SourceImage], mark: str, entries: list[ImageEntry], patches: int
+    folder: Path, data: Data, form: str, found: list[SourceImage], mark: str, entries: list[ImageEntry], patches: int
 ) -> Manifest:
     parts = sorted([*folder.glob("patches/*.parquet"), *folder.glob("images/*.parquet")])
     return Manifest(
-        form=sources.form_of(data),
+        form=form,
         source=None if data.source is None else str(Path(data.source).absolute()),
         color=data.color,
         patch=data.patch,

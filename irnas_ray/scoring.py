@@ -7,12 +7,13 @@ import torch
 
 from irnas_ray.baselines import baselines
 from irnas_ray.checkpoints import load_network
+from irnas_ray.degradation_settings import degradation_from_dict
 from irnas_ray.evaluation import comparison_table, evaluate
 from irnas_ray.folder import write_json
 from irnas_ray.images import list_images, read_header, read_image, write_image
 from irnas_ray.inference import restore, restorer
-from irnas_ray.preparing import read_test_images
-from irnas_ray.protocols import get_protocol
+from irnas_ray.preparing import Manifest, is_prepared, read_test_images
+from irnas_ray.protocols import check_form, get_protocol
 from irnas_ray.settings import EvaluateConfig, RestoreConfig
 
 
@@ -22,7 +23,8 @@ def evaluate_network(config: EvaluateConfig) -> None:
     Raises ValueError if the network, the protocol or the images do not fit each other.
     """
     network, notes = load_network(_given("network", config.network), _device())
-    protocol = get_protocol(config.protocol or notes.get("protocol") or "photographs-gray")
+    degradation = degradation_from_dict(notes.get("degradation", {}))
+    protocol = get_protocol(config.protocol or notes.get("protocol") or "photographs-gray", degradation)
     sigma = config.sigma if config.sigma is not None else notes.get("sigma")
     if protocol.channels != network.channels:
         raise ValueError(
@@ -30,6 +32,8 @@ def evaluate_network(config: EvaluateConfig) -> None:
         )
     if config.data.source is None and not protocol.id.startswith("photographs"):
         raise ValueError(f"data.source: is missing; protocol {protocol.id} scores other images than the embedded ones")
+    source = config.data.source
+    check_form(protocol, Manifest.load(source).form if source is not None and is_prepared(source) else None)
     config.data.color = protocol.color
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     output = Path(config.output) if config.output else None

@@ -8,6 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from irnas_ray.degradation_settings import Degradation
+
 
 @dataclass
 class Architecture:
@@ -65,16 +67,6 @@ class Data:
     split_seed: int = 0
     #: Largest data set in MiB that is kept on the trial's device after the first pass; larger ones are streamed.
     device_budget: int = 4096
-
-
-@dataclass
-class Degradation:
-    """What is done to clean images; ignored where the data are pairs."""
-
-    #: gaussian (white noise) or paired (the data hold degraded images).
-    kind: str = "gaussian"
-    #: Noise levels on the 0-255 scale, drawn for each patch during the search. Paper: 30, 50, 70.
-    sigmas: list[float] = field(default_factory=lambda: [30, 50, 70])
 
 
 @dataclass
@@ -137,8 +129,10 @@ class Final:
     weight_decay: float = 0.0
     ssim_weight: float = 0.5
     gradient_clip: float | None = 1.0
-    #: Noise level that is trained and scored (one model for each level, as in the paper).
+    #: Level of white noise that is trained and scored (one model for each level, as in the paper).
     sigma: float = 50
+    #: Train on all levels of degradation.sigmas instead, one model for all; scored at `sigma` all the same.
+    blind: bool = False
     #: Augmentation: rotations by 90 degrees and vertical flips; horizontal flips are always on.
     rotate: bool = True
     #: Steps between validations and checkpoints.
@@ -211,10 +205,25 @@ class StudyConfig:
 
 
 @dataclass
+class Frozen:
+    """How much of the clean images is degraded once and for good."""
+
+    #: Patches of training and of test images, as many as SIM1800 had; freeze=images keeps all images whole.
+    train: int = 1600
+    test: int = 212
+    #: Seed of which patches are taken and of all that is random in their degradation.
+    seed: int = 0
+
+
+@dataclass
 class PrepareConfig:
     """Everything that `launchers/prepare.py` can be told."""
 
     data: Data = field(default_factory=Data)
+    #: Degrade clean images now and store pairs: patches (of data.patch pixels), images (whole), or null (not at all).
+    freeze: str | None = None
+    frozen: Frozen = field(default_factory=Frozen)
+    degradation: Degradation = field(default_factory=Degradation)
 
 
 @dataclass

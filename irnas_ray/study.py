@@ -265,14 +265,14 @@ def _record(result: tune.Result, round_number: int) -> dict[str, Any]:
 
 def _baseline_names(config: StudyConfig) -> list[str]:
     assert config.final.protocol is not None
-    return list(baselines(get_protocol(config.final.protocol), config.final.sigma))
+    return list(baselines(get_protocol(config.final.protocol, config.degradation), config.final.sigma))
 
 
 @ray.remote(num_cpus=1)
 def _evaluate_baseline(name: str, test: list[ImageRecord], config: StudyConfig) -> Evaluation:
     assert config.final.protocol is not None
     torch.set_num_threads(1)
-    protocol = get_protocol(config.final.protocol)
+    protocol = get_protocol(config.final.protocol, config.degradation)
     method = baselines(protocol, config.final.sigma)[name]
     return evaluate(method, test, protocol, config.final.sigma, name=name)
 

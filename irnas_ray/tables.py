@@ -169,10 +169,14 @@ def facts(results: StudyResults) -> Table:
     sigma = summary.get("sigma")
     final = results.config.get("final") or {}
     noise = "none added" if summary and sigma is None else number(sigma if summary else final.get("sigma"))
+    kind = (results.config.get("degradation") or {}).get("kind", "gaussian")
+    degraded = ["degradation", kind]
+    if kind in ("gaussian", "paired"):
+        degraded = ["noise level (sigma on the 0-255 scale)", noise]
     rows = [
         ["search space", results.search_space],
         ["protocol", str(summary.get("protocol") or final.get("protocol") or "–")],
-        ["noise level (sigma on the 0-255 scale)", noise],
+        degraded,
         ["trials", state_counts(results.records)],
     ]
     rows += [[name, str(version)] for name, version in (summary.get("versions") or {}).items()]

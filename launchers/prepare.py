@@ -2,13 +2,15 @@
 
 python launchers/prepare.py data.source=BSD500 data.output=prepared/bsd500
 python launchers/prepare.py data=halves data.source=rain800 data.output=prepared/rain800
+python launchers/prepare.py data=images data.source=BSD500 data.color=rgb data.output=prepared/sim \\
+    freeze=patches degradation=camera
 """
 
 import sys
-from pathlib import Path
 
 from irnas_ray.conf.command_line import run
-from irnas_ray.preparing import Manifest, prepare
+from irnas_ray.freezing import prepare_frozen
+from irnas_ray.preparing import Manifest
 from irnas_ray.settings import PrepareConfig
 
 
@@ -19,7 +21,7 @@ def main(config: PrepareConfig) -> None:
         if sys.stdout.isatty() or done == total:
             print(f"\r{done}/{total} images", end="\n" if done == total else "", flush=True)
 
-    folder = prepare(config.data, Path(config.data.output) if config.data.output else None, progress)
+    folder = prepare_frozen(config, progress)
     manifest = Manifest.load(folder)
     train, test = manifest.ids("train"), manifest.ids("test")
     print(

@@ -14,11 +14,12 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 
 #: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
 ROOMS = {
-    "facts": "bilinear cells decoding deformable degradation genotype geometry gridded images manifest metrics native"
-    " normalising protocols separable settings",
+    "facts": "bilateral bilinear camera cells colors decoding deformable degradation degradation_settings filters"
+    " genotype geometry gridded images manifest metrics mosaic native normalising protocols rain ranges"
+    " separable settings unprocessing",
     "networks": "folding losses network operations supercell supernet",
-    "loops": "baselines batches checkpoints evaluation folder inference parts preparing reading scoring searching"
-    " sources training validation",
+    "loops": "baselines batches checkpoints evaluation folder freezing inference parts preparing reading scoring"
+    " searching sources training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]

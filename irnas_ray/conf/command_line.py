@@ -23,7 +23,7 @@ from irnas_ray.conf.describe import describe
 
 Settings = TypeVar("Settings")
 
-GROUPS = ("data", "search_spaces", "budget", "cluster")
+GROUPS = ("data", "search_spaces", "degradation", "budget", "cluster")
 #: Arguments that remove all domains; Hydra would merge an empty dict and change nothing.
 NO_DOMAINS = ("~domains", "domains=null", "domains={}")
 #: What a domain's `_target_` may name; anything else would let a search space run code.
