@@ -43,10 +43,13 @@ class Architecture:
 class Data:
     """Where images come from and how they are stored (one Parquet data set for a whole study)."""
 
-    #: A folder of images, or of pairs; a folder that `prepare.py` wrote; null for the embedded photographs.
+    #: A folder of images, or of pairs; a CSV of pairs; a folder that `prepare.py` wrote; null for the photographs.
     source: str | None = None
-    #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (two folders).
+    #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (see docs/data.md).
     form: str = "photographs"
+    #: How the files of a pair are named in one folder, without their endings; the * is what both share. PolyU's names.
+    clean_names: str = "*_mean"
+    degraded_names: str = "*_real"
     #: Where the Parquet data set is written; null: beside the results, named after its content.
     output: str | None = None
     #: gray or rgb.
