@@ -6,6 +6,7 @@ correlate at 0.99 and more, two shots of one view at up to 0.68, all others unde
 1 % a side are not found.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +33,11 @@ _SCALE = 32
 _BLOCK = 1024
 
 
+def content_hash(pixels: UInt8[np.ndarray, "c h w"]) -> str:
+    """SHA-256 of an image's pixels in the order (c, h, w), as hex digits; equal for files of equal pixels."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
+
+
 def thumbnail(pixels: UInt8[np.ndarray, "c h w"]) -> Thumbnail | None:
     """What an image, gray or RGB, is recognised by; None if it is too small or too smooth to be told from others."""
     detail = fine_detail(pixels)
@@ -45,7 +51,7 @@ def fine_detail(pixels: UInt8[np.ndarray, "c h w"]) -> Float32[np.ndarray, "32 3
     """The luma of an image reduced to 32x32, less its local mean, in gray levels; None if a side is under 16 pixels."""
     if min(pixels.shape[1:]) < SIDE // 2:
         return None
-    gray = pixels[0] if len(pixels) == 1 else np.tensordot(np.float32([0.299, 0.587, 0.114]), pixels, axes=1)
+    gray = pixels[0] if len(pixels) == 1 else np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), pixels, axes=1)
     reduced = Image.fromarray(gray.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
     small = np.asarray(reduced, np.float32)
     return small - uniform_filter(small, WINDOW, mode="nearest")

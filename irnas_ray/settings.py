@@ -216,6 +216,16 @@ class PrepareConfig:
     """Everything that `launchers/prepare.py` can be told."""
 
     data: Data = field(default_factory=Data)
+    #: What the contact sheet shows beside clean patches; the data set holds clean images, which training degrades.
+    degradation: Degradation = field(default_factory=Degradation)
+    #: Only check the images and draw the contact sheet; exit status 3 if something would falsify results.
+    check: bool = False
+    #: A further set (folder, CSV or prepared folder) whose scenes must not be among the training images.
+    check_against: str | None = None
+    #: PNG file for the contact sheet of check=true; null: contact_sheet.png where you stand, numbered if that exists.
+    contact_sheet: str | None = None
+    #: Processes; null: one for each core that memory allows, or one for little data. The result does not depend on it.
+    workers: int | None = None
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from irnas_ray import images, pairing
+from irnas_ray.images import ImageHeader
 from irnas_ray.settings import Data
 
 FORMS = ("photographs", "images", "halves", "pairs")
@@ -36,10 +37,13 @@ class SourceImage:
         """Whether the source gives a degraded image."""
         return self.halves or self.degraded is not None
 
-    def size(self, color: str) -> tuple[int, int]:
-        """Height and width of the clean image from the files' headers; ValueError if the files do not fit together."""
-        header = images.read_header(self.clean)
-        others = [images.read_header(self.degraded)] if self.degraded else []
+    def headers(self) -> list[ImageHeader]:
+        """Headers of the clean file and, where there is one, of the degraded file; ValueError if one cannot be read."""
+        return [images.read_header(path) for path in (self.clean, self.degraded) if path]
+
+    def size(self, color: str, headers: list[ImageHeader]) -> tuple[int, int]:
+        """Height and width of the clean image by the files' headers; ValueError if they do not fit together."""
+        header, *others = headers
         if color == "rgb" and (header.gray or any(other.gray for other in others)):
             path = self.clean if header.gray else self.degraded
             raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")
@@ -61,6 +65,14 @@ class SourceImage:
             return clean[:, :middle], clean[:, middle:]
         return clean, images.read_image(self.degraded, color) if self.degraded else None
 
+    def planes(self, color: str) -> tuple[UInt8[np.ndarray, "c h w"], UInt8[np.ndarray, "c h w"] | None]:
+        """As ``read``, with the channels first, as they are stored."""
+        clean, degraded = (
+            None if side is None else np.ascontiguousarray(side.transpose(2, 0, 1)) for side in self.read(color)
+        )
+        assert clean is not None
+        return clean, degraded
+
 
 def form_of(data: Data) -> str:
     """The form of `data`; a source given without one is told by its folders and names (pairs or images)."""
@@ -81,7 +93,7 @@ def find_images(data: Data, alone: list[str] | None = None) -> list[SourceImage]
     the images, at least one, is held out. `alone` takes what should be a pair and has no partner. ValueError if the
     source is missing or empty, if its files cannot be told apart, or, without `alone`, cannot be paired.
     """
-    found = _find_all(data, alone)
+    found = find_all(data, alone)
     root = Path(data.source or "")
     if not any(image.split == "test" for image in found):
         found = _hold_out(root, found, data.test_fraction, data.split_seed)
@@ -94,7 +106,7 @@ def find_test_images(data: Data) -> list[SourceImage]:
     """The images to score a network on: the test folder's, every one of a source without splits, or the held-out
     photographs. ValueError as ``find_images``.
     """
-    found = _find_all(data)
+    found = find_all(data)
     split = bool(_split_folders(Path(data.source or ""))) or any(image.split == "test" for image in found)
     chosen = [image for image in found if not split or image.split == "test"]
     if not chosen:
@@ -102,7 +114,8 @@ def find_test_images(data: Data) -> list[SourceImage]:
     return chosen
 
 
-def _find_all(data: Data, alone: list[str] | None = None) -> list[SourceImage]:
+def find_all(data: Data, alone: list[str] | None = None) -> list[SourceImage]:
+    """All images of the source as ``find_images``, but with none held out: without splits all are training images."""
     form = form_of(data)
     if form == "photographs":
         return _photographs(data.color)
