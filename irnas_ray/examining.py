@@ -31,9 +31,9 @@ SMALLEST = 11
 _MOST_NAMES = 20
 #: Brightest value of an image up to which it is called nearly black.
 _BLACK = 20
-#: A pair's halves show two scenes if they correlate less, and the degraded one has not more than twice the detail,
+#: A pair's halves show two scenes if they correlate less, and the degraded one has not over 1.5 times the detail,
 #: beyond which noise may hide the scene.
-_UNRELATED, _MOST_DETAIL = 0.2, 2.0
+_UNRELATED, _MOST_DETAIL = 0.2, 1.5
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def examine_headers(
 ) -> tuple[list[SourceImage], list[tuple[int, int]], list[Finding]]:
     """The images whose files can be read and fit each other, their sizes (h, w), and what the headers show."""
     good, sizes, findings = [], [], []
-    converted: dict[str, list[str]] = {}
+    notices: dict[str, tuple[str, ...]] = {}
     for image in found:
         try:
             headers = image.headers()
@@ -134,10 +134,18 @@ def examine_headers(
             continue
         good.append(image)
         sizes.append(size)
-        for notice in sorted({notice for header in headers for notice in header.notices}):
-            converted.setdefault(notice, []).append(image.image_id)
-    findings += [Finding("converted", f"{notice}: {_names(names)}") for notice, names in sorted(converted.items())]
+        notices[image.image_id] = tuple(notice for header in headers for notice in header.notices)
+    findings += [Finding("converted", line) for line in conversions(notices)]
     return good, sizes, findings
+
+
+def conversions(notices: Mapping[str, Sequence[str]]) -> list[str]:
+    """One line for each kind of notice that images' headers gave, by image id, with the images' names."""
+    by_notice: dict[str, list[str]] = {}
+    for name, given in notices.items():
+        for notice in dict.fromkeys(given):
+            by_notice.setdefault(notice, []).append(name)
+    return [f"{notice}: {_names(names)}" for notice, names in sorted(by_notice.items())]
 
 
 def _too_small(image: SourceImage, size: tuple[int, int], patch: int) -> str | None:

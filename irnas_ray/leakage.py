@@ -1,9 +1,9 @@
 """Finds images of one scene however they are encoded or scaled: the leaks from training to test that falsify scores.
 
 Images are compared by 32x32 thumbnails of local contrast. On Rain800 and BSDS500 (1,300 files) copies of one scene
-correlate at 0.99 and more, two shots of one view at up to 0.68, all others under 0.35; a copy saved as JPEG of quality
-10, at a quarter of its size, with noise of sigma 25 or with another gamma stays above 0.93. Copies cropped by more than
-1 % a side are not found.
+correlate at 0.99 and more, two shots of one view at up to 0.68, all others under 0.35. Copies of 150 of them as JPEG of
+quality 10, at a quarter of their size, with noise of sigma 25 or with a gamma of 1.5 stay at 0.93 and more; smooth
+scenes lose more (0.86 for a photograph of the moon). Copies cropped by more than 1 % a side are not found.
 """
 
 import hashlib

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from irnas_ray import __version__, parts, sources
 from irnas_ray.claiming import claim
 from irnas_ray.contact_sheet import CONTACT_SHEET, write_contact_sheet
-from irnas_ray.examining import examine_headers
+from irnas_ray.examining import conversions, examine_headers
 from irnas_ray.images import channels_of
 from irnas_ray.manifest import MANIFEST, ImageEntry, Manifest
 from irnas_ray.parallel import Progress
@@ -145,9 +145,12 @@ def read_test_images(data: Data, most: int | None = None) -> Iterator[ImageRecor
     if data.source is not None and is_prepared(data.source):
         yield from load_images(data.source, Manifest.load(data.source).ids("test")[:most])
         return
-    for image in sources.find_test_images(data)[:most]:
-        for notice in sorted({notice for header in image.headers() for notice in header.notices}):
-            logger.warning("%s: %s", image.image_id, notice)
+    found = sources.find_test_images(data)[:most]
+    for line in conversions(
+        {x.image_id: [notice for header in x.headers() for notice in header.notices] for x in found}
+    ):
+        logger.warning("%s", line)
+    for image in found:
         yield ImageRecord(image.image_id, *image.planes(data.color))
 
 
