@@ -130,7 +130,7 @@ def _listed(texts: Sequence[str], most: int = 5) -> str:
     return "; ".join(texts[:most]) + (f"; and {len(texts) - most} more (check=true lists all)" * (len(texts) > most))
 
 
-def known_image(name: str, sides: Sequence[UInt8[np.ndarray, "c h w"]]) -> Known:
+def known_image(name: str, sides: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> Known:
     """What an image is recognised by, whole or by a part of it: the pixels (c, h, w) of each."""
     hashes = tuple(leakage.content_hash(pixels) for pixels in sides if pixels.min() < pixels.max())
     return Known(name, hashes, tuple(leakage.thumbnail(pixels) for pixels in sides))
