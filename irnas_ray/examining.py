@@ -124,7 +124,7 @@ def examine_headers(
             findings.append(Finding("unreadable", str(error)))
             continue
         try:
-            size = image.size(color, headers)
+            size = image.size(color)
         except ValueError as error:
             findings.append(Finding("mis-sized", str(error)))
             continue

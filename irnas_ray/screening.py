@@ -39,7 +39,7 @@ class Screening:
     #: Split -> number of images, and number of distinct scenes among them.
     counts: dict[str, int]
     scenes: dict[str, int]
-    #: Height and width of the smallest and the largest image (by area) and of most images.
+    #: Height and width of most images, and of the smallest and the largest (by area) if they differ.
     sizes: dict[str, list[int]]
     #: Whether there were too many images to compare all thumbnails.
     limited: bool
@@ -214,9 +214,9 @@ def _sizes(examined: Sequence[Examined]) -> dict[str, list[int]]:
     if not examined:
         return {}
     counted = Counter((image.height, image.width) for image in examined)
-    ordered = sorted(counted, key=lambda size: size[0] * size[1])
-    return {
-        "smallest": list(ordered[0]),
-        "largest": list(ordered[-1]),
-        "most often": list(counted.most_common(1)[0][0]),
+    extremes = {
+        "smallest": min(counted, key=lambda size: size[0] * size[1]),
+        "largest": max(counted, key=lambda size: size[0] * size[1]),
     }
+    sizes = {"most": counted.most_common(1)[0][0]} | (extremes if len(counted) > 1 else {})
+    return {name: list(size) for name, size in sizes.items()}

@@ -41,9 +41,9 @@ class SourceImage:
         """Headers of the clean file and, where there is one, of the degraded file; ValueError if one cannot be read."""
         return [images.read_header(path) for path in (self.clean, self.degraded) if path]
 
-    def size(self, color: str, headers: list[ImageHeader]) -> tuple[int, int]:
+    def size(self, color: str) -> tuple[int, int]:
         """Height and width of the clean image by the files' headers; ValueError if they do not fit together."""
-        header, *others = headers
+        header, *others = self.headers()
         if color == "rgb" and (header.gray or any(other.gray for other in others)):
             path = self.clean if header.gray else self.degraded
             raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")

@@ -42,7 +42,7 @@ def test_a_sound_folder_has_no_findings(tmp_path, capsys):
     found = checked(data)
     assert found.findings == () and not found.falsified and list(found.lines()) == []
     assert found.counts == found.scenes == {"train": 4, "test": 2}
-    assert found.sizes == dict.fromkeys(("smallest", "largest", "most often"), [48, 64])
+    assert found.sizes == {"most": [48, 64]}
     assert run_check(PrepareConfig(data=data)) == 0
     printed = capsys.readouterr().out
     assert "4 training images of 4 distinct scenes, 2 test images of 2 distinct scenes" in printed
@@ -80,13 +80,15 @@ def test_duplicates_and_leaks_are_found_by_pixels_and_by_look(tmp_path):
     data = folder(tmp_path / "in")
     train, test = tmp_path / "in" / "train", tmp_path / "in" / "test"
     save(train / "copy of 0.bmp", scene(0))
+    save(train / "large.png", scene(30, 96, 128))
     save(train / "1 again.jpg", scene(1), quality=60)
     found = checked(data)
     assert found.of_kind("duplicate") == [
         "train: train/0, train/copy of 0 (equal pixels)",
         "train: train/1 again, train/1",
     ]
-    assert not found.falsified and found.scenes == {"train": 4, "test": 2}
+    assert not found.falsified and found.counts["train"] == 7 and found.scenes == {"train": 5, "test": 2}
+    assert found.sizes == {"most": [48, 64], "smallest": [48, 64], "largest": [96, 128]}
     save(test / "equal.png", scene(2))
     save(test / "mirrored.jpg", scene(3, 96, 128)[:, ::-1], quality=80)
     found = checked(data)
