@@ -16,14 +16,13 @@ from jaxtyping import UInt8
 from irnas_ray import __version__, parts, sources
 from irnas_ray.claiming import claim
 from irnas_ray.contact_sheet import CONTACT_SHEET, write_contact_sheet
-from irnas_ray.examining import conversions, examine_headers
+from irnas_ray.examining import Examined, conversions, examine_headers
 from irnas_ray.images import channels_of
 from irnas_ray.manifest import MANIFEST, ImageEntry, Manifest
 from irnas_ray.parallel import Progress
 from irnas_ray.parts import Layout
 from irnas_ray.screening import Known, Screening, refuse, screen
 from irnas_ray.settings import Data, Degradation
-from irnas_ray.sources import SourceImage
 from irnas_ray.storing import PartRecord, write_parts
 
 __all__ = ["ImageRecord", "Manifest", "Split", "fingerprint", "is_prepared", "load_images", "prepare", "split_training"]
@@ -64,17 +63,10 @@ def prepare(
     """Write the source of `data` as a Parquet data set into `output` (else `data.output`) and return that folder.
 
     A complete data set of the same settings and unchanged source is used as it is; an interrupted one is continued.
-    What was found in the images (leaks from training to test, duplicates, ...; see docs/data.md) is logged as warnings
-    and kept in the folder, with a contact sheet. ValueError, and no data set, if the source does not fit the settings,
-    an image cannot be read, `output` holds anything else, or it cannot be written.
-
-    Args:
-        data: The source and how it is stored.
-        output: Folder for the data set.
-        progress: Called with how many images are done, and of how many.
-        workers: Processes; None: as many as there are cores, or one for little data. The files do not depend on it.
-        degradation: What the contact sheet shows beside clean images; None: nothing.
-        others: Images of another set that must not be among the training images.
+    `workers` processes do it (None: one a core); the files do not depend on it. What is found in the images, alone and
+    against `others` (see docs/data.md), is logged and kept, with a contact sheet that degrades clean images by
+    `degradation`. ValueError, and no data set, if the source does not fit the settings, an image cannot be read,
+    `output` holds anything else, or it cannot be written.
     """
     folder = output or (Path(data.output) if data.output else None)
     if folder is None:
@@ -94,11 +86,12 @@ def prepare(
         records = write_parts(folder, found, sizes, layout, progress, workers)
         refuse([finding for record in records for finding in record.unreadable])
         by_id = {image.image_id: image for record in records for image in record.images}
-        screening = screen([by_id[image.image_id] for image in found], early, others)
+        examined = [by_id[image.image_id] for image in found]
+        screening = screen(examined, early, others)
         screening.save(folder)
         (folder / CONTACT_SHEET).unlink(missing_ok=True)
         write_contact_sheet(folder / CONTACT_SHEET, found, data.color, data.patch, degradation)
-        _manifest(folder, data, found, mark, records).save(folder)
+        _manifest(data, mark, layout, examined, records).save(folder)
     _say(screening)
     return folder
 
@@ -203,22 +196,22 @@ def _say(screening: Screening | None) -> None:
         logger.warning("%s", line)
 
 
-def _manifest(folder: Path, data: Data, found: list[SourceImage], mark: str, records: Sequence[PartRecord]) -> Manifest:
-    examined = {image.image_id: image for record in records for image in record.images}
-    entries = [examined[image.image_id] for image in found]
+def _manifest(
+    data: Data, mark: str, layout: Layout, examined: Sequence[Examined], records: Sequence[PartRecord]
+) -> Manifest:
     return Manifest(
         form=sources.form_of(data),
         source=None if data.source is None else str(Path(data.source).absolute()),
-        color=data.color,
-        patch=data.patch,
-        stride=_stride(data),
-        paired=found[0].paired,
+        color=layout.color,
+        patch=layout.patch,
+        stride=layout.stride,
+        paired=layout.paired,
         fingerprint=mark,
         patches=sum(record.patches for record in records),
         files={name: size for record in records for name, size in sorted(record.files.items())},
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        images=tuple(ImageEntry(x.image_id, x.split, x.height, x.width, x.sha256) for x in entries),
+        images=tuple(ImageEntry(x.image_id, x.split, x.height, x.width, x.sha256) for x in examined),
     )
 
 
