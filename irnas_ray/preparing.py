@@ -23,7 +23,7 @@ from irnas_ray.parallel import Progress
 from irnas_ray.parts import Layout
 from irnas_ray.screening import Known, Screening, refuse, screen
 from irnas_ray.settings import Data, Degradation
-from irnas_ray.storing import PartRecord, write_parts
+from irnas_ray.storing import PartRecord, in_order, write_parts
 
 __all__ = ["ImageRecord", "Manifest", "Split", "fingerprint", "is_prepared", "load_images", "prepare", "split_training"]
 
@@ -68,10 +68,9 @@ def prepare(
     `degradation`. ValueError, and no data set, if the source does not fit the settings, an image cannot be read,
     `output` holds anything else, or it cannot be written.
     """
-    folder = output or (Path(data.output) if data.output else None)
-    if folder is None:
+    if output is None and not data.output:
         raise ValueError("data.output is not set; name the folder for the data set")
-    folder = Path(folder).absolute()
+    folder = Path(output or data.output or "").absolute()
     check_data_settings(data)
     found = sources.find_images(data)
     mark = sources.digest(data, found)
@@ -85,8 +84,7 @@ def prepare(
     with claim(folder, json.dumps([mark, dataclasses.asdict(layout), _versions()])):
         records = write_parts(folder, found, sizes, layout, progress, workers)
         refuse([finding for record in records for finding in record.unreadable])
-        by_id = {image.image_id: image for record in records for image in record.images}
-        examined = [by_id[image.image_id] for image in found]
+        examined = in_order(records, found)
         screening = screen(examined, early, others)
         screening.save(folder)
         (folder / CONTACT_SHEET).unlink(missing_ok=True)

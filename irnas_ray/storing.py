@@ -72,6 +72,12 @@ def write_parts(
     return [record for record in records.values() if record is not None]
 
 
+def in_order(records: Sequence[PartRecord], found: Sequence[SourceImage]) -> list[Examined]:
+    """What all parts' images are recognised by, in the order of `found`."""
+    by_id = {image.image_id: image for record in records for image in record.images}
+    return [by_id[image.image_id] for image in found]
+
+
 def plan_parts(
     folder: Path, found: Sequence[SourceImage], sizes: Sequence[tuple[int, int]], layout: Layout
 ) -> list[Part]:
