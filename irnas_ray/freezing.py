@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ from irnas_ray.colors import to_bits
 from irnas_ray.degradation import check_degradation, image_seed, make_degradation
 from irnas_ray.degradation_settings import Degradation, own_settings, variant
 from irnas_ray.folder import write_json
-from irnas_ray.preparing import Progress
+from irnas_ray.parallel import Progress
+from irnas_ray.screening import Known
 from irnas_ray.settings import Data, PrepareConfig
 from irnas_ray.sources import SourceImage
 
@@ -111,8 +112,8 @@ class Freezing:
         return FrozenImage(**own, degradation=self.degradation, seed=self.seed, window=window)
 
 
-def prepare_frozen(config: PrepareConfig, progress: Progress | None = None) -> Path:
-    """Prepare the data that the settings describe, degraded if ``freeze`` says so; the folder.
+def prepare_frozen(config: PrepareConfig, progress: Progress | None = None, others: Sequence[Known] = ()) -> Path:
+    """Prepare the data that the settings describe, degraded if ``freeze`` says so, and compare them with `others`; the folder.
 
     Raises:
         ValueError: as ``prepare``, or naming the setting that is impossible.
@@ -124,9 +125,9 @@ def prepare_frozen(config: PrepareConfig, progress: Progress | None = None) -> P
                 f"degradation.kind={config.degradation.kind} changes nothing without freeze=patches or freeze=images; "
                 "add one, or give the degradation to the search"
             )
-        return preparing.prepare(config.data, output, progress)
+        return preparing.prepare(config.data, output, progress, config.workers, config.degradation, others)
     freezing = _freezing(config)
-    folder = preparing.prepare(config.data, output, progress, freezing)
+    folder = preparing.prepare(config.data, output, progress, config.workers, None, others, freezing)
     record = {"freeze": config.freeze, **dataclasses.asdict(config.frozen), "kind": config.degradation.kind}
     write_json(folder / RECORD, record | {"settings": own_settings(config.degradation)})
     return folder

@@ -16,6 +16,8 @@ from irnas_ray.preparing import Manifest, is_prepared, read_test_images
 from irnas_ray.protocols import check_form, get_protocol
 from irnas_ray.settings import EvaluateConfig, RestoreConfig
 
+logger = logging.getLogger(__name__)
+
 
 def evaluate_network(config: EvaluateConfig) -> None:
     """Score a network, and the baselines, under a protocol; print a table and keep the numbers if asked to.
@@ -69,7 +71,10 @@ def restore_images(config: RestoreConfig) -> None:
         raise ValueError(f"color: unknown {config.color!r}; possible: gray, null")
     targets = [output / f"{path.stem}.png" for path in paths]
     for path, target in zip(paths, targets, strict=True):
-        gray = read_header(path).gray
+        header = read_header(path)
+        for notice in header.notices:
+            logger.warning("%s: %s", path, notice)
+        gray = header.gray
         if color == "rgb" and gray:
             raise ValueError(f"{path} is a gray image, {config.network} restores colour images; use a network for gray")
         if color == "gray" and config.color is None and not gray:

@@ -47,10 +47,13 @@ class Architecture:
 class Data:
     """Where images come from and how they are stored (one Parquet data set for a whole study)."""
 
-    #: A folder of images, or of pairs; a folder that `prepare.py` wrote; null for the embedded photographs.
+    #: A folder of images, or of pairs; a CSV of pairs; a folder that `prepare.py` wrote; null for the photographs.
     source: str | None = None
-    #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (two folders).
+    #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (see docs/data.md).
     form: str = "photographs"
+    #: How the files of a pair are named in one folder, without their endings; the * is what both share. PolyU's names.
+    clean_names: str = "*_mean"
+    degraded_names: str = "*_real"
     #: Where the Parquet data set is written; null: beside the results, named after its content.
     output: str | None = None
     #: gray or rgb.
@@ -223,7 +226,16 @@ class PrepareConfig:
     #: Degrade clean images now and store pairs: patches (of data.patch pixels), images (whole), or null (not at all).
     freeze: str | None = None
     frozen: Frozen = field(default_factory=Frozen)
+    #: What freeze does; else what the contact sheet shows beside clean patches, which the data set holds.
     degradation: Degradation = field(default_factory=Degradation)
+    #: Only check the images and draw the contact sheet; exit status 3 if something would falsify results.
+    check: bool = False
+    #: A further set (folder, CSV or prepared folder) whose scenes must not be among the training images.
+    check_against: str | None = None
+    #: PNG file for the contact sheet of check=true; null: contact_sheet.png where you stand, numbered if that exists.
+    contact_sheet: str | None = None
+    #: Processes; null: one for each core that memory allows, or one for little data. The result does not depend on it.
+    workers: int | None = None
 
 
 @dataclass

@@ -31,6 +31,7 @@ from irnas_ray.preparing import (
     split_training,
 )
 from irnas_ray.progress import ProgressLines
+from irnas_ray.progress_bar import progress_bar
 from irnas_ray.protocols import get_protocol
 from irnas_ray.runtime import connect, slots, trial_resources
 from irnas_ray.sampling import StudySearch, claim_study, fail_running, open_storage
@@ -158,7 +159,8 @@ def prepare_data(config: StudyConfig) -> Path:
         return Path(data.source).absolute()
     name = f"{data.form}-{fingerprint(data)}"
     folder = Path(data.output) if data.output else Path(config.results).absolute() / "prepared" / name
-    return prepare(data, folder)
+    with progress_bar("prepare") as progress:
+        return prepare(data, folder, progress, degradation=config.degradation)
 
 
 def run_search(
