@@ -9,7 +9,8 @@ import ray
 import torch
 
 import irnas_ray
-from irnas_ray.evaluation import Evaluation, comparison_table
+from irnas_ray.comparison import comparison_table
+from irnas_ray.evaluation import Evaluation
 from irnas_ray.finals import evaluation_of
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype

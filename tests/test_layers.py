@@ -14,10 +14,10 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 
 #: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
 ROOMS = {
-    "facts": "cells decoding deformable degradation genotype images manifest metrics protocols settings",
+    "facts": "cells decoding deformable degradation environment genotype images manifest metrics protocols settings",
     "networks": "losses network operations supernet",
-    "loops": "baselines batches checkpoints evaluation folder inference parts preparing reading scoring searching"
-    " sources training validation",
+    "loops": "baselines batches candidates checkpoints comparison evaluation folder inference parts preparing processes"
+    " reading restored scoring searching sheet sources training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]
