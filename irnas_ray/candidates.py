@@ -1,7 +1,6 @@
 """Which methods a comparison is between: networks, folders of restored images, baselines, and earlier scores."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 from irnas_ray.baselines import baselines, named_baselines
 from irnas_ray.checkpoints import load_network
 from irnas_ray.comparison import check_comparable
-from irnas_ray.evaluation import Evaluation, Method, Score
+from irnas_ray.evaluation import Evaluation, Method, Score, file_name
 from irnas_ray.inference import restorer
 from irnas_ray.protocols import Protocol, get_protocol
 from irnas_ray.settings import EvaluateConfig
@@ -109,11 +108,6 @@ def named_paths(key: str, value: Any, suffix: str = "") -> dict[str, Path]:
         if len(set(names)) == len(names):
             return dict(zip(names, paths, strict=True))
     return {}
-
-
-def file_name(method: str) -> str:
-    """What a method's files are called: its name without what file systems may not like."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", method).strip("_.") or "method"
 
 
 def _names(config: EvaluateConfig) -> list[str] | None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
+import irnas_ray
+
 #: Distributions whose versions can change a score.
-LIBRARIES = ("irnas_ray", "torch", "numpy", "scipy", "scikit-image", "PyWavelets", "pillow", "bm3d")
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "PyWavelets", "pillow", "bm3d")
 
 
 def versions(distributions: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Returns the versions of Python and of those distributions that are installed."""
-    found = {"python": platform.python_version()}
+    """Returns the versions of this package, of Python and of those distributions that are installed."""
+    found = {"irnas_ray": irnas_ray.__version__, "python": platform.python_version()}
     for name in distributions:
         try:
             found[name] = importlib.metadata.version(name)

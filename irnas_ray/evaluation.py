@@ -3,13 +3,14 @@
 import csv
 import logging
 import math
+import re
 import time
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +83,7 @@ class Evaluation:
         return identity | _finite(means) | {"scores": [_finite(asdict(score)) for score in self.scores]}
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Self:
+    def from_dict(cls, plain: dict[str, Any]) -> "Evaluation":
         """The evaluation that ``to_dict`` gave; a PSNR that was None is infinite, other scores are NaN.
 
         Raises:
@@ -176,6 +177,11 @@ def collect(
     if not scores:
         raise ValueError(f"no images to evaluate {name} on under protocol {protocol.id}")
     return Evaluation(name, protocol.id, sigma, scores)
+
+
+def file_name(method: str) -> str:
+    """What a method's files are called: its name without what file systems may not like."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", method).strip("_.") or "method"
 
 
 def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]]) -> list[Path]:

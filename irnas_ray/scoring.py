@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from irnas_ray.baselines import is_baseline, parameters_of
-from irnas_ray.candidates import Candidates, file_name, find_candidates
+from irnas_ray.candidates import Candidates, find_candidates
 from irnas_ray.checkpoints import load_network
 from irnas_ray.comparison import compare, interval_table, write_comparison
 from irnas_ray.environment import hardware, usable_cores, versions
-from irnas_ray.evaluation import Evaluation, EvaluationImage, collect, evaluate, restore_and_score
+from irnas_ray.evaluation import Evaluation, EvaluationImage, collect, evaluate, file_name, restore_and_score
 from irnas_ray.folder import write_json, write_text
 from irnas_ray.images import list_images, read_header, read_image, write_image
 from irnas_ray.inference import restore
