@@ -7,21 +7,21 @@ megapixels (6000x4000) in tiles; both through the command, with a tiny network t
 resident sizes and the ratio of what lies above that of the imports alone. Linux only.
 """
 
-import argparse
-import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from measuring import arguments, report
 from PIL import Image
 from skimage import data
 
 from irnas_ray.cells import Edge
 from irnas_ray.checkpoints import save_network
-from irnas_ray.environment import hardware, versions
 from irnas_ray.genotype import Genotype
 from irnas_ray.network import DerivedNetwork
 
@@ -58,9 +58,8 @@ def restored(folder: Path, width: int, height: int, tile: str) -> float:
 
 def main() -> None:
     """Measure, print, and write what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    options = arguments(__doc__.splitlines()[0], threads=1).parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
     torch.manual_seed(0)
     genotype = Genotype((((Edge(0, "conv"), Edge(1, "skip")),),), (0, 0))
     network = DerivedNetwork(genotype, 3, 8, True, stem_channels=8, aspp_channels=12, low_level_channels=6)
@@ -70,19 +69,19 @@ def main() -> None:
         imports = peak("-c", "import irnas_ray.conf.command_line, irnas_ray.scoring")
         whole = restored(folder, 1500, 1000, "null")
         tiled = restored(folder, 6000, 4000, "256")
-    pixels = 6000 * 4000 * 3 * 4 / 2**20
-    found = {
-        "imports_mib": round(imports),
-        "whole_1500x1000_mib": round(whole),
-        "tiles_6000x4000_mib": round(tiled),
-        "float_pixels_6000x4000_mib": round(pixels),
-        "ratio_above_imports": round((tiled - imports) / (whole - imports), 2),
-        "ratio_of_pixels": 16,
-    }
-    print(json.dumps(found, indent=1))
-    if arguments.json:
-        record = found | {"versions": versions(), "hardware": hardware()}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+    def row(what: str, pixels: int, mebibytes: float) -> dict[str, Any]:
+        above = mebibytes - imports
+        return {
+            "what": what,
+            "megapixels": pixels / 1e6,
+            "peak MiB": round(mebibytes),
+            "above the imports": round(above),
+            "ratio": round(above / (whole - imports), 2),
+        }
+
+    rows = [row("imports alone", 0, imports), row("whole", 1_500_000, whole), row("tiles of 256", 24_000_000, tiled)]
+    report("restore_memory", rows, options)
 
 
 if __name__ == "__main__":

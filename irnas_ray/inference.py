@@ -37,7 +37,7 @@ def restore(
         tile: Side in pixels of the tiles that are restored apart; None: the whole image at once. Paper: 64.
         overlap: Pixels of surroundings on each side of a tile that the network sees too.
         self_ensemble: Average the results for the image's four rotations and their mirror images, turned back; eight
-            times the work for usually 0.05 to 0.1 dB (Timofte et al. 2016).
+            times the work for a small gain (Timofte et al. 2016).
 
     Raises:
         ValueError: if the channels do not fit the network, the dtype or layout is none of the above, a pixel is not
