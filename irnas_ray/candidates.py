@@ -80,7 +80,8 @@ def read_scores(path: Path) -> list[Evaluation]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"scores: {path} cannot be read ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"scores: {path} cannot be read ({reason})") from None
     rows = content.get("evaluations") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise ValueError(f"scores: {path} holds no evaluations; give the scores.json of an earlier evaluation")

@@ -122,15 +122,16 @@ def _restore_tiles(
     """Adds the weighted result of every tile to ``restored``; applies to so many as ``BATCH_PIXELS`` allow."""
     pixels = BATCH_PIXELS.get(like.device.type, BATCH_PIXELS_OTHERWISE)
     at_a_time = max(1, pixels // (len(rows[0].weight) * len(columns[0].weight)))
-    places = [(row, column) for row in rows for column in columns]
+    # Moved once, because each copy to a GPU would make the host wait.
+    high, wide = ([(span.place, span.weight.to(images)) for span in spans] for spans in (rows, columns))
+    places = [(row, column) for row in high for column in wide]
     for some, target in zip(images.split(at_a_time), restored.split(at_a_time), strict=True):
         step = max(1, at_a_time // len(some))
         for part in (places[first : first + step] for first in range(0, len(places), step)):
-            tiles = torch.cat([some[..., row.place, column.place] for row, column in part])
+            tiles = torch.cat([some[..., row, column] for (row, _), (column, _) in part])
             results = apply(tiles.to(like)).to(images).split(len(some))
-            for result, (row, column) in zip(results, part, strict=True):
-                weight = (row.weight[:, None] * column.weight).to(images)
-                target[..., row.place, column.place] += result * weight
+            for result, ((row, vertical), (column, horizontal)) in zip(results, part, strict=True):
+                target[..., row, column] += result * vertical[:, None] * horizontal
 
 
 def _self_ensemble(network: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
