@@ -13,7 +13,7 @@ from ray import tune
 
 from irnas_ray.checkpoints import save_network
 from irnas_ray.degradation import validation_degradations
-from irnas_ray.evaluation import Evaluation, Score, evaluate
+from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
 from irnas_ray.inference import restorer
@@ -218,6 +218,4 @@ def _unused(path: Path) -> Path:
 
 def evaluation_of(final: dict[str, Any]) -> Evaluation:
     """The per-image scores in a final's metrics."""
-    saved = final["evaluation"]
-    scores = [Score(**score) for score in saved["scores"]]
-    return Evaluation(saved["method"], saved["protocol"], saved["sigma"], scores)
+    return Evaluation.from_dict(final["evaluation"])

@@ -113,7 +113,9 @@ class Freezing:
 
 
 def prepare_frozen(config: PrepareConfig, progress: Progress | None = None, others: Sequence[Known] = ()) -> Path:
-    """Prepare the data that the settings describe, degraded if ``freeze`` says so, and compare them with `others`; the folder.
+    """Prepare the data that the settings describe, degraded if ``freeze`` says so; the folder.
+
+    Images are compared with `others` as ``prepare`` does.
 
     Raises:
         ValueError: as ``prepare``, or naming the setting that is impossible.

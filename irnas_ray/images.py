@@ -18,6 +18,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".p
 
 COLORS = ("gray", "rgb")
 
+#: Rows that are rounded at a time when an image is written.
+STRIP = 256
+
 _PHOTOGRAPHS = {
     "astronaut": "astronaut.png",
     "brick": "brick.png",
@@ -144,7 +147,11 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
         raise ValueError(f"{path}: the image's shape is {image.shape}; give (h, w), (h, w, 1) or (h, w, 3)")
     if not np.isfinite(image).all():
         raise ValueError(f"{path}: the image holds NaN or infinity; nothing was written")
-    pixels = np.rint(np.clip(image.astype(np.float64), 0, 1) * 255).astype(np.uint8)
+    pixels = np.empty(image.shape, np.uint8)
+    # In strips, because double precision copies of a large picture would be the largest need of memory.
+    for top in range(0, len(image), STRIP):
+        strip = image[top : top + STRIP].astype(np.float64)
+        pixels[top : top + STRIP] = np.rint(np.clip(strip, 0, 1) * 255)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Readers on a shared file system must never meet half a picture.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")

@@ -250,8 +250,16 @@ class RetrainConfig(StudyConfig):
 class EvaluateConfig:
     """Everything that `launchers/evaluate.py` can be told."""
 
-    #: network.pt to score.
-    network: str = ""
+    #: network.pt to score; [FILE,FILE] or {name: FILE} for several.
+    network: Any = None
+    #: Baselines: degraded, non_local_means, wavelet, tv, bm3d, or a list of them.
+    method: Any = None
+    #: Folder of images that another program restored, named as the test images; [FOLDER,FOLDER] or {name: FOLDER}.
+    restored: Any = None
+    #: scores.json of earlier evaluations to list in the same table, if protocol, sigma and images are the same.
+    scores: Any = None
+    #: Where no method is named: score the degraded input and non-local means.
+    baselines: bool = True
     #: Id of the protocol; null: the one under which the network was scored when it was trained.
     protocol: str | None = None
     #: Noise level on the 0-255 scale; null: the one that the network was trained for.
@@ -259,12 +267,20 @@ class EvaluateConfig:
     data: Data = field(default_factory=Data)
     #: Most test images that are scored; null: all.
     images: int | None = None
-    #: Side in pixels of the tiles in which images are restored, and the context around each; null: whole images.
+    #: Side in pixels of the tiles in which images are restored; null: whole images.
     tile: int | None = None
+    #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
     overlap: int = 32
-    #: Score the degraded input and non-local means too.
-    baselines: bool = True
-    #: Folder for per-image scores (CSV), means (JSON) and restored images; null: only the table is printed.
+    #: Average a network's results over the image's eight rotations and mirror images; eight times the work.
+    self_ensemble: bool = False
+    #: Processes that slow baselines use side by side; null: one for each core. The scores are the same.
+    processes: int | None = None
+    #: Seed of the 95 % bootstrap intervals.
+    seed: int = 0
+    #: Images on the picture sheet, spread over all of them; 0: no sheet.
+    sheet_images: int = 4
+    #: Folder for the tables (Markdown, CSV, JSON), scores of each image, restored images and the picture sheet; null:
+    #: only the table is printed.
     output: str | None = None
 
 
@@ -280,9 +296,12 @@ class RestoreConfig:
     output: str = ""
     #: gray converts colour images for a gray network; null: colours must fit the network.
     color: str | None = None
-    #: Side in pixels of the tiles in which images are restored, and the context around each; null: whole images.
+    #: Side in pixels of the tiles in which images are restored; null: whole images.
     tile: int | None = 256
+    #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
     overlap: int = 32
+    #: Average the results over the image's eight rotations and mirror images; eight times the work.
+    self_ensemble: bool = False
     #: Replace images of the same name in the output folder.
     overwrite: bool = False
 

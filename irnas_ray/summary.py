@@ -9,7 +9,8 @@ import ray
 import torch
 
 import irnas_ray
-from irnas_ray.evaluation import Evaluation, comparison_table
+from irnas_ray.comparison import comparison_table
+from irnas_ray.evaluation import Evaluation, file_name
 from irnas_ray.finals import evaluation_of
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
@@ -25,7 +26,11 @@ def summarise(
     finals: list[dict[str, Any]],
     reference: list[Evaluation],
 ) -> None:
-    """Write ``summary.json`` and the report, and print the final networks against the baselines."""
+    """Write ``summary.json``, the baselines' scores of each image and the report; print finals against baselines.
+
+    Raises ValueError, and writes nothing, if they were scored under different protocols or on different images.
+    """
+    table = comparison_table([*(evaluation_of(final) for final in finals), *reference])
     summary = {
         "study": folder.name,
         "search_space": config.search_space,
@@ -41,9 +46,12 @@ def summarise(
         ],
         "baselines": {e.method: {"psnr": e.psnr, "ssim": e.ssim} for e in reference},
     }
+    (folder.path / "baselines").mkdir(exist_ok=True)
+    for evaluation in reference:
+        evaluation.write_csv(folder.path / "baselines" / f"{file_name(evaluation.method)}.csv")
     write_json(folder.summary, summary)
     write_report(folder.path)
-    print(comparison_table([*(evaluation_of(final) for final in finals), *reference]))
+    print(table)
     for final in finals:
         print(
             f"final {final['rank']}: {final['parameters'] / 1e6:.3f} M parameters, trial {final['trial']}, "

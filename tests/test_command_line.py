@@ -22,6 +22,8 @@ def refused(*arguments: str) -> str:
 def other_value(hint: Any, key: str) -> tuple[str, Any]:
     """An override for a setting of a type, and the value it gives."""
     kind = next((option for option in get_args(hint) if option is not type(None)), hint)
+    if kind is Any:
+        return "[other,x]", ["other", "x"]
     if getattr(hint, "__origin__", None) is list:
         return ("[7,8.5]", [7, 8.5]) if get_args(hint)[0] is float else ("[other,x]", ["other", "x"])
     return {bool: ("true", True), int: ("7", 7), float: ("0.375", 0.375), str: (f"other-{key}", f"other-{key}")}[kind]

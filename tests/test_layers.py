@@ -14,13 +14,13 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 
 #: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
 ROOMS = {
-    "facts": "bilateral bilinear camera cells colors decoding deformable degradation degradation_settings filters"
-    " genotype geometry gridded image_files images manifest metrics mosaic native normalising protocols"
-    " rain ranges separable settings unprocessing",
+    "facts": "bilateral bilinear camera cells colors decoding deformable degradation degradation_settings"
+    " environment filters genotype geometry gridded image_files images manifest metrics mosaic native"
+    " normalising protocols rain ranges separable settings unprocessing",
     "networks": "folding losses network operations supercell supernet",
-    "loops": "baselines batches checkpoints claiming contact_sheet evaluation examining folder freezing inference"
-    " leakage pairing parallel parts preparing progress_bar reading scoring screening searching"
-    " source_check sources storing training validation",
+    "loops": "baselines batches candidates checkpoints claiming comparison contact_sheet evaluation examining"
+    " folder freezing inference leakage pairing parallel parts preparing processes progress_bar reading"
+    " restored scoring screening searching sheet source_check sources storing training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]
