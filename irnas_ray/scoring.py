@@ -21,7 +21,7 @@ def evaluate_network(config: EvaluateConfig) -> None:
 
     Raises ValueError if the network, the protocol or the images do not fit each other.
     """
-    network, notes = load_network(_given("network", config.network), _device())
+    network, notes = load_network(_given("network", config.network), _device(), config.network_class)
     protocol = get_protocol(config.protocol or notes.get("protocol") or "photographs-gray")
     sigma = config.sigma if config.sigma is not None else notes.get("sigma")
     if protocol.channels != network.channels:
@@ -57,7 +57,7 @@ def restore_images(config: RestoreConfig) -> None:
     Raises ValueError, before the first image is restored, if anything is missing, colours do not fit the network, or a
     result would overwrite a file.
     """
-    network, _ = load_network(_given("network", config.network), _device())
+    network, _ = load_network(_given("network", config.network), _device(), config.network_class)
     source, output = Path(_given("input", config.input)), Path(_given("output", config.output))
     paths = [source] if source.is_file() else list_images(source)
     color = "gray" if network.channels == 1 else "rgb"

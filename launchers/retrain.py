@@ -6,8 +6,8 @@ python launchers/retrain.py genotype=results/quickstart/genotypes/TRIAL.json stu
 from pathlib import Path
 
 from irnas_ray.conf.command_line import run
+from irnas_ray.retraining import run_retraining
 from irnas_ray.settings import RetrainConfig
-from irnas_ray.study import run_retraining
 
 if __name__ == "__main__":
     run("retrain", RetrainConfig, run_retraining, __doc__ or "", root=Path(__file__).resolve().parents[1])

@@ -12,8 +12,9 @@ torch.set_num_threads(1)  # tensors of tests are small, and the cores are shared
 
 # Shapes in annotations are checked in every test, below the Ray layer; before irnas_ray is first imported.
 typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a float, as mypy has it
-ANNOTATED = "baselines batches checkpoints decoding deformable degradation evaluation images inference losses"
-ANNOTATED += " metrics network operations protocols reading searching sources supernet training validation"
+ANNOTATED = "baselines batches checkpoints decoding deformable degradation dncnn evaluation images inference losses"
+ANNOTATED += " loss_curve metrics network networks operations protocols reading searching sources supernet tensorboard"
+ANNOTATED += " training validation"
 install_import_hook([f"irnas_ray.{module}" for module in ANNOTATED.split()], "conftest.typechecker")
 
 # Before ray is first imported, or it reports usage.

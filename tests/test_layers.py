@@ -15,10 +15,10 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 #: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
 ROOMS = {
     "facts": "bilinear cells decoding deformable degradation genotype geometry gridded images manifest metrics native"
-    " normalising protocols separable settings",
-    "networks": "folding losses network operations supercell supernet",
-    "loops": "baselines batches checkpoints evaluation folder inference parts preparing reading scoring searching"
-    " sources training validation",
+    " normalising protocols published schedules separable settings",
+    "networks": "dncnn folding losses network networks operations supercell supernet",
+    "loops": "baselines batches checkpoints evaluation folder inference loss_curve optimizers parts preparing reading"
+    " scoring searching sources tensorboard training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]
