@@ -53,7 +53,7 @@ class TrainingBoard:
             self._writer.add_scalar(name, value, report.step)
         for name, (clean, degraded) in self._samples.items():
             shown = torch.cat([degraded, restore(network, degraded), clean], dim=-1).clamp(0, 1)
-            self._writer.add_image(f"degraded, restored, clean/{name}", shown.cpu().numpy(), report.step)
+            self._writer.add_image(f"samples/{name}", shown.cpu().numpy(), report.step)
         self._writer.flush()
 
 
