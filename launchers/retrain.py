@@ -1,6 +1,8 @@
-"""Train the network of a genotype file from scratch and score it, in a study's folder of its own.
+"""Train networks from scratch and score them: of a genotype, DnCNN or your own; several side by side in one table.
 
 python launchers/retrain.py genotype=results/quickstart/genotypes/TRIAL.json study=longer final.steps=5000
+python launchers/retrain.py network=dncnn final.minutes=20 study=dncnn
+python launchers/retrain.py genotype=irnas_denoise 'compare.final.ssim_weight=[0,0.5]' study=losses
 """
 
 from pathlib import Path
