@@ -18,6 +18,7 @@ from irnas_ray.checkpoints import load_state, save_state
 from irnas_ray.genotype import Genotype
 from irnas_ray.losses import restoration_loss
 from irnas_ray.network import DerivedNetwork
+from irnas_ray.operations import OPERATIONS
 from irnas_ray.training import Training, TrainingReport, train
 
 CELL = ((Edge(0, "conv"), Edge(1, "sep")),)
@@ -57,11 +58,15 @@ def test_the_last_validation_comes_at_the_last_step():
 
 @pytest.mark.parametrize("killed_after", [1, 3, 4])
 @pytest.mark.parametrize(
-    "settings", [{"optimizer": "adam"}, {"optimizer": "adamw", "warmup": 0.5}, {"optimizer": "sgd"}]
+    "settings",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "warmup": 0.5, "ema_decay": 0.7},
+        {"optimizer": "sgd", "ema_decay": 0.9},
+    ],
 )
-@pytest.mark.parametrize("ema_decay", [None, 0.7])
-def test_a_training_that_is_killed_goes_on_bit_for_bit(tmp_path, killed_after, settings, ema_decay):
-    settings |= {"schedule": "polynomial", "weight_decay": 1e-3, "ema_decay": ema_decay}
+def test_a_training_that_is_killed_goes_on_bit_for_bit(tmp_path, killed_after, settings):
+    settings |= {"schedule": "polynomial", "weight_decay": 1e-3}
     whole = make_training(**settings)
     reports = [facts(report) for report in run_to_end(whole)]
     first = make_training(**settings)
@@ -195,6 +200,25 @@ def test_bfloat16_is_for_the_network_and_not_for_the_loss(monkeypatch):
         assert all(parameter.dtype == torch.float32 for parameter in training.network.parameters())
     assert inner == [torch.float32, torch.bfloat16]
     assert kinds == [(torch.float32, torch.float32)] * 2
+
+
+@pytest.mark.parametrize("name", ["def", "sep"])
+def test_operators_differentiated_by_hand_stay_in_single_precision_within_bfloat16(name):
+    torch.manual_seed(0)
+    cell = ((Edge(0, name), Edge(1, "conv")),)
+    small: dict[str, Any] = {"stem_channels": 4, "aspp_channels": 4, "low_level_channels": 3}
+    network = DerivedNetwork(Genotype((cell,), (0,)), channels=1, width=2, **small)
+    operator = next(module for module in network.modules() if type(module) is OPERATIONS[name])
+    calls: list[Any] = []
+    operator.register_forward_hook(lambda module, inputs, output: calls.append((inputs, output)))
+    training = make_training(network, precision="bfloat16", validate_every=1)
+    training._restore(torch.rand(2, 1, 14, 14))
+    ((inputs, output),) = calls
+    # the first input is as a convolution in bfloat16 left it
+    assert inputs[0].dtype == torch.bfloat16 and output.dtype == torch.float32
+    assert torch.equal(output, operator(*(tensor.float() for tensor in inputs)))
+    assert math.isfinite(training.run().loss)
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in operator.parameters())
 
 
 def test_the_curve_holds_every_step_once(monkeypatch):
