@@ -45,7 +45,8 @@ class Candidates:
 def find_candidates(config: EvaluateConfig, device: torch.device | str) -> Candidates:
     """Load and name what the settings list; ValueError if there is nothing to score, or something does not fit."""
     networks = {
-        name: load_network(path, device) for name, path in named_paths("network", config.network, ".pt").items()
+        name: load_network(path, device, config.network_class)
+        for name, path in named_paths("network", config.network, ".pt").items()
     }
     folders = named_paths("restored", config.restored)
     names = _names(config)

@@ -11,13 +11,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
+from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.preparing import is_prepared
 from irnas_ray.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.sampling import SAMPLERS
+from irnas_ray.schedules import SCHEDULES, Budget, check_schedule
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.sources import form_of
 from irnas_ray.supernet import SuperNet
-from irnas_ray.training import OPTIMIZERS, SCHEDULES, warn_of_rate
+from irnas_ray.training import PRECISIONS
 
 AT_LEAST = {
     "architecture.channels": 1,
@@ -67,6 +69,7 @@ ONE_OF = {
     "data.color": ("gray", "rgb"),
     "final.optimizer": OPTIMIZERS,
     "final.schedule": SCHEDULES,
+    "final.precision": PRECISIONS,
     "tune.sampler": SAMPLERS,
 }
 #: SSIM's window does not fit into smaller crops.
@@ -80,6 +83,7 @@ def check_settings(config: StudyConfig) -> None:
     for key, possible in ONE_OF.items():
         if _value(config, key) not in possible:
             raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
+    _check_final_training(config)
     channels = 1 if config.data.color == "gray" else 3
     if config.architecture.channels != channels:
         given = config.architecture.channels
@@ -120,6 +124,17 @@ def _check_degradation(config: StudyConfig) -> None:
         GaussianNoise([config.final.sigma])
     except ValueError as error:
         raise ValueError(f"final.sigma: {error}") from None
+
+
+def _check_final_training(config: StudyConfig) -> None:
+    final = config.final
+    try:
+        check_schedule(final.schedule, final.warmup)
+        check_decay(final.ema_decay)
+        if final.minutes is not None:
+            Budget(minutes=final.minutes)
+    except ValueError as error:
+        raise ValueError(f"final.{error}") from None
 
 
 def check_domains(config: StudyConfig) -> None:

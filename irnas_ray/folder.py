@@ -50,6 +50,11 @@ class StudyFolder:
     def summary(self) -> Path:
         return self.path / "summary.json"
 
+    @property
+    def tensorboard(self) -> Path:
+        """Curves and sample images of the final trainings, for TensorBoard."""
+        return self.path / "tensorboard"
+
     def final(self, rank: int) -> Path:
         """Folder of the final network of this rank."""
         return self.path / "finals" / str(rank)

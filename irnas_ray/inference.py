@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irnas_ray.folding import folded
+from irnas_ray.network import DerivedNetwork
+
 #: Most pixels that go through the network at a time when tiles or images are batched; bounds the memory. On a CPU few
 #: pixels stay in its caches: four tiles of 64x64 at a time took 0.4 of the time of sixty.
 BATCH_PIXELS = {"cpu": 2**14}
@@ -58,12 +61,21 @@ def restore(
 def restorer(
     network: nn.Module, tile: int | None = None, overlap: int = 0, self_ensemble: bool = False
 ) -> Callable[[Float[Tensor, "c h w"]], Float[Tensor, "c h w"]]:
-    """Returns ``restore`` with the network and tiles filled in, as evaluation wants a method."""
+    """Returns ``restore`` with the network and tiles filled in, as evaluation wants a method.
+
+    The final network is folded once, here: later changes of its weights do not count.
+    """
+    network = fast(network)
 
     def method(degraded: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
         return restore(network, degraded, tile, overlap, self_ensemble)
 
     return method
+
+
+def fast(network: nn.Module) -> nn.Module:
+    """The network, or where it is the final network a folded copy, which restores the same to 1e-5 in less time."""
+    return folded(network) if isinstance(network, DerivedNetwork) else network
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow.dataset as pads
@@ -36,6 +36,7 @@ _LIBRARIES = ("numpy", "pillow", "pyarrow", "scikit-image")
 _BRIEF = 5
 
 
+@runtime_checkable
 class Frozen(Protocol):
     """Clean images degraded once and for good (see ``freezing``)."""
 

@@ -18,7 +18,7 @@ from irnas_ray.environment import hardware, usable_cores, versions
 from irnas_ray.evaluation import Evaluation, EvaluationImage, collect, evaluate, file_name, restore_and_score
 from irnas_ray.folder import write_json, write_text
 from irnas_ray.images import list_images, read_header, read_image, write_image
-from irnas_ray.inference import restore
+from irnas_ray.inference import fast, restore
 from irnas_ray.preparing import Manifest, is_prepared, read_test_images
 from irnas_ray.processes import Processes, map_ahead
 from irnas_ray.protocols import check_form
@@ -117,7 +117,7 @@ def restore_images(config: RestoreConfig) -> None:
     Raises ValueError, before the first image is restored, if anything is missing, colours do not fit the network, or a
     result would overwrite a file.
     """
-    network, _ = load_network(_given("network", config.network), _device())
+    network, _ = load_network(_given("network", config.network), _device(), config.network_class)
     source, output = Path(_given("input", config.input)), Path(_given("output", config.output))
     paths = [source] if source.is_file() else list_images(source)
     color = "gray" if network.channels == 1 else "rgb"
@@ -140,6 +140,7 @@ def restore_images(config: RestoreConfig) -> None:
             raise ValueError(f"{target} exists; choose another output folder or add overwrite=true")
     if len(set(targets)) < len(targets):
         raise ValueError(f"{source}: two images differ only in their suffix, so their results would have one name")
+    network = fast(network)
     for path, target in zip(paths, targets, strict=True):
         restored = restore(network, read_image(path, color), config.tile, config.overlap, config.self_ensemble)
         write_image(target, restored)

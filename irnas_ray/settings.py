@@ -5,8 +5,9 @@ The YAML files in ``irnas_ray/conf`` and ``search_spaces/`` are checked against 
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from irnas_ray.degradation_settings import Degradation
 
@@ -121,24 +122,36 @@ class Final:
     low_level_channels: int = 48
     #: Training steps. Paper: 600,000.
     steps: int = 600_000
+    #: Minutes of wall-clock time to train for instead of `steps`; the schedule follows the time used. Validations in
+    #: between count; the one after the last step and the test score come on top.
+    minutes: float | None = None
     batch: int = 12
     crop: int = 64
-    #: adam or sgd.
+    #: adam, adamw, or sgd (momentum 0.9).
     optimizer: str = "adam"
     #: Initial rate. The paper prints 0.05, with which Adam diverges.
     lr: float = 1e-3
     #: cosine, polynomial (power 0.9) or constant.
     schedule: str = "cosine"
+    #: Share of the training in which the rate rises linearly to `lr`, before the schedule begins.
+    warmup: float = 0.0
+    #: L2 penalty of the optimizer; decoupled from the gradient with adamw.
     weight_decay: float = 0.0
+    #: lambda of the loss (eq. 7); 0 trains on the squared error alone. Paper: 0.5.
     ssim_weight: float = 0.5
+    #: Largest norm of the gradient; null: not clipped.
     gradient_clip: float | None = 1.0
+    #: Decay of an exponential moving average of the weights, which is then validated and kept; null: no averaging.
+    ema_decay: float | None = None
+    #: float32, or bfloat16 for the network's forward pass (autocast, for GPUs); the loss is always float32.
+    precision: str = "float32"
     #: Level of white noise that is trained and scored (one model for each level, as in the paper).
     sigma: float = 50
     #: Train on all levels of degradation.sigmas instead, one model for all; scored at `sigma` all the same.
     blind: bool = False
     #: Augmentation: rotations by 90 degrees and vertical flips; horizontal flips are always on.
     rotate: bool = True
-    #: Steps between validations and checkpoints.
+    #: Steps between validations and checkpoints; with `minutes` there is one after each tenth of them too.
     validate_every: int = 5000
     seed: int = 0
     #: Named protocol of the final score (see docs/protocols.md); null: what fits the data.
@@ -207,6 +220,9 @@ class StudyConfig:
     domains: dict[str, Any] = field(default_factory=dict)
 
 
+Settings = TypeVar("Settings", bound=StudyConfig)
+
+
 @dataclass
 class Frozen:
     """How much of the clean images is degraded once and for good."""
@@ -240,10 +256,16 @@ class PrepareConfig:
 
 @dataclass
 class RetrainConfig(StudyConfig):
-    """Everything that `launchers/retrain.py` can be told: a study that starts with a genotype."""
+    """Everything that `launchers/retrain.py` can be told: a study of final trainings, without a search."""
 
-    #: Genotype file (JSON) to train.
+    #: Genotype to train: a file (JSON), or a published one by its name, such as irnas_denoise (docs/tables.md).
     genotype: str = ""
+    #: Whose weights are trained: genotype, dncnn, or a class of your own as package.module:Class (docs/training.md).
+    network: str = "genotype"
+    #: Arguments of a network that no genotype describes, such as {depth: 17, width: 64} for dncnn.
+    network_arguments: dict[str, Any] = field(default_factory=dict)
+    #: Dotted key of a setting -> values; every combination is trained, all under one protocol and in one table.
+    compare: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -260,6 +282,8 @@ class EvaluateConfig:
     scores: Any = None
     #: Where no method is named: score the degraded input and non-local means.
     baselines: bool = True
+    #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
+    network_class: str | None = None
     #: Id of the protocol; null: the one under which the network was scored when it was trained.
     protocol: str | None = None
     #: Noise level on the 0-255 scale; null: the one that the network was trained for.
@@ -290,6 +314,8 @@ class RestoreConfig:
 
     #: network.pt to restore with.
     network: str = ""
+    #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
+    network_class: str | None = None
     #: Image, or folder of images.
     input: str = ""
     #: Folder for the restored images (PNG).
@@ -318,7 +344,7 @@ class AnalyzeConfig:
     output: str | None = None
 
 
-def with_values(config: StudyConfig, values: dict[str, Any]) -> StudyConfig:
+def with_values(config: Settings, values: Mapping[str, Any]) -> Settings:
     """A copy of the settings with some replaced, given by dotted keys such as ``architecture.nodes``.
 
     Raises ValueError naming the key and what is possible beside it if there is no such setting.

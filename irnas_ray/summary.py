@@ -30,12 +30,15 @@ def summarise(
 
     Raises ValueError, and writes nothing, if they were scored under different protocols or on different images.
     """
-    table = comparison_table([*(evaluation_of(final) for final in finals), *reference])
+    evaluations = [*(evaluation_of(final) for final in finals), *reference]
+    # numbers of two noise levels never share a table
+    levels = sorted({evaluation.sigma for evaluation in evaluations}, key=lambda sigma: sigma or 0)
+    tables = [comparison_table([e for e in evaluations if e.sigma == sigma]) for sigma in levels]
     summary = {
         "study": folder.name,
         "search_space": config.search_space,
         "protocol": config.final.protocol,
-        "sigma": reference[0].sigma if reference else None,
+        "sigma": levels[0] if len(levels) == 1 else None,
         "versions": versions(),
         "seconds": seconds,
         "trials": records,
@@ -44,20 +47,30 @@ def summarise(
             | {"network": str(folder.final(final["rank"]).relative_to(folder.path) / "network.pt")}
             for final in finals
         ],
-        "baselines": {e.method: {"psnr": e.psnr, "ssim": e.ssim} for e in reference},
+        "baselines": {_baseline(e, levels): {"psnr": e.psnr, "ssim": e.ssim, "sigma": e.sigma} for e in reference},
     }
     (folder.path / "baselines").mkdir(exist_ok=True)
     for evaluation in reference:
-        evaluation.write_csv(folder.path / "baselines" / f"{file_name(evaluation.method)}.csv")
+        evaluation.write_csv(folder.path / "baselines" / f"{file_name(_baseline(evaluation, levels))}.csv")
     write_json(folder.summary, summary)
     write_report(folder.path)
-    print(table)
+    for table in tables:
+        print(table)
     for final in finals:
-        print(
-            f"final {final['rank']}: {final['parameters'] / 1e6:.3f} M parameters, trial {final['trial']}, "
-            f"{Genotype.from_json(json.dumps(final['genotype']))}"
-        )
+        print(f"{final['name']}: {_what(final)}")
     print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
+
+
+def _baseline(evaluation: Evaluation, levels: list[float | None]) -> str:
+    return evaluation.method if len(levels) == 1 else f"{evaluation.method}, sigma {evaluation.sigma:g}"
+
+
+def _what(final: dict[str, Any]) -> str:
+    """A final's size and origin in words."""
+    described = f"{final['parameters'] / 1e6:.3f} M parameters, {final['steps']} steps"
+    if final["genotype"] is None:
+        return described
+    return f"{described}, trial {final['trial']}, {Genotype.from_json(json.dumps(final['genotype']))}"
 
 
 def versions() -> dict[str, str]:

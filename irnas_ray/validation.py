@@ -41,7 +41,7 @@ def validator(
     """
     by_size: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for image in images:
-        for clean, degraded in _pairs(image, degradations):
+        for clean, degraded in pairs_of(image, degradations):
             by_size[tuple(clean.shape)].append((clean, degraded))
     if not by_size:
         raise ValueError("no images to validate on")
@@ -63,9 +63,10 @@ def validator(
     return validate
 
 
-def _pairs(
+def pairs_of(
     image: EvaluationImage, degradations: Sequence[float | Degrade]
 ) -> list[tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w"]]]:
+    """(clean, degraded) of a record, once for each degradation unless it is a pair; raises as ``validator``."""
     clean = torch.tensor(image.clean).float() / 255
     if min(clean.shape[-2:]) < WINDOW:
         raise ValueError(f"validation image {image.image_id} is {tuple(clean.shape)}, smaller than {WINDOW}x{WINDOW}")

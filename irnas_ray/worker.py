@@ -80,6 +80,6 @@ def scored_degradation(study: StudyConfig) -> Degradation:
 
 
 def training_keywords(final: Final) -> dict[str, Any]:
-    """The settings of a final training that are keywords of ``train``."""
-    names = ("optimizer", "lr", "schedule", "weight_decay", "ssim_weight", "gradient_clip")
+    """The settings of a final training that are keywords of ``train`` and hold for a training of any length."""
+    names = ("optimizer", "lr", "schedule", "warmup", "weight_decay", "ssim_weight", "gradient_clip", "precision")
     return {name: getattr(final, name) for name in names}

@@ -16,11 +16,12 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 ROOMS = {
     "facts": "bilateral bilinear camera cells colors decoding deformable degradation degradation_settings"
     " environment filters genotype geometry gridded image_files images manifest metrics mosaic native"
-    " normalising protocols rain ranges separable settings unprocessing",
-    "networks": "folding losses network operations supercell supernet",
+    " normalising protocols published rain ranges schedules separable settings unprocessing",
+    "networks": "dncnn folding losses network networks operations supercell supernet",
     "loops": "baselines batches candidates checkpoints claiming comparison contact_sheet evaluation examining"
-    " folder freezing inference leakage pairing parallel parts preparing processes progress_bar reading"
-    " restored scoring screening searching sheet source_check sources storing training validation",
+    " folder freezing inference leakage loss_curve optimizers pairing parallel parts preparing processes"
+    " progress_bar reading restored scoring screening searching sheet source_check sources storing"
+    " tensorboard training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]
