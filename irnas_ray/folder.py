@@ -72,7 +72,9 @@ class StudyFolder:
                 f"study {self.name!r} exists in {self.path}; continue it with resume=true, "
                 "or choose another name with study=NAME"
             )
-        before, now = _flat(_read_yaml(self.config)), _flat(as_plain(config))
+        # A setting that a study begun with an earlier release lacks had no effect there, as its default has none.
+        before = _flat(as_plain(type(config)())) | _flat(_read_yaml(self.config))
+        now = _flat(as_plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key not in ("study", "fingerprint")]
         if changed:

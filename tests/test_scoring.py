@@ -17,7 +17,7 @@ from irnas_ray.candidates import named_paths
 from irnas_ray.cells import Edge
 from irnas_ray.checkpoints import load_network, save_network
 from irnas_ray.genotype import Genotype
-from irnas_ray.inference import restore
+from irnas_ray.inference import fast, restore
 from irnas_ray.network import DerivedNetwork
 from irnas_ray.processes import AHEAD, Processes, map_ahead
 from irnas_ray.scoring import restore_images, score_methods
@@ -37,10 +37,13 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def network_file(path: Path, seed: int = 0, **notes: Any) -> Path:
-    """A saved tiny network that was never trained, with these notes."""
+    """A saved tiny network that was never trained, with weights large enough to turn with the image, and notes."""
     torch.manual_seed(seed)
     genotype = Genotype((((Edge(0, "sep"), Edge(1, "skip")),),), (0,))
     network = DerivedNetwork(genotype, 1, 2, True, stem_channels=2, aspp_channels=2, low_level_channels=1)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.mul_(1.7)
     save_network(network, path, {"protocol": "images-gray", "sigma": 50.0} | notes)
     return path
 
@@ -189,8 +192,9 @@ def test_self_ensemble_and_tiles_reach_the_network(tmp_path, photographs):
     source = np.asarray(Image.open(photographs / "1.png"))
     for values in ({}, {"self_ensemble": True}, {"tile": 16, "overlap": 4}):
         output = tmp_path / f"restored{len(values)}"
-        restore_images(RestoreConfig(str(ours), str(photographs / "1.png"), str(output), **({"tile": None} | values)))
-        expected = np.rint(restore(network, source, **values) * 255)
+        files = {"network": str(ours), "input": str(photographs / "1.png"), "output": str(output)}
+        restore_images(RestoreConfig(**files, **({"tile": None} | values)))
+        expected = np.rint(restore(fast(network), source, **values) * 255)
         np.testing.assert_array_equal(np.asarray(Image.open(output / "1.png")), expected)
     score_methods(
         config(photographs, network=str(ours), self_ensemble=True, baselines=False, output=str(tmp_path / "x"))
