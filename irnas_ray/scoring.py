@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -59,27 +60,37 @@ def score_methods(config: EvaluateConfig) -> None:
         if output is not None:
             (output / "per_image").mkdir(parents=True, exist_ok=True)
             result.write_csv(output / "per_image" / f"{file_name(result.method)}.csv")
-    rows = compare([*results, *candidates.earlier], _reference([*results, *candidates.earlier]), config.seed)
+    everything = [*results, *candidates.earlier]
+    rows = compare(everything, _reference(everything), config.seed)
     print(interval_table(rows))
-    if output is None:
-        return
-    write_text(output / "table.md", interval_table(rows))
-    write_comparison(rows, output / "table.csv")
-    shown.save(output / "sheet.png", protocol, candidates.sigma, results)
-    parameters = {name: parameters_of(name) for name in candidates.baselines if parameters_of(name)}
-    record = {
-        "protocol": protocol.id,
+    if output is not None:
+        write_text(output / "table.md", interval_table(rows))
+        write_comparison(rows, output / "table.csv")
+        seconds = round(time.perf_counter() - start, 2)
+        write_json(output / "scores.json", _record(config, candidates, seconds, rows, everything))
+        shown.save(output / "sheet.png", protocol, candidates.sigma, results)
+        print(f"tables, scores of each image, restored images and picture sheet: {output.absolute()}")
+
+
+def _record(
+    config: EvaluateConfig,
+    candidates: Candidates,
+    seconds: float,
+    rows: list[dict[str, Any]],
+    evaluations: Sequence[Evaluation],
+) -> dict[str, Any]:
+    """What ``scores.json`` holds: everything that the numbers depend on, and the numbers."""
+    return {
+        "protocol": candidates.protocol.id,
         "sigma": candidates.sigma,
         "settings": asdict(config),
         "versions": versions(),
         "hardware": hardware(),
-        "seconds": round(time.perf_counter() - start, 2),
-        "parameters": parameters,
+        "seconds": seconds,
+        "parameters": {name: parameters_of(name) for name in candidates.baselines if parameters_of(name)},
         "comparison": rows,
-        "evaluations": [result.to_dict() for result in [*results, *candidates.earlier]],
+        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
     }
-    write_json(output / "scores.json", record)
-    print(f"tables, scores of each image, restored images and picture sheet: {output.absolute()}")
 
 
 def _score(
