@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from irnas_ray.degradation import GaussianNoise
+from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
+from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.preparing import is_prepared
-from irnas_ray.protocols import get_protocol
+from irnas_ray.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.sampling import SAMPLERS
+from irnas_ray.schedules import SCHEDULES, Budget, check_schedule
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.sources import form_of
 from irnas_ray.supernet import SuperNet
-from irnas_ray.training import OPTIMIZERS, SCHEDULES, warn_of_rate
+from irnas_ray.training import PRECISIONS
 
 AT_LEAST = {
     "architecture.channels": 1,
@@ -63,10 +65,11 @@ AT_LEAST = {
     "final.gradient_clip": 0,
 }
 ONE_OF = {
-    "degradation.kind": ("gaussian", "paired"),
+    "degradation.kind": KINDS,
     "data.color": ("gray", "rgb"),
     "final.optimizer": OPTIMIZERS,
     "final.schedule": SCHEDULES,
+    "final.precision": PRECISIONS,
     "tune.sampler": SAMPLERS,
 }
 #: SSIM's window does not fit into smaller crops.
@@ -80,6 +83,7 @@ def check_settings(config: StudyConfig) -> None:
     for key, possible in ONE_OF.items():
         if _value(config, key) not in possible:
             raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
+    _check_final_training(config)
     channels = 1 if config.data.color == "gray" else 3
     if config.architecture.channels != channels:
         given = config.architecture.channels
@@ -105,12 +109,32 @@ def _check_numbers(config: StudyConfig) -> None:
         crop, patch = _value(config, key), config.data.patch
         if not SMALLEST_CROP <= crop <= patch:
             raise ValueError(f"{key}: {crop}; from {SMALLEST_CROP} (SSIM's window) to data.patch={patch}")
-    if config.degradation.kind == "gaussian":
-        for key, sigmas in (("degradation.sigmas", config.degradation.sigmas), ("final.sigma", [config.final.sigma])):
-            try:
-                GaussianNoise(sigmas)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from None
+    _check_degradation(config)
+
+
+def _check_degradation(config: StudyConfig) -> None:
+    check_degradation(config.degradation)
+    if config.degradation.kind != "gaussian":
+        if config.final.blind:
+            raise ValueError(
+                f"final.blind: only white noise has levels, not degradation.kind={config.degradation.kind}"
+            )
+        return
+    try:
+        GaussianNoise([config.final.sigma])
+    except ValueError as error:
+        raise ValueError(f"final.sigma: {error}") from None
+
+
+def _check_final_training(config: StudyConfig) -> None:
+    final = config.final
+    try:
+        check_schedule(final.schedule, final.warmup)
+        check_decay(final.ema_decay)
+        if final.minutes is not None:
+            Budget(minutes=final.minutes)
+    except ValueError as error:
+        raise ValueError(f"final.{error}") from None
 
 
 def check_domains(config: StudyConfig) -> None:
@@ -160,10 +184,9 @@ def _fill_protocol(config: StudyConfig) -> None:
     if config.final.protocol is None:
         source = config.data.source
         form = Manifest.load(source).form if source is not None and is_prepared(source) else form_of(config.data)
-        kind = "photographs" if form == "photographs" else "images"
-        kind = "pairs" if config.degradation.kind == "paired" else kind
-        config.final.protocol = f"{kind}-{config.data.color}"
-    protocol = get_protocol(config.final.protocol)
+        images = form if form == "photographs" or form.startswith("frozen-") else "images"
+        config.final.protocol = protocol_id(images, config.data.color, config.degradation)
+    protocol = get_protocol(config.final.protocol, config.degradation)
     if protocol.channels != config.architecture.channels:
         raise ValueError(f"final.protocol: {protocol.id} is {protocol.color}, but data.color={config.data.color}")
     if protocol.degradation != config.degradation.kind:
@@ -179,10 +202,15 @@ def check_data(config: StudyConfig, manifest: Manifest) -> None:
     if manifest.patch < max(config.search.crop, config.final.crop):
         raise ValueError(f"data.source: patches of {manifest.patch} pixels are smaller than the crops; prepare it anew")
     if manifest.paired != (config.degradation.kind == "paired"):
-        holds, kind = ("pairs", "paired") if manifest.paired else ("clean images only", "gaussian")
+        holds, kind = ("pairs", "paired") if manifest.paired else ("clean images only", "gaussian or another")
         raise ValueError(f"data.source: holds {holds}; set degradation.kind={kind}")
     if not manifest.ids("test"):
         raise ValueError("data.source: holds no test images; add a test folder or set data.test_fraction")
+    assert config.final.protocol is not None
+    try:
+        check_form(get_protocol(config.final.protocol, config.degradation), manifest.form)
+    except ValueError as error:
+        raise ValueError(f"final.protocol: {error}") from None
 
 
 def _value(config: StudyConfig, key: str) -> Any:

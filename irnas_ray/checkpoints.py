@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from irnas_ray.genotype import Genotype
-from irnas_ray.network import DerivedNetwork
+from irnas_ray.networks import NetworkClass, core, describe_network, rebuild_network
 
 NETWORK_FORMAT = "irnas_ray.network"
-NETWORK_VERSION = 1
+#: Version 1 held networks of genotypes only, and did not say so.
+NETWORK_VERSION = 2
 
 
 def save_state(state: dict[str, Any], path: str | Path) -> None:
@@ -55,29 +56,35 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> dict[str
     return state
 
 
-def save_network(network: DerivedNetwork, path: str | Path, notes: dict[str, Any] | None = None) -> None:
-    """Write ``network.pt``: weights, genotype, constructor arguments and plain notes, all that restoring needs."""
-    state = {
-        "format": NETWORK_FORMAT,
-        "version": NETWORK_VERSION,
-        "genotype": network.genotype.to_json(),
-        "arguments": network.arguments(),
-        "notes": notes or {},
-        "weights": {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()},
-    }
-    save_state(state, path)
+def save_network(network: nn.Module, path: str | Path, notes: dict[str, Any] | None = None) -> None:
+    """Write ``network.pt``: weights, what the network is, and plain notes, all that restoring needs.
+
+    Raises TypeError for a module that is none of this package's networks; wrap it in ``networks.UserNetwork``.
+    """
+    weights = {name: tensor.detach().cpu() for name, tensor in core(network).state_dict().items()}
+    state = {"format": NETWORK_FORMAT, "version": NETWORK_VERSION, **describe_network(network)}
+    save_state(state | {"notes": notes or {}, "weights": weights}, path)
 
 
-def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[DerivedNetwork, dict[str, Any]]:
-    """The network of a ``network.pt`` in evaluation mode, and its notes; ValueError naming file and field otherwise."""
+def load_network(
+    path: str | Path, device: torch.device | str = "cpu", network_class: NetworkClass | str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a ``network.pt`` in evaluation mode, and its notes; ValueError naming file and field otherwise.
+
+    A file with the weights of a user's own class is loaded only where the caller passes ``network_class``, the class or
+    its import name: a file must not choose what code is run. All networks have ``channels`` and ``arguments()``.
+    """
     state = load_state(path, device)
     if state.get("format") != NETWORK_FORMAT:
         raise ValueError(f"{path}: is no network.pt of irnas_ray (a checkpoint of a search or training perhaps)")
-    if state.get("version") != NETWORK_VERSION:
-        raise ValueError(f"{path}: version {state.get('version')!r}; this release reads version {NETWORK_VERSION}")
+    if state.get("version") not in range(1, NETWORK_VERSION + 1):
+        known = f"this release reads versions up to {NETWORK_VERSION}"
+        raise ValueError(f"{path}: version {state.get('version')!r}; {known}")
     try:
-        network = DerivedNetwork(Genotype.from_json(state["genotype"]), **state["arguments"])
-        network.load_state_dict(state["weights"])
+        network = rebuild_network(state, network_class)
+        core(network).load_state_dict(state["weights"])
+    except PermissionError as error:
+        raise ValueError(f"{path}: {error}") from None
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = textwrap.shorten(str(error).splitlines()[-1], 200)  # torch lists every weight
         raise ValueError(f"{path}: weights, genotype and arguments do not fit together ({reason})") from None

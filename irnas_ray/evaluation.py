@@ -1,12 +1,14 @@
-"""Scores methods under a named protocol, image by image, and tabulates what may be compared."""
+"""Scores methods under a named protocol, image by image."""
 
 import csv
 import logging
 import math
+import re
 import time
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ class EvaluationImage(typing.Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """What a method reached on one image: PSNR in dB, SSIM, and the seconds it took."""
+    """What a method reached on one image: PSNR in dB, SSIM, and the seconds it took (NaN: not known)."""
 
     image_id: str
     psnr: float
@@ -80,6 +82,32 @@ class Evaluation:
         identity = {"method": self.method, "protocol": self.protocol, "sigma": self.sigma, "images": len(self.scores)}
         return identity | _finite(means) | {"scores": [_finite(asdict(score)) for score in self.scores]}
 
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Evaluation":
+        """The evaluation that ``to_dict`` gave; a PSNR that was None is infinite, other scores are NaN.
+
+        Raises:
+            ValueError: if a field is missing or of another kind.
+        """
+
+        def number(value: Any, missing: float) -> float:
+            return missing if value is None else float(value)
+
+        try:
+            scores = [
+                Score(
+                    str(row["image_id"]),
+                    number(row["psnr"], math.inf),
+                    number(row["ssim"], math.nan),
+                    number(row["seconds"], math.nan),
+                )
+                for row in plain["scores"]
+            ]
+            sigma = None if plain["sigma"] is None else float(plain["sigma"])
+            return cls(str(plain["method"]), str(plain["protocol"]), sigma, scores)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"holds no evaluation of irnas_ray ({type(error).__name__}: {error})") from None
+
     def write_csv(self, path: str | Path) -> None:
         """Writes one row for each image: method, protocol, sigma, image_id, psnr, ssim, seconds."""
         identity = {"method": self.method, "protocol": self.protocol, "sigma": self.sigma}
@@ -96,6 +124,7 @@ def evaluate(
     sigma: float | None = None,
     name: str = "network",
     pictures: str | Path | None = None,
+    keep: Callable[[str, Tensor], None] | None = None,
 ) -> Evaluation:
     """Restores every image under a protocol and scores it; the same images give the same degraded input every time.
 
@@ -103,53 +132,56 @@ def evaluate(
         method: Maps a degraded image to a restored one of the same shape, e.g. ``restorer(network, tile=64)``.
         images: Records with ``image_id``, ``clean`` and ``degraded`` (8-bit, c h w).
         protocol: A protocol or its id.
-        sigma: Noise level on the 0-255 scale; needed unless the protocol is paired, which ignores it.
+        sigma: Noise level on the 0-255 scale; needed by protocols with white noise, which alone look at it.
         name: What the method is called in tables.
         pictures: Folder for the restored images as PNG; None: not saved.
+        keep: Called with each image's id and restored image (c h w), in the images' order.
 
     Raises:
         ValueError: if there are no images, or an image, sigma or the protocol's id does not fit.
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
-    level = None if protocol.degradation == "paired" else sigma
+    level = protocol.level(sigma)
+    work = partial(restore_and_score, method, protocol, level)
+    return collect(map(work, images), protocol, level, name, pictures, keep)
+
+
+def restore_and_score(
+    method: Method, protocol: Protocol, sigma: float | None, image: EvaluationImage
+) -> tuple[Score, Float[Tensor, "c h w"]]:
+    """The score of one restored image and the image itself (c h w), on the CPU; raises as ``evaluate``."""
+    clean, degraded = protocol.degrade(image.clean, image.image_id, sigma, image.degraded)
+    start = time.perf_counter()
+    restored = method(degraded).cpu()
+    seconds = time.perf_counter() - start
+    return Score(image.image_id, *protocol.score(restored, clean), seconds), restored
+
+
+def collect(
+    results: Iterable[tuple[Score, Tensor]],
+    protocol: Protocol,
+    sigma: float | None,
+    name: str,
+    pictures: str | Path | None = None,
+    keep: Callable[[str, Tensor], None] | None = None,
+) -> Evaluation:
+    """Gathers the scores of images as they come; arguments and errors as ``evaluate``."""
     scores = []
-    for image in images:
-        clean, degraded = protocol.degrade(image.clean, image.image_id, level, image.degraded)
-        start = time.perf_counter()
-        restored = method(degraded).cpu()
-        seconds = time.perf_counter() - start
-        scores.append(Score(image.image_id, *protocol.score(restored, clean), seconds))
-        logger.info("%s: %s %.2f dB, SSIM %.4f", name, image.image_id, scores[-1].psnr, scores[-1].ssim)
+    for score, restored in results:
+        scores.append(score)
+        logger.info("%s: %s %.2f dB, SSIM %.4f", name, score.image_id, score.psnr, score.ssim)
         if pictures is not None:
-            save_pictures(pictures, {image.image_id: restored})
+            save_pictures(pictures, {score.image_id: restored})
+        if keep is not None:
+            keep(score.image_id, restored)
     if not scores:
         raise ValueError(f"no images to evaluate {name} on under protocol {protocol.id}")
-    return Evaluation(name, protocol.id, level, scores)
+    return Evaluation(name, protocol.id, sigma, scores)
 
 
-def comparison_table(evaluations: Sequence[Evaluation]) -> str:
-    """Returns methods and their means as a Markdown table, best PSNR first, under a line that names the protocol.
-
-    Raises:
-        ValueError: if there is nothing to compare, or protocols, noise levels or images differ, because such numbers
-            mean different things.
-    """
-    if not evaluations:
-        raise ValueError("no evaluations to compare")
-    first = evaluations[0]
-    for other in evaluations[1:]:
-        for what in ("protocol", "sigma"):
-            if getattr(other, what) != getattr(first, what):
-                raise ValueError(f"cannot compare {what} {getattr(first, what)} with {what} {getattr(other, what)}")
-        if {score.image_id for score in other.scores} != {score.image_id for score in first.scores}:
-            raise ValueError(f"cannot compare {first.method} with {other.method}: they were scored on different images")
-    noise = "" if first.sigma is None else f", sigma {first.sigma:g}"
-    lines = [f"Protocol `{first.protocol}`{noise}, {len(first.scores)} images", ""]
-    lines += ["| method | PSNR (dB) | SSIM | seconds per image |", "|---|---:|---:|---:|"]
-    for evaluation in sorted(evaluations, key=lambda evaluation: -evaluation.psnr):
-        means = f"{evaluation.psnr:.2f} | {evaluation.ssim:.4f} | {evaluation.seconds:.3f}"
-        lines.append(f"| {evaluation.method} | {means} |")
-    return "\n".join(lines) + "\n"
+def file_name(method: str) -> str:
+    """What a method's files are called: its name without what file systems may not like."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", method).strip("_.") or "method"
 
 
 def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]]) -> list[Path]:
@@ -168,12 +200,13 @@ def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]
         if not path.resolve().is_relative_to(Path(folder).resolve()):
             raise ValueError(f"image id {image_id!r} leads out of the folder {folder}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(_to_uint8(image_id, picture)).save(path)
+        Image.fromarray(to_uint8(image_id, picture)).save(path)
         paths.append(path)
     return paths
 
 
-def _to_uint8(image_id: str, picture: Float[Tensor, "c h w"]) -> np.ndarray:
+def to_uint8(image_id: str, picture: Float[Tensor, "c h w"]) -> np.ndarray:
+    """An image as 8-bit pixels (h w) or (h w 3), clipped to [0, 1] and rounded; ValueError as ``save_pictures``."""
     if len(picture) not in (1, 3) or torch.isnan(picture).any():
         raise ValueError(f"image {image_id} cannot be saved: it needs 1 or 3 channels and no NaN pixels")
     pixels = (picture.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()

@@ -50,6 +50,11 @@ class StudyFolder:
     def summary(self) -> Path:
         return self.path / "summary.json"
 
+    @property
+    def tensorboard(self) -> Path:
+        """Curves and sample images of the final trainings, for TensorBoard."""
+        return self.path / "tensorboard"
+
     def final(self, rank: int) -> Path:
         """Folder of the final network of this rank."""
         return self.path / "finals" / str(rank)
@@ -67,7 +72,9 @@ class StudyFolder:
                 f"study {self.name!r} exists in {self.path}; continue it with resume=true, "
                 "or choose another name with study=NAME"
             )
-        before, now = _flat(_read_yaml(self.config)), _flat(as_plain(config))
+        # A setting that a study begun with an earlier release lacks had no effect there, as its default has none.
+        before = _flat(as_plain(type(config)())) | _flat(_read_yaml(self.config))
+        now = _flat(as_plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key not in ("study", "fingerprint")]
         if changed:

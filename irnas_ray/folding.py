@@ -80,6 +80,7 @@ def _readers(network: DerivedNetwork) -> list[dict[str, nn.Module]]:
     """For the stem and every cell, the projections that read it."""
     readers: list[dict[str, nn.Module]] = [{} for _ in range(len(network.cells) + 1)]
     for layer, cell in enumerate(network.cells):
+        assert isinstance(cell, DerivedCell)
         readers[max(0, layer - 1)][f"before_last {layer}"] = cell.project_before_last
         readers[layer][f"last {layer}"] = cell.project_last
     readers[-1]["pyramid"] = network.aspp.branches[0]

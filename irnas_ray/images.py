@@ -11,10 +11,15 @@ import skimage
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from irnas_ray import image_files
+
 #: File name endings that are taken for images, whatever their case.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 COLORS = ("gray", "rgb")
+
+#: Rows that are rounded at a time when an image is written.
+STRIP = 256
 
 _PHOTOGRAPHS = {
     "astronaut": "astronaut.png",
@@ -43,6 +48,8 @@ class ImageHeader:
     height: int
     width: int
     gray: bool
+    #: What reading leaves out or converts, such as "alpha channel dropped".
+    notices: tuple[str, ...] = ()
 
 
 def channels_of(color: str) -> int:
@@ -80,34 +87,40 @@ def natural_key(path: Path) -> tuple[list[str | int], str]:
 
 
 def read_header(path: Path | str) -> ImageHeader:
-    """Size and kind of an image file without decoding it; ValueError with the path if that cannot be told."""
+    """Size and kind of an image file without decoding it; ValueError with the path if it cannot be read."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            height, width = (width, height) if turned else (height, width)
-            return ImageHeader(height, width, _is_gray(image))
+        with image_files.opened(path) as image:
+            gray, notices, refusal = _is_gray(image), image_files.notices(image), image_files.refusal(image)
+            height, width = image_files.shown_size(image)
     # Pillow's plugins raise almost any exception on damaged files (struct.error, SyntaxError, EOFError, ...).
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+    if refusal:
+        raise ValueError(f"{path}: {refusal}")
+    return ImageHeader(height, width, gray, notices)
 
 
 def read_image(path: Path | str, color: str) -> UInt8[np.ndarray, "h w c"]:
     """The pixels of an image file: (h, w, 1) luma of ITU-R 601 for gray, (h, w, 3) for rgb, 0-255.
 
-    Alpha is dropped and EXIF orientation applied. ValueError with the path if the file is damaged or cut short, has
-    more than 8 bits a channel, or is gray where rgb is asked for.
+    EXIF orientation is applied, 16-bit values are rounded to 8 bits, alpha is dropped, palettes and CMYK become RGB;
+    ``read_header(path).notices`` says which. ValueError with the path if the file is damaged or cut short, has 32 bits
+    a channel or colours that cannot be converted, or is gray where rgb is asked for.
     """
     channels = channels_of(color)
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
+        with image_files.opened(path) as opened:
+            refusal = image_files.refusal(opened)
+            deep = image_files.is_deep(opened)
+            if not refusal and not deep:
+                opened.load()
+                image = ImageOps.exif_transpose(opened)
+        if not refusal and deep:
+            image = image_files.read_deep(path)
     except Exception as error:  # as in read_header
         raise ValueError(f"{path}: cannot be read as an image ({error})") from error
-    if image.mode.startswith(("I", "F")):
-        # Pillow would clip these at 255 without a word.
-        raise ValueError(f"{path}: has more than 8 bits a channel (mode {image.mode}); convert it to 8 bit first")
+    if refusal:
+        raise ValueError(f"{path}: {refusal}")
     if color == "rgb" and _is_gray(image):
         raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")
     if not _is_gray(image):
@@ -134,7 +147,11 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
         raise ValueError(f"{path}: the image's shape is {image.shape}; give (h, w), (h, w, 1) or (h, w, 3)")
     if not np.isfinite(image).all():
         raise ValueError(f"{path}: the image holds NaN or infinity; nothing was written")
-    pixels = np.rint(np.clip(image.astype(np.float64), 0, 1) * 255).astype(np.uint8)
+    pixels = np.empty(image.shape, np.uint8)
+    # In strips, because double precision copies of a large picture would be the largest need of memory.
+    for top in range(0, len(image), STRIP):
+        strip = image[top : top + STRIP].astype(np.float64)
+        pixels[top : top + STRIP] = np.rint(np.clip(strip, 0, 1) * 255)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Readers on a shared file system must never meet half a picture.
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")

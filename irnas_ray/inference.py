@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from irnas_ray.folding import folded
+from irnas_ray.network import DerivedNetwork
 
 #: Most pixels that go through the network at a time when tiles or images are batched; bounds the memory. On a CPU few
 #: pixels stay in its caches: four tiles of 64x64 at a time took 0.4 of the time of sixty.
@@ -20,8 +25,13 @@ _LARGEST = {"uint8": 255, "uint16": 65535} | dict.fromkeys(("float16", "bfloat16
 Picture = TypeVar("Picture", np.ndarray, Tensor)
 
 
-def restore(network: nn.Module, image: Picture, tile: int | None = None, overlap: int = 0) -> Picture:
+def restore(
+    network: nn.Module, image: Picture, tile: int | None = None, overlap: int = 0, self_ensemble: bool = False
+) -> Picture:
     """Restores an image of any size and returns it in the same kind and layout, float32 clipped to [0, 1].
+
+    With tiles, the memory beyond the image and its result is that of one batch of tiles. Neighbouring tiles fade into
+    each other; the result equals the whole image's if the network looks at most ``overlap - overlap // 4`` pixels far.
 
     Args:
         network: Maps (b c h w) to the same shape. Its device is used; its training mode is as before afterwards.
@@ -29,6 +39,8 @@ def restore(network: nn.Module, image: Picture, tile: int | None = None, overlap
             noise may leave that range.
         tile: Side in pixels of the tiles that are restored apart; None: the whole image at once. Paper: 64.
         overlap: Pixels of surroundings on each side of a tile that the network sees too.
+        self_ensemble: Average the results for the image's four rotations and their mirror images, turned back; eight
+            times the work for a small gain (Timofte et al. 2016).
 
     Raises:
         ValueError: if the channels do not fit the network, the dtype or layout is none of the above, a pixel is not
@@ -36,84 +48,112 @@ def restore(network: nn.Module, image: Picture, tile: int | None = None, overlap
     """
     batch = _to_batch(image)
     _check_channels(network, batch.shape[1])
+    rows, columns = (_spans(size, size if tile is None else tile, overlap) for size in batch.shape[-2:])
+    # Made outside of inference mode: such a tensor could not take part in a later computation with gradients.
+    restored = torch.zeros_like(batch)
+    apply = partial(_self_ensemble, network) if self_ensemble else network
     with _evaluating(network):
-        if tile is None:
-            restored = _run(network, batch)
-        else:
-            tiles = _run(network, split_into_tiles(batch, tile, overlap))
-            restored = join_tiles(tiles, batch.shape[-2], batch.shape[-1], tile, overlap)
-        restored = restored.clamp(0, 1)
-    # A tensor made in inference mode could not take part in a later computation with gradients.
-    return _like(image, restored.clone())
+        _restore_tiles(apply, next(network.parameters(), torch.zeros(())), batch, restored, rows, columns)
+        restored.clamp_(0, 1)
+    return _like(image, restored)
 
 
 def restorer(
-    network: nn.Module, tile: int | None = None, overlap: int = 0
+    network: nn.Module, tile: int | None = None, overlap: int = 0, self_ensemble: bool = False
 ) -> Callable[[Float[Tensor, "c h w"]], Float[Tensor, "c h w"]]:
-    """Returns ``restore`` with the network and tiles filled in, as evaluation wants a method."""
+    """Returns ``restore`` with the network and tiles filled in, as evaluation wants a method.
+
+    The final network is folded once, here: later changes of its weights do not count.
+    """
+    network = fast(network)
 
     def method(degraded: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
-        return restore(network, degraded, tile, overlap)
+        return restore(network, degraded, tile, overlap, self_ensemble)
 
     return method
 
 
-def split_into_tiles(
-    images: Float[Tensor, "b c h w"], tile: int, overlap: int = 0
-) -> Float[Tensor, "n c tile_h tile_w"]:
-    """Cuts images into equally large tiles, row by row; ``join_tiles`` puts them together again exactly.
+def fast(network: nn.Module) -> nn.Module:
+    """The network, or where it is the final network a folded copy, which restores the same to 1e-5 in less time."""
+    return folded(network) if isinstance(network, DerivedNetwork) else network
 
-    The tiles adjoin; the last row and column are shifted inwards to end with the image. An image smaller than a tile
-    is its own tile. With overlap each tile is cut that much larger on every side, shifted inwards at the borders.
 
-    Raises:
-        ValueError: if tile < 1 or overlap < 0.
+@dataclass(frozen=True)
+class _Span:
+    """Where a tile lies along one axis, and what each of its pixels counts in the result."""
+
+    start: int
+    weight: Float[Tensor, " n"]
+
+    @property
+    def place(self) -> slice:
+        return slice(self.start, self.start + len(self.weight))
+
+
+def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
+    """The tiles along an axis, all of one length; the weights at each pixel sum to one.
+
+    The parts without overlap adjoin; the last is shifted inwards to end with the image. With the overlap each tile is
+    cut that much larger on both sides, shifted inwards at the image's borders. Weights rise over ``overlap // 2``
+    pixels around the edge of the part; what lies further outside is only seen. Without overlap the later tile counts.
     """
-    rows, _, height = _axis(images.shape[-2], tile, overlap)
-    columns, _, width = _axis(images.shape[-1], tile, overlap)
-    return torch.cat([images[..., y : y + height, x : x + width] for _, y in rows for _, x in columns])
-
-
-def join_tiles(
-    tiles: Float[Tensor, "n c tile_h tile_w"], height: int, width: int, tile: int, overlap: int = 0
-) -> Float[Tensor, "b c {height} {width}"]:
-    """Joins the tiles that ``split_into_tiles`` cut, with the same tile and overlap, from images of this size.
-
-    Raises:
-        ValueError: if tile < 1, overlap < 0, or the tiles' number or size does not fit.
-    """
-    rows, core_height, tile_height = _axis(height, tile, overlap)
-    columns, core_width, tile_width = _axis(width, tile, overlap)
-    places = [(row, column) for row in rows for column in columns]
-    if len(tiles) % len(places) or tiles.shape[-2:] != (tile_height, tile_width):
-        raise ValueError(
-            f"tiles {tuple(tiles.shape)} do not make {height}x{width} images: each needs {len(places)} tiles of "
-            f"{tile_height}x{tile_width}"
-        )
-    parts = tiles.unflatten(0, (len(places), -1))
-    images = tiles.new_empty(*parts.shape[1:3], height, width)
-    for part, ((y, cut_y), (x, cut_x)) in zip(parts, places, strict=True):
-        core = part[..., y - cut_y : y - cut_y + core_height, x - cut_x : x - cut_x + core_width]
-        images[..., y : y + core_height, x : x + core_width] = core
-    return images
-
-
-def _axis(size: int, tile: int, overlap: int) -> tuple[list[tuple[int, int]], int, int]:
-    """Returns (start of the part that is kept, start of the cut) for each tile along an axis, and both lengths."""
     if tile < 1 or overlap < 0:
         raise ValueError(f"tile must be at least 1 and overlap at least 0, got tile={tile}, overlap={overlap}")
     core = min(tile, size)
-    cut = min(core + 2 * overlap, size)
-    starts = [*range(0, size - core, core), size - core]
-    return [(start, min(max(start - overlap, 0), size - cut)) for start in starts], core, cut
+    length = min(core + 2 * overlap, size)
+    cores = [*range(0, size - core, core), size - core]
+    starts = [min(max(core_start - overlap, 0), size - length) for core_start in cores]
+    weights = torch.zeros(len(starts), size, dtype=torch.float64)
+    for weight, start in zip(weights, cores, strict=True):
+        if overlap == 0:
+            weights[:, start : start + core] = 0
+            weight[start : start + core] = 1
+        else:
+            weight += _ramps(start, start + core, size, max(1, overlap // 2))
+    weights /= weights.sum(dim=0)
+    return [_Span(start, weight[start : start + length].float()) for start, weight in zip(starts, weights, strict=True)]
 
 
-def _run(network: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Applies the network to so many images at a time as ``BATCH_PIXELS`` allow; the result is where they were."""
-    parameter = next(network.parameters(), torch.zeros(()))
-    pixels = BATCH_PIXELS.get(parameter.device.type, BATCH_PIXELS_OTHERWISE)
-    at_a_time = max(1, pixels // (images.shape[-2] * images.shape[-1]))
-    return torch.cat([network(part.to(parameter)).to(images) for part in images.split(at_a_time)])
+def _ramps(start: int, end: int, size: int, fade: int) -> Float[Tensor, " n"]:
+    """One from start to end and zero elsewhere, changing over ``fade`` pixels, but not where the image itself ends."""
+    pixel = torch.arange(size, dtype=torch.float64) + 0.5
+    ones = torch.ones_like(pixel)
+    rise = ((pixel - start) / fade + 0.5).clamp(0, 1) if start > 0 else ones
+    fall = ((end - pixel) / fade + 0.5).clamp(0, 1) if end < size else ones
+    return torch.minimum(rise, fall)
+
+
+def _restore_tiles(
+    apply: Callable[[Tensor], Tensor],
+    like: Tensor,
+    images: Float[Tensor, "b c h w"],
+    restored: Float[Tensor, "b c h w"],
+    rows: list[_Span],
+    columns: list[_Span],
+) -> None:
+    """Adds the weighted result of every tile to ``restored``; applies to so many as ``BATCH_PIXELS`` allow."""
+    pixels = BATCH_PIXELS.get(like.device.type, BATCH_PIXELS_OTHERWISE)
+    at_a_time = max(1, pixels // (len(rows[0].weight) * len(columns[0].weight)))
+    # Moved once, because each copy to a GPU would make the host wait.
+    high, wide = ([(span.place, span.weight.to(images)) for span in spans] for spans in (rows, columns))
+    places = [(row, column) for row in high for column in wide]
+    for some, target in zip(images.split(at_a_time), restored.split(at_a_time), strict=True):
+        step = max(1, at_a_time // len(some))
+        for part in (places[first : first + step] for first in range(0, len(places), step)):
+            tiles = torch.cat([some[..., row, column] for (row, _), (column, _) in part])
+            results = apply(tiles.to(like)).to(images).split(len(some))
+            for result, ((row, vertical), (column, horizontal)) in zip(results, part, strict=True):
+                target[..., row, column] += result * vertical[:, None] * horizontal
+
+
+def _self_ensemble(network: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """The mean of the network's eight results for the turned and mirrored images, each turned back."""
+    total = torch.zeros_like(images)
+    for turns in range(4):
+        turned = torch.rot90(images, turns, (-2, -1))
+        total += torch.rot90(network(turned), -turns, (-2, -1))
+        total += torch.rot90(network(turned.flip(-1)).flip(-1), -turns, (-2, -1))
+    return total / 8
 
 
 @contextmanager
@@ -155,9 +195,12 @@ def _to_batch(image: np.ndarray | Tensor) -> Float[Tensor, "b c h w"]:
     if isinstance(image, np.ndarray):
         # Converted by numpy, which also knows the byte orders and read-only arrays that torch does not take.
         pixels = torch.from_numpy(np.atleast_3d(image).astype(np.float32))
-        batch = pixels.permute(2, 0, 1)[None] / largest
+        batch = pixels.permute(2, 0, 1)[None]
     else:
-        batch = image.detach().reshape(-1, *image.shape[-3:]).float() / largest
+        batch = image.detach().reshape(-1, *image.shape[-3:]).float()
+    if largest != 1:
+        # In place, because a second copy of a large picture would be its largest need of memory.
+        batch.div_(largest)
     extremes = torch.stack(batch.aminmax())
     if not torch.isfinite(extremes).all():
         raise ValueError("the image has pixels that are not finite (NaN or infinite)")

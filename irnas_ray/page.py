@@ -18,6 +18,7 @@ from irnas_ray.tables import (
     finals_table,
     margins_of,
     margins_table,
+    noise_levels,
     number,
     state_counts,
     state_name,
@@ -87,7 +88,12 @@ def _finals(results: StudyResults) -> str:
     text = _note(
         "Mean over the test images. Final networks are trained from scratch; methods below them are baselines."
     )
-    return f"<h2>Final networks</h2>\n{finals_table(results.summary).html()}\n{text}"
+    levels = noise_levels(results.summary)
+    tables = [
+        (_note(f"Sigma {sigma:g}:") if sigma and len(levels) > 1 else "") + finals_table(results.summary, sigma).html()
+        for sigma in levels
+    ]
+    return "\n".join(["<h2>Final networks</h2>", *tables, text])
 
 
 def _best(results: StudyResults) -> str:

@@ -1,8 +1,8 @@
-"""Writes images and their patches as Parquet files of bounded size, in bounded memory."""
+"""How images and their patches are laid out in Parquet files of bounded size, written in bounded memory."""
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
 from irnas_ray.images import channels_of
-from irnas_ray.manifest import ImageEntry
 from irnas_ray.sources import SourceImage
 
 #: Uncompressed bytes of pixels after which a row group, and a file, is closed.
@@ -21,18 +20,20 @@ PART_BYTES = 64 * 2**20
 
 
 class Parts:
-    """Rows written to `folder`/part-00000.parquet, part-00001.parquet, ... as they come; at most one group is held."""
+    """Rows written to `folder`/`prefix`-000.parquet, -001.parquet, ... as they come; at most one group is held."""
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        folder.mkdir(parents=True)
+    def __init__(self, folder: Path, schema: pa.Schema, prefix: str = "part", part_bytes: int | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.rows = 0
+        self.paths: list[Path] = []
         self._folder = folder
+        self._prefix = prefix
         self._schema = schema
+        self._limit = PART_BYTES if part_bytes is None else part_bytes
         self._pixels = [field.name for field in schema if field.name in ("clean", "degraded")]
         self._group: list[dict[str, Any]] = []
         self._group_bytes = 0
         self._part_bytes = 0
-        self._count = 0
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "Parts":
@@ -50,20 +51,19 @@ class Parts:
         self.rows += 1
         self._group.append(row)
         self._group_bytes += sum(len(row[name]) for name in self._pixels)
-        if self._group_bytes >= min(ROW_GROUP_BYTES, PART_BYTES):
+        if self._group_bytes >= min(ROW_GROUP_BYTES, self._limit):
             self._flush()
 
     def _flush(self) -> None:
         if not self._group:
             return
-        if self._part_bytes and self._part_bytes + self._group_bytes > PART_BYTES:
+        if self._part_bytes and self._part_bytes + self._group_bytes > self._limit:
             self._close()
         if self._writer is None:
-            path = self._folder / f"part-{self._count:05d}.parquet"
-            self._count += 1
+            self.paths.append(self._folder / f"{self._prefix}-{len(self.paths):03d}.parquet")
             # Dictionaries and min/max statistics of pixels cost time and space and find nothing.
             self._writer = pq.ParquetWriter(
-                path,
+                self.paths[-1],
                 self._schema,
                 compression="zstd",
                 compression_level=1,
@@ -91,53 +91,57 @@ def tile_positions(length: int, patch: int, step: int) -> list[int]:
     return positions if positions[-1] == length - patch else [*positions, length - patch]
 
 
-def write_parts(
-    folder: Path,
-    found: list[SourceImage],
-    color: str,
-    patch: int,
-    stride: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[ImageEntry], int]:
-    """Write `patches/` (training images, cut) and `images/` (all, whole); return the images and the patch count."""
-    columns = ["clean", "degraded"] if found[0].paired else ["clean"]
-    patch_schema, image_schema = _schemas(columns, color, patch, stride)
-    entries = {}
-    with Parts(folder / "patches", patch_schema) as patches, Parts(folder / "images", image_schema) as wholes:
-        # Neighbours in a folder are often alike; stored in a random order, each part is a fair sample for streaming.
-        for done, index in enumerate(np.random.default_rng(0).permutation(len(found)), 1):
-            image = found[index]
-            sides = _planes(image, color, columns)
-            channels, height, width = sides["clean"].shape
-            row = {"image_id": image.image_id, "split": image.split}
-            row |= {"height": height, "width": width, "channels": channels}
-            wholes.add(row | {name: side.tobytes() for name, side in sides.items()})
-            if image.split == "train":
-                for cut in _cut(sides, patch, stride):
-                    patches.add({"image_id": image.image_id} | cut)
-            sha256 = hashlib.sha256(sides["clean"].data).hexdigest()
-            entries[index] = ImageEntry(image.image_id, image.split, height, width, sha256)
-            if progress:
-                progress(done, len(found))
-    return [entries[index] for index in range(len(found))], patches.rows
+@dataclass(frozen=True)
+class Layout:
+    """How images are stored: gray or rgb, side and distance of the patches in pixels, and bytes of a part."""
+
+    color: str
+    patch: int
+    stride: int
+    paired: bool
+    part_bytes: int
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of pixels."""
+        return ["clean", "degraded"] if self.paired else ["clean"]
+
+    def image_bytes(self, height: int, width: int) -> int:
+        """Bytes of an image's pixels, of both images of a pair."""
+        return len(self.columns) * channels_of(self.color) * height * width
+
+    def stored_bytes(self, image: SourceImage, height: int, width: int) -> int:
+        """Bytes of all pixels that are stored of an image."""
+        if image.split != "train":
+            return self.image_bytes(height, width)
+        rows, columns = (len(tile_positions(side, self.patch, self.stride)) for side in (height, width))
+        return self.image_bytes(height, width) + rows * columns * self.image_bytes(self.patch, self.patch)
 
 
-def _schemas(columns: list[str], color: str, patch: int, stride: int) -> tuple[pa.Schema, pa.Schema]:
-    channels = channels_of(color)
-    notes = {"color": color, "channels": channels, "patch": patch, "stride": stride, "axes": "channels height width"}
-    metadata = {"irnas_ray": json.dumps(notes)}
+def schemas(layout: Layout) -> tuple[pa.Schema, pa.Schema]:
+    """The columns of patches and of whole images, with the layout as metadata."""
+    channels, patch = channels_of(layout.color), layout.patch
+    notes = {"color": layout.color, "channels": channels, "patch": patch, "stride": layout.stride}
+    metadata = {"irnas_ray": json.dumps(notes | {"axes": "channels height width"})}
     place = [("image_id", pa.string()), ("y", pa.int32()), ("x", pa.int32())]
     size = [("image_id", pa.string()), ("split", pa.string())]
     size += [(name, pa.int32()) for name in ("height", "width", "channels")]
     # A column of fixed size is one plain buffer, which numpy reads without a copy.
-    patches = [(name, pa.binary(channels * patch * patch)) for name in columns]
-    wholes = [(name, pa.large_binary()) for name in columns]
+    patches = [(name, pa.binary(channels * patch * patch)) for name in layout.columns]
+    wholes = [(name, pa.large_binary()) for name in layout.columns]
     return pa.schema(place + patches, metadata), pa.schema(size + wholes, metadata)
 
 
-def _planes(image: SourceImage, color: str, columns: list[str]) -> dict[str, UInt8[np.ndarray, "c h w"]]:
-    sides = [np.ascontiguousarray(side.transpose(2, 0, 1)) for side in image.read(color) if side is not None]
-    return dict(zip(columns, sides, strict=True))
+def add_image(
+    image: SourceImage, sides: dict[str, UInt8[np.ndarray, "c h w"]], layout: Layout, patches: Parts, wholes: Parts
+) -> None:
+    """Append an image, given as column -> pixels, and its patches if it is a training image."""
+    channels, height, width = sides["clean"].shape
+    row = {"image_id": image.image_id, "split": image.split, "height": height, "width": width, "channels": channels}
+    wholes.add(row | {name: side.tobytes() for name, side in sides.items()})
+    if image.split == "train":
+        for cut in _cut(sides, layout.patch, layout.stride):
+            patches.add({"image_id": image.image_id} | cut)
 
 
 def _cut(sides: dict[str, UInt8[np.ndarray, "c h w"]], patch: int, step: int) -> Iterator[dict[str, Any]]:

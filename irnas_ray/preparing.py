@@ -1,31 +1,49 @@
 """Makes a source of images into a Parquet data set once, and reads its whole images back."""
 
-import contextlib
-import fcntl
+import dataclasses
 import importlib.metadata
-import shutil
-from collections.abc import Callable, Iterator
+import json
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow.dataset as pads
 from jaxtyping import UInt8
 
-from irnas_ray import __version__, sources
+from irnas_ray import __version__, parts, sources
+from irnas_ray.claiming import claim
+from irnas_ray.contact_sheet import CONTACT_SHEET, write_contact_sheet
+from irnas_ray.examining import Examined, conversions, examine_headers
 from irnas_ray.images import channels_of
 from irnas_ray.manifest import MANIFEST, ImageEntry, Manifest
-from irnas_ray.parts import write_parts
-from irnas_ray.settings import Data
+from irnas_ray.parallel import Progress
+from irnas_ray.parts import Layout
+from irnas_ray.screening import Known, Screening, refuse, screen
+from irnas_ray.settings import Data, Degradation
 from irnas_ray.sources import SourceImage
+from irnas_ray.storing import PartRecord, in_order, write_parts
 
 __all__ = ["ImageRecord", "Manifest", "Split", "fingerprint", "is_prepared", "load_images", "prepare", "split_training"]
 
-_MARKER = ".preparing"
-_LIBRARIES = ("numpy", "pillow", "pyarrow", "scikit-image")
+logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
+_LIBRARIES = ("numpy", "pillow", "pyarrow", "scikit-image")
+#: Lines of each kind of finding that are said when a data set is prepared.
+_BRIEF = 5
+
+
+@runtime_checkable
+class Frozen(Protocol):
+    """Clean images degraded once and for good (see ``freezing``)."""
+
+    @property
+    def form(self) -> str: ...
+    def select(self, found: list[SourceImage], patch: int) -> list[SourceImage]: ...
+    def digest(self, data: Data, frozen: list[SourceImage]) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -46,33 +64,55 @@ class Split:
     train_v: tuple[str, ...]
 
 
-def prepare(data: Data, output: Path | None = None, progress: Progress | None = None) -> Path:
+def prepare(
+    data: Data,
+    output: Path | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    degradation: Degradation | None = None,
+    others: Sequence[Known] = (),
+    frozen: Frozen | None = None,
+) -> Path:
     """Write the source of `data` as a Parquet data set into `output` (else `data.output`) and return that folder.
 
-    A complete data set of the same settings and unchanged source is used as it is; an interrupted one is redone.
-    `progress(done, total)` is called after each image. ValueError, and no data set, if the source does not fit the
-    settings, if `output` holds anything else, or if it cannot be written.
+    A complete data set of the same settings and unchanged source is used as it is; an interrupted one is continued.
+    `workers` processes do it (None: one a core); the files do not depend on it. What is found in the images, alone and
+    against `others` (see docs/data.md), is logged and kept, with a contact sheet that degrades clean images by
+    `degradation`; `frozen` degrades them now, and pairs are stored. ValueError, and no data set, if the source does
+    not fit the settings, an image cannot be read, `output` holds anything else, or it cannot be written.
     """
-    folder = output or (Path(data.output) if data.output else None)
-    if folder is None:
+    if output is None and not data.output:
         raise ValueError("data.output is not set; name the folder for the data set")
-    folder = Path(folder).absolute()
-    _check_settings(data)
+    folder = Path(output or data.output or "").absolute()
+    check_data_settings(data)
     found = sources.find_images(data)
-    mark = sources.digest(data, found)
+    if frozen is not None:
+        found = frozen.select(found, data.patch)
+    mark = sources.digest(data, found) if frozen is None else frozen.digest(data, found)
+    form = sources.form_of(data) if frozen is None else frozen.form
     if is_prepared(folder):
-        _check_same(folder, data, mark)
+        _check_same(folder, data, mark, form)
+        _say(Screening.load(folder))
         return folder
-    sources.check_sizes(found, data.color, data.patch)
-    with _claim(folder):
-        entries, patches = write_parts(folder, found, data.color, data.patch, _stride(data), progress)
-        _manifest(folder, data, found, mark, entries, patches).save(folder)
+    _, sizes, early = examine_headers(found, data.color, data.patch)
+    refuse(early)
+    layout = Layout(data.color, data.patch, _stride(data), found[0].paired, parts.PART_BYTES)
+    with claim(folder, json.dumps([mark, dataclasses.asdict(layout), _versions()])):
+        records = write_parts(folder, found, sizes, layout, progress, workers)
+        refuse([finding for record in records for finding in record.unreadable])
+        examined = in_order(records, found)
+        screening = screen(examined, early, others)
+        screening.save(folder)
+        (folder / CONTACT_SHEET).unlink(missing_ok=True)
+        write_contact_sheet(folder / CONTACT_SHEET, found, data.color, data.patch, degradation)
+        _manifest(data, form, mark, layout, examined, records).save(folder)
+    _say(screening)
     return folder
 
 
 def fingerprint(data: Data) -> str:
     """Twelve hex digits that change with the settings that shape a data set and with the source's files."""
-    _check_settings(data)
+    check_data_settings(data)
     return sources.digest(data, sources.find_images(data))
 
 
@@ -112,11 +152,13 @@ def read_test_images(data: Data, most: int | None = None) -> Iterator[ImageRecor
     if data.source is not None and is_prepared(data.source):
         yield from load_images(data.source, Manifest.load(data.source).ids("test")[:most])
         return
-    for image in sources.find_test_images(data)[:most]:
-        clean, degraded = image.read(data.color)
-        planes = [None if side is None else np.ascontiguousarray(side.transpose(2, 0, 1)) for side in (clean, degraded)]
-        assert planes[0] is not None
-        yield ImageRecord(image.image_id, planes[0], planes[1])
+    found = sources.find_test_images(data)[:most]
+    for line in conversions(
+        {x.image_id: [notice for header in x.headers() for notice in header.notices] for x in found}
+    ):
+        logger.warning("%s", line)
+    for image in found:
+        yield ImageRecord(image.image_id, *image.planes(data.color))
 
 
 def split_training(ids: tuple[str, ...] | list[str], validation_fraction: float, seed: int) -> Split:
@@ -137,7 +179,8 @@ def split_training(ids: tuple[str, ...] | list[str], validation_fraction: float,
     return Split(tuple(sorted(train_w)), tuple(sorted(train_a)), tuple(sorted(train_v)))
 
 
-def _check_settings(data: Data) -> None:
+def check_data_settings(data: Data) -> None:
+    """ValueError naming the setting if images cannot be stored so, or are prepared already."""
     channels_of(data.color)
     for name, value in (("patch", data.patch), ("stride", _stride(data))):
         if value < 1:
@@ -146,11 +189,11 @@ def _check_settings(data: Data) -> None:
         raise ValueError(f"{data.source}: is a prepared data set already; use it as it is")
 
 
-def _check_same(folder: Path, data: Data, mark: str) -> None:
+def _check_same(folder: Path, data: Data, mark: str, form: str) -> None:
     held = Manifest.load(folder)
     if held.fingerprint == mark:
         return
-    asked = {"form": sources.form_of(data), "color": data.color, "patch": data.patch, "stride": _stride(data)}
+    asked = {"form": form, "color": data.color, "patch": data.patch, "stride": _stride(data)}
     changed = [
         f"{name} is {getattr(held, name)}, not {value}" for name, value in asked.items() if getattr(held, name) != value
     ]
@@ -162,55 +205,34 @@ def _stride(data: Data) -> int:
     return data.patch if data.stride is None else data.stride
 
 
-@contextlib.contextmanager
-def _claim(folder: Path) -> Iterator[None]:
-    """Make `folder` ours while a data set is written; leave nothing of ours behind if that fails."""
-    marker = folder / _MARKER
-    created = not folder.exists()
-    try:
-        if folder.exists() and not marker.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder}: is not empty and holds no data set; choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(marker, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"{folder}: another process is writing a data set here; wait for it") from error
-            _remove_parts(folder)
-            try:
-                yield
-            except BaseException:
-                _remove_parts(folder)
-                marker.unlink(missing_ok=True)
-                if created:
-                    with contextlib.suppress(OSError):
-                        folder.rmdir()
-                raise
-            marker.unlink()
-    except OSError as error:
-        raise ValueError(f"{folder}: the data set cannot be written ({error}); nothing was kept") from error
-
-
-def _remove_parts(folder: Path) -> None:
-    for name in ("patches", "images"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+def _say(screening: Screening | None) -> None:
+    for line in screening.lines(_BRIEF) if screening else ():
+        logger.warning("%s", line)
 
 
 def _manifest(
-    folder: Path, data: Data, found: list[SourceImage], mark: str, entries: list[ImageEntry], patches: int
+    data: Data,
+    form: str,
+    mark: str,
+    layout: Layout,
+    examined: Sequence[Examined],
+    records: Sequence[PartRecord],
 ) -> Manifest:
-    parts = sorted([*folder.glob("patches/*.parquet"), *folder.glob("images/*.parquet")])
     return Manifest(
-        form=sources.form_of(data),
+        form=form,
         source=None if data.source is None else str(Path(data.source).absolute()),
-        color=data.color,
-        patch=data.patch,
-        stride=_stride(data),
-        paired=found[0].paired,
+        color=layout.color,
+        patch=layout.patch,
+        stride=layout.stride,
+        paired=layout.paired,
         fingerprint=mark,
-        patches=patches,
-        files={str(part.relative_to(folder)): part.stat().st_size for part in parts},
-        versions={"irnas_ray": __version__} | {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        patches=sum(record.patches for record in records),
+        files={name: size for record in records for name, size in sorted(record.files.items())},
+        versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        images=tuple(entries),
+        images=tuple(ImageEntry(x.image_id, x.split, x.height, x.width, x.sha256) for x in examined),
     )
+
+
+def _versions() -> dict[str, str]:
+    return {"irnas_ray": __version__} | {name: importlib.metadata.version(name) for name in _LIBRARIES}

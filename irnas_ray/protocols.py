@@ -3,7 +3,8 @@
 Numbers of two protocols never share a column: half-size images alone cost half a decibel.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from irnas_ray.degradation import degrade_image
+from irnas_ray.degradation import degrade_image, make_degradation
+from irnas_ray.degradation_settings import Degradation, variant
 from irnas_ray.metrics import luma, psnr, ssim
 
 #: An 8-bit image (c, h, w). The axes have no names, because halves of a pair that differ get a message of their own.
@@ -31,12 +33,14 @@ class Protocol:
     color: Literal["gray", "rgb"]
     #: What is compared: gray, rgb, or y (luma of BT.601 in studio swing).
     scored_on: Literal["gray", "rgb", "y"]
-    #: gaussian (white noise fixed by the image's name) or paired (the data hold the degraded image).
-    degradation: Literal["gaussian", "paired"]
+    #: gaussian, camera, unprocessing, rain (fixed by the image's name), or paired (the data hold the degraded image).
+    degradation: Literal["gaussian", "camera", "unprocessing", "rain", "paired"]
     #: Size of the clean image as a share of the original's (bicubic).
     scale: float = 1.0
     #: Whether the degraded image is clipped and rounded to 8 bit.
     quantised: bool = False
+    #: The settings of a degradation that is neither gaussian nor paired; None: the defaults. Part of the id.
+    settings: Degradation | None = field(default=None, compare=False)
 
     @property
     def channels(self) -> int:
@@ -51,7 +55,7 @@ class Protocol:
         Args:
             clean: 8-bit image; an RGB image becomes gray where the protocol is gray.
             name: The image's name, which fixes the noise.
-            sigma: Noise level on the 0-255 scale; ignored by paired protocols.
+            sigma: Noise level on the 0-255 scale; only protocols with white noise look at it.
             degraded: The pair's other half; ignored by protocols that make their own noise.
 
         Raises:
@@ -66,10 +70,21 @@ class Protocol:
             if source.shape != target.shape:
                 raise ValueError(f"image {name}: clean {tuple(target.shape)}, degraded {tuple(source.shape)}")
             return target, source
+        level = self.level(sigma)
+        if level is None:
+            degradation = make_degradation(self.settings or Degradation(kind=self.degradation))
+            assert degradation is not None, f"protocol {self.id} makes no images"
+            return target, degrade_image(target, name, degradation)
+        noisy = degrade_image(target, name, level)
+        return target, torch.round(noisy.clamp(0, 1) * 255) / 255 if self.quantised else noisy
+
+    def level(self, sigma: float | None) -> float | None:
+        """The noise level that scores depend on: sigma under white noise, else None; ValueError if it is missing."""
+        if self.degradation != "gaussian":
+            return None
         if sigma is None:
             raise ValueError(f"protocol {self.id} needs a noise level sigma (0-255 scale)")
-        noisy = degrade_image(target, name, sigma)
-        return target, torch.round(noisy.clamp(0, 1) * 255) / 255 if self.quantised else noisy
+        return sigma
 
     def score(self, restored: Float[Tensor, "c h w"], clean: Float[Tensor, "c h w"]) -> tuple[float, float]:
         """Returns PSNR in dB and SSIM of one restored image, clipped to [0, 1] first.
@@ -101,6 +116,26 @@ class Protocol:
 
 
 _BSD = "BSD500's 200 test photographs in gray"
+_WHOSE = {"photographs": "Held-out embedded photographs", "images": "Held-out images of your own"}
+_COLORS: dict[Literal["gray", "rgb"], str] = {"gray": "gray", "rgb": "RGB"}
+
+
+def _made(bases: tuple[str, ...], kinds: tuple[Literal["camera", "unprocessing", "rain"], ...]) -> list[Protocol]:
+    return [
+        Protocol(f"{base}-{color}-{kind}", f"{_WHOSE[base]}, {shown}, {kind} with default settings", color, color, kind)
+        for base in bases
+        for color, shown in _COLORS.items()
+        for kind in kinds
+    ]
+
+
+def _frozen(kinds: tuple[str, ...]) -> list[Protocol]:
+    return [
+        Protocol(f"frozen-{color}-{kind}", f"Pairs that prepare.py froze, {shown}, {kind}", color, color, "paired")
+        for color, shown in _COLORS.items()
+        for kind in kinds
+    ]
+
 
 #: Every protocol by its id.
 PROTOCOLS: dict[str, Protocol] = {
@@ -117,12 +152,63 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("images-rgb", "Held-out images of your own, RGB, white noise", "rgb", "rgb", "gaussian"),
         Protocol("pairs-gray", "Held-out pairs of your own, gray", "gray", "gray", "paired"),
         Protocol("pairs-rgb", "Held-out pairs of your own, RGB", "rgb", "rgb", "paired"),
+        *_made(("photographs", "images"), ("camera", "unprocessing", "rain")),
+        *_frozen(("gaussian", "camera", "unprocessing", "rain")),
     )
 }
 
 
-def get_protocol(id: str) -> Protocol:
-    """Returns the protocol of that name; ValueError listing the names if there is none."""
-    if id not in PROTOCOLS:
+def protocol_id(data: str, color: str, degradation: Degradation) -> str:
+    """The id for held-out images of a study: settings that differ from a degradation's defaults are part of it.
+
+    Args:
+        data: photographs, images, or what a frozen data set was made by, such as frozen-camera.
+        color: gray or rgb.
+        degradation: What is done to the images.
+    """
+    if degradation.kind == "paired":
+        made, _, how = data.partition("-")
+        return f"frozen-{color}-{how}" if made == "frozen" else f"pairs-{color}"
+    if degradation.kind == "gaussian":
+        return f"{data}-{color}"
+    return "-".join(filter(None, [data, color, degradation.kind, variant(degradation)]))
+
+
+def get_protocol(id: str, degradation: Degradation | None = None) -> Protocol:
+    """Returns the protocol of that name.
+
+    Args:
+        id: A name in ``PROTOCOLS``, or one that ends in the eight digits of other settings of its degradation.
+        degradation: The settings that those digits stand for.
+
+    Raises:
+        ValueError: listing the names if there is none like it, or if the settings are not those of the id.
+    """
+    if id in PROTOCOLS:
+        return PROTOCOLS[id]
+    base, _, digits = id.rpartition("-")
+    if base not in PROTOCOLS or not re.fullmatch("[0-9a-f]{8}", digits):
         raise ValueError(f"unknown protocol {id!r}; known: {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[id]
+    protocol = PROTOCOLS[base]
+    if protocol.id.startswith("frozen-"):
+        return replace(protocol, id=id)
+    if degradation is None or degradation.kind != protocol.degradation or variant(degradation) != digits:
+        raise ValueError(
+            f"protocol {id} belongs to settings of degradation.{protocol.degradation} that are not the ones given; "
+            f"give those, or use {base}, which has the default settings"
+        )
+    return replace(protocol, id=id, settings=degradation)
+
+
+def check_form(protocol: Protocol, form: str | None) -> None:
+    """ValueError unless images of this form may be scored: a frozen data set only under its own protocols.
+
+    Args:
+        protocol: How images are scored.
+        form: The form of a prepared data set, such as frozen-camera; None: images that are not prepared.
+    """
+    made, _, how = (form or "").partition("-")
+    own = f"frozen-{protocol.color}-{how}" if made == "frozen" else None
+    if own != (protocol.id if protocol.id.startswith("frozen-") else None):
+        wanted = f"protocol {own}" if own else "a data set that prepare.py froze in that way"
+        raise ValueError(f"protocol {protocol.id} does not score {form or 'images as they are'}; use {wanted}")

@@ -5,8 +5,11 @@ The YAML files in ``irnas_ray/conf`` and ``search_spaces/`` are checked against 
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from irnas_ray.degradation_settings import Degradation
 
 
 @dataclass
@@ -45,10 +48,13 @@ class Architecture:
 class Data:
     """Where images come from and how they are stored (one Parquet data set for a whole study)."""
 
-    #: A folder of images, or of pairs; a folder that `prepare.py` wrote; null for the embedded photographs.
+    #: A folder of images, or of pairs; a CSV of pairs; a folder that `prepare.py` wrote; null for the photographs.
     source: str | None = None
-    #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (two folders).
+    #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (see docs/data.md).
     form: str = "photographs"
+    #: How the files of a pair are named in one folder, without their endings; the * is what both share. PolyU's names.
+    clean_names: str = "*_mean"
+    degraded_names: str = "*_real"
     #: Where the Parquet data set is written; null: beside the results, named after its content.
     output: str | None = None
     #: gray or rgb.
@@ -65,16 +71,6 @@ class Data:
     split_seed: int = 0
     #: Largest data set in MiB that is kept on the trial's device after the first pass; larger ones are streamed.
     device_budget: int = 4096
-
-
-@dataclass
-class Degradation:
-    """What is done to clean images; ignored where the data are pairs."""
-
-    #: gaussian (white noise) or paired (the data hold degraded images).
-    kind: str = "gaussian"
-    #: Noise levels on the 0-255 scale, drawn for each patch during the search. Paper: 30, 50, 70.
-    sigmas: list[float] = field(default_factory=lambda: [30, 50, 70])
 
 
 @dataclass
@@ -126,22 +122,36 @@ class Final:
     low_level_channels: int = 48
     #: Training steps. Paper: 600,000.
     steps: int = 600_000
+    #: Minutes of wall-clock time to train for instead of `steps`; the schedule follows the time used. Validations in
+    #: between count; the one after the last step and the test score come on top.
+    minutes: float | None = None
     batch: int = 12
     crop: int = 64
-    #: adam or sgd.
+    #: adam, adamw, or sgd (momentum 0.9).
     optimizer: str = "adam"
     #: Initial rate. The paper prints 0.05, with which Adam diverges.
     lr: float = 1e-3
     #: cosine, polynomial (power 0.9) or constant.
     schedule: str = "cosine"
+    #: Share of the training in which the rate rises linearly to `lr`, before the schedule begins.
+    warmup: float = 0.0
+    #: L2 penalty of the optimizer; decoupled from the gradient with adamw.
     weight_decay: float = 0.0
+    #: lambda of the loss (eq. 7); 0 trains on the squared error alone. Paper: 0.5.
     ssim_weight: float = 0.5
+    #: Largest norm of the gradient; null: not clipped.
     gradient_clip: float | None = 1.0
-    #: Noise level that is trained and scored (one model for each level, as in the paper).
+    #: Decay of an exponential moving average of the weights, which is then validated and kept; null: no averaging.
+    ema_decay: float | None = None
+    #: float32, or bfloat16 for the network's forward pass (autocast, for GPUs); the loss is always float32.
+    precision: str = "float32"
+    #: Level of white noise that is trained and scored (one model for each level, as in the paper).
     sigma: float = 50
+    #: Train on all levels of degradation.sigmas instead, one model for all; scored at `sigma` all the same.
+    blind: bool = False
     #: Augmentation: rotations by 90 degrees and vertical flips; horizontal flips are always on.
     rotate: bool = True
-    #: Steps between validations and checkpoints.
+    #: Steps between validations and checkpoints; with `minutes` there is one after each tenth of them too.
     validate_every: int = 5000
     seed: int = 0
     #: Named protocol of the final score (see docs/protocols.md); null: what fits the data.
@@ -210,27 +220,70 @@ class StudyConfig:
     domains: dict[str, Any] = field(default_factory=dict)
 
 
+Settings = TypeVar("Settings", bound=StudyConfig)
+
+
+@dataclass
+class Frozen:
+    """How much of the clean images is degraded once and for good."""
+
+    #: Patches of training and of test images, as many as SIM1800 had; freeze=images keeps all images whole.
+    train: int = 1600
+    test: int = 212
+    #: Seed of which patches are taken and of all that is random in their degradation.
+    seed: int = 0
+
+
 @dataclass
 class PrepareConfig:
     """Everything that `launchers/prepare.py` can be told."""
 
     data: Data = field(default_factory=Data)
+    #: Degrade clean images now and store pairs: patches (of data.patch pixels), images (whole), or null (not at all).
+    freeze: str | None = None
+    frozen: Frozen = field(default_factory=Frozen)
+    #: What freeze does; else what the contact sheet shows beside clean patches, which the data set holds.
+    degradation: Degradation = field(default_factory=Degradation)
+    #: Only check the images and draw the contact sheet; exit status 3 if something would falsify results.
+    check: bool = False
+    #: A further set (folder, CSV or prepared folder) whose scenes must not be among the training images.
+    check_against: str | None = None
+    #: PNG file for the contact sheet of check=true; null: contact_sheet.png where you stand, numbered if that exists.
+    contact_sheet: str | None = None
+    #: Processes; null: one for each core that memory allows, or one for little data. The result does not depend on it.
+    workers: int | None = None
 
 
 @dataclass
 class RetrainConfig(StudyConfig):
-    """Everything that `launchers/retrain.py` can be told: a study that starts with a genotype."""
+    """Everything that `launchers/retrain.py` can be told: a study of final trainings, without a search."""
 
-    #: Genotype file (JSON) to train.
+    #: Genotype to train: a file (JSON), or a published one by its name, such as irnas_denoise (docs/tables.md).
     genotype: str = ""
+    #: Whose weights are trained: genotype, dncnn, or a class of your own as package.module:Class (docs/training.md).
+    network: str = "genotype"
+    #: Arguments of a network that no genotype describes, such as {depth: 17, width: 64} for dncnn.
+    network_arguments: dict[str, Any] = field(default_factory=dict)
+    #: Dotted key of a setting -> values; every combination is trained, all under one protocol and in one table.
+    compare: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class EvaluateConfig:
     """Everything that `launchers/evaluate.py` can be told."""
 
-    #: network.pt to score.
-    network: str = ""
+    #: network.pt to score; [FILE,FILE] or {name: FILE} for several.
+    network: Any = None
+    #: Baselines: degraded, non_local_means, wavelet, tv, bm3d, or a list of them.
+    method: Any = None
+    #: Folder of images that another program restored, named as the test images; [FOLDER,FOLDER] or {name: FOLDER}.
+    restored: Any = None
+    #: scores.json of earlier evaluations to list in the same table, if protocol, sigma and images are the same.
+    scores: Any = None
+    #: Where no method is named: score the degraded input and non-local means.
+    baselines: bool = True
+    #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
+    network_class: str | None = None
     #: Id of the protocol; null: the one under which the network was scored when it was trained.
     protocol: str | None = None
     #: Noise level on the 0-255 scale; null: the one that the network was trained for.
@@ -238,12 +291,20 @@ class EvaluateConfig:
     data: Data = field(default_factory=Data)
     #: Most test images that are scored; null: all.
     images: int | None = None
-    #: Side in pixels of the tiles in which images are restored, and the context around each; null: whole images.
+    #: Side in pixels of the tiles in which images are restored; null: whole images.
     tile: int | None = None
+    #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
     overlap: int = 32
-    #: Score the degraded input and non-local means too.
-    baselines: bool = True
-    #: Folder for per-image scores (CSV), means (JSON) and restored images; null: only the table is printed.
+    #: Average a network's results over the image's eight rotations and mirror images; eight times the work.
+    self_ensemble: bool = False
+    #: Processes that slow baselines use side by side; null: one for each core. The scores are the same.
+    processes: int | None = None
+    #: Seed of the 95 % bootstrap intervals.
+    seed: int = 0
+    #: Images on the picture sheet, spread over all of them; 0: no sheet.
+    sheet_images: int = 4
+    #: Folder for the tables (Markdown, CSV, JSON), scores of each image, restored images and the picture sheet; null:
+    #: only the table is printed.
     output: str | None = None
 
 
@@ -253,15 +314,20 @@ class RestoreConfig:
 
     #: network.pt to restore with.
     network: str = ""
+    #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
+    network_class: str | None = None
     #: Image, or folder of images.
     input: str = ""
     #: Folder for the restored images (PNG).
     output: str = ""
     #: gray converts colour images for a gray network; null: colours must fit the network.
     color: str | None = None
-    #: Side in pixels of the tiles in which images are restored, and the context around each; null: whole images.
+    #: Side in pixels of the tiles in which images are restored; null: whole images.
     tile: int | None = 256
+    #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
     overlap: int = 32
+    #: Average the results over the image's eight rotations and mirror images; eight times the work.
+    self_ensemble: bool = False
     #: Replace images of the same name in the output folder.
     overwrite: bool = False
 
@@ -278,7 +344,7 @@ class AnalyzeConfig:
     output: str | None = None
 
 
-def with_values(config: StudyConfig, values: dict[str, Any]) -> StudyConfig:
+def with_values(config: Settings, values: Mapping[str, Any]) -> Settings:
     """A copy of the settings with some replaced, given by dotted keys such as ``architecture.nodes``.
 
     Raises ValueError naming the key and what is possible beside it if there is no such setting.

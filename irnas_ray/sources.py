@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from irnas_ray import images
+from irnas_ray import images, pairing
+from irnas_ray.images import ImageHeader
 from irnas_ray.settings import Data
 
 FORMS = ("photographs", "images", "halves", "pairs")
@@ -18,10 +19,6 @@ FORMS = ("photographs", "images", "halves", "pairs")
 SPLIT_FOLDERS = dict.fromkeys(("train", "training", "val", "valid", "validation"), "train") | dict.fromkeys(
     ("test", "testing", "test_syn"), "test"
 )
-
-#: Names of the two folders of pairs.
-CLEAN_FOLDERS = ("clean", "target", "gt")
-DEGRADED_FOLDERS = ("degraded", "input", "noisy")
 
 
 @dataclass(frozen=True)
@@ -40,10 +37,13 @@ class SourceImage:
         """Whether the source gives a degraded image."""
         return self.halves or self.degraded is not None
 
+    def headers(self) -> list[ImageHeader]:
+        """Headers of the clean file and, where there is one, of the degraded file; ValueError if one cannot be read."""
+        return [images.read_header(path) for path in (self.clean, self.degraded) if path]
+
     def size(self, color: str) -> tuple[int, int]:
-        """Height and width of the clean image from the files' headers; ValueError if the files do not fit together."""
-        header = images.read_header(self.clean)
-        others = [images.read_header(self.degraded)] if self.degraded else []
+        """Height and width of the clean image by the files' headers; ValueError if they do not fit together."""
+        header, *others = self.headers()
         if color == "rgb" and (header.gray or any(other.gray for other in others)):
             path = self.clean if header.gray else self.degraded
             raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")
@@ -65,24 +65,35 @@ class SourceImage:
             return clean[:, :middle], clean[:, middle:]
         return clean, images.read_image(self.degraded, color) if self.degraded else None
 
+    def planes(self, color: str) -> tuple[UInt8[np.ndarray, "c h w"], UInt8[np.ndarray, "c h w"] | None]:
+        """As ``read``, with the channels first, as they are stored."""
+        clean, degraded = (
+            None if side is None else np.ascontiguousarray(side.transpose(2, 0, 1)) for side in self.read(color)
+        )
+        assert clean is not None
+        return clean, degraded
+
 
 def form_of(data: Data) -> str:
-    """The form of `data`; a source given without one is told by its folders (pairs or images)."""
+    """The form of `data`; a source given without one is told by its folders and names (pairs or images)."""
     if data.form not in FORMS:
         raise ValueError(f"data.form is {data.form!r}; it must be one of {', '.join(FORMS)}")
     if data.form != "photographs" or data.source is None:
         return data.form
-    folders = [Path(data.source), *_split_folders(Path(data.source))]
-    return "pairs" if any(_named(folder, CLEAN_FOLDERS + DEGRADED_FOLDERS) for folder in folders) else "images"
+    root = Path(data.source)
+    folders = [root, *_split_folders(root)]
+    paired = any(pairing.has_pairs(folder, data.clean_names, data.degraded_names) for folder in folders)
+    return "pairs" if paired or pairing.is_csv(root) else "images"
 
 
-def find_images(data: Data) -> list[SourceImage]:
+def find_images(data: Data, alone: list[str] | None = None) -> list[SourceImage]:
     """All images of the source, in natural order, each with a unique id and its split.
 
-    Split folders decide the split; without a test folder a seeded share `data.test_fraction` of the images, at least
-    one, is held out. ValueError if the source is missing or empty, or if its files cannot be told apart or paired.
+    Split folders, or the CSV, decide the split; where they name no test images a seeded share `data.test_fraction` of
+    the images, at least one, is held out. `alone` takes what should be a pair and has no partner. ValueError if the
+    source is missing or empty, if its files cannot be told apart, or, without `alone`, cannot be paired.
     """
-    found = _find_all(data)
+    found = find_all(data, alone)
     root = Path(data.source or "")
     if not any(image.split == "test" for image in found):
         found = _hold_out(root, found, data.test_fraction, data.split_seed)
@@ -92,18 +103,19 @@ def find_images(data: Data) -> list[SourceImage]:
 
 
 def find_test_images(data: Data) -> list[SourceImage]:
-    """The images to score a network on: the test folder's, every one of a folder without split folders, or the
-    held-out photographs. ValueError as ``find_images``.
+    """The images to score a network on: the test folder's, every one of a source without splits, or the held-out
+    photographs. ValueError as ``find_images``.
     """
-    found = _find_all(data)
-    flat = form_of(data) != "photographs" and not _split_folders(Path(data.source or ""))
-    chosen = [image for image in found if flat or image.split == "test"]
+    found = find_all(data)
+    split = bool(_split_folders(Path(data.source or ""))) or any(image.split == "test" for image in found)
+    chosen = [image for image in found if not split or image.split == "test"]
     if not chosen:
         raise ValueError(f"{data.source}: holds no test images; name the folder of the images to score")
     return chosen
 
 
-def _find_all(data: Data) -> list[SourceImage]:
+def find_all(data: Data, alone: list[str] | None = None) -> list[SourceImage]:
+    """All images of the source as ``find_images``, but with none held out: without splits all are training images."""
     form = form_of(data)
     if form == "photographs":
         return _photographs(data.color)
@@ -111,28 +123,20 @@ def _find_all(data: Data) -> list[SourceImage]:
         raise ValueError(f"data.form={form} needs data.source, the folder that holds the images")
     root = Path(data.source)
     folders = _split_folders(root)
-    if folders:
+    if pairing.is_csv(root):
+        if form != "pairs":
+            raise ValueError(f"{root}: is a CSV, which lists pairs; set data.form=pairs")
+        rows = pairing.csv_pairs(root, SPLIT_FOLDERS)
+        found = [SourceImage(pair.name, pair.split or "train", pair.clean, pair.degraded) for pair in rows]
+    elif folders:
         loose = [path.name for path in root.iterdir() if path.suffix.lower() in images.IMAGE_SUFFIXES]
         if loose:
             raise ValueError(f"{root}: holds both split folders and images ({loose[0]}, ...); move the images into one")
-        found = [image for folder in folders for image in _folder(folder, form, f"{folder.name}/")]
+        found = [image for folder in folders for image in _folder(folder, data, form, f"{folder.name}/", alone)]
     else:
-        found = _folder(root, form, "")
+        found = _folder(root, data, form, "", alone)
     _check_unique(root, found)
     return found
-
-
-def check_sizes(found: list[SourceImage], color: str, patch: int) -> None:
-    """Read the header of every file; ValueError naming those that do not fit each other, the color or the patch."""
-    sizes = [image.size(color) for image in found]
-    small = [(min(size), image.image_id) for image, size in zip(found, sizes, strict=True) if image.split == "train"]
-    small = sorted(entry for entry in small if entry[0] < patch)
-    if small:
-        names = ", ".join(name for _, name in small[:5]) + (", ..." if len(small) > 5 else "")
-        raise ValueError(
-            f"{len(small)} training images are smaller than data.patch={patch}: {names}; "
-            f"data.patch={small[0][0]} would fit all, or remove them"
-        )
 
 
 def digest(data: Data, found: list[SourceImage]) -> str:
@@ -159,42 +163,17 @@ def _photographs(color: str) -> list[SourceImage]:
 
 
 def _split_folders(root: Path) -> list[Path]:
-    return _named(root, tuple(SPLIT_FOLDERS))
+    return pairing.subfolders(root, tuple(SPLIT_FOLDERS))
 
 
-def _named(root: Path, names: tuple[str, ...]) -> list[Path]:
-    if not root.is_dir():
-        return []
-    return sorted(path for path in root.iterdir() if path.name.lower() in names and path.is_dir())
-
-
-def _folder(folder: Path, form: str, prefix: str) -> list[SourceImage]:
+def _folder(folder: Path, data: Data, form: str, prefix: str, alone: list[str] | None) -> list[SourceImage]:
     split = SPLIT_FOLDERS.get(folder.name.lower(), "train") if prefix else "train"
     if form == "pairs":
-        return [SourceImage(prefix + clean.stem, split, clean, degraded) for clean, degraded in _pairs(folder)]
+        pairs = pairing.folder_pairs(folder, data.clean_names, data.degraded_names, alone)
+        return [SourceImage(prefix + pair.name, split, pair.clean, pair.degraded) for pair in pairs]
     return [
         SourceImage(prefix + path.stem, split, path, halves=form == "halves") for path in images.list_images(folder)
     ]
-
-
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    sides = []
-    for names in (CLEAN_FOLDERS, DEGRADED_FOLDERS):
-        folders = _named(folder, names)
-        if len(folders) != 1:
-            raise ValueError(f"{folder}: pairs need one folder named {' or '.join(names)}, found {len(folders)}")
-        listed = images.list_images(folders[0])
-        by_stem = {path.stem: path for path in listed}
-        if len(by_stem) < len(listed):
-            raise ValueError(f"{folders[0]}: two files have one name but for the suffix; rename or remove one")
-        sides.append(by_stem)
-    clean, degraded = sides
-    alone = [f"{stem} (not in degraded)" for stem in clean if stem not in degraded]
-    alone += [f"{stem} (not in clean)" for stem in degraded if stem not in clean]
-    if alone:
-        more = ", ..." if len(alone) > 5 else ""
-        raise ValueError(f"{folder}: {len(alone)} images have no partner: {', '.join(alone[:5])}{more}")
-    return [(clean[stem], degraded[stem]) for stem in clean]
 
 
 def _check_unique(root: Path, found: list[SourceImage]) -> None:

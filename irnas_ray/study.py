@@ -31,12 +31,13 @@ from irnas_ray.preparing import (
     split_training,
 )
 from irnas_ray.progress import ProgressLines
+from irnas_ray.progress_bar import progress_bar
 from irnas_ray.protocols import get_protocol
 from irnas_ray.runtime import connect, slots, trial_resources
 from irnas_ray.sampling import StudySearch, claim_study, fail_running, open_storage
-from irnas_ray.settings import RetrainConfig, StudyConfig
+from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.summary import summarise
-from irnas_ray.trial import SCORE, TrialData, make_network, run_trial
+from irnas_ray.trial import SCORE, TrialData, run_trial
 from irnas_ray.tuning import Interrupted, fit
 
 MIB = 2**20
@@ -50,31 +51,7 @@ def run_study(config: StudyConfig) -> Path:
     """
     if not config.domains:
         raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
-    return _run(config, _search_candidates)
-
-
-def run_retraining(config: RetrainConfig) -> Path:
-    """Train and score the network of one genotype file, in a study's folder without search trials.
-
-    Raises as ``run_study``.
-    """
-    if not config.genotype:
-        raise ValueError("genotype: is missing; give it as genotype=FILE")
-    genotype = Genotype.load(config.genotype)
-    if list(genotype.multipliers) != [float(multiplier) for multiplier in config.architecture.multipliers]:
-        raise ValueError(
-            f"{config.genotype}: its widths are {list(genotype.multipliers)} times the basic one, those of "
-            f"search_spaces={config.search_space} are {config.architecture.multipliers}; name the space that found it"
-        )
-    config.study = config.study or f"retrain-{genotype.digest}"
-    config.domains = {}
-    config.final.count = 1
-    make_network(genotype, config)
-
-    def candidates(stage: "Stage") -> tuple[list[dict[str, Any]], list[Candidate]]:
-        return [], [Candidate(1, Path(config.genotype).stem, genotype, 0.0, {})]
-
-    return _run(config, candidates)
+    return run(config, _search_candidates)
 
 
 @dataclass
@@ -94,7 +71,15 @@ class Stage:
         return open_patches(self.prepared, ids, self.config.data.device_budget * MIB // shares)
 
 
-def _run(config: StudyConfig, candidates_of: Callable[[Stage], tuple[list[dict[str, Any]], list[Candidate]]]) -> Path:
+#: Gives the records of a study's search trials and the networks that are trained from scratch.
+CandidatesOf = Callable[[Stage], tuple[list[dict[str, Any]], list[Candidate]]]
+
+
+def run(config: StudyConfig, candidates_of: CandidatesOf) -> Path:
+    """Run or continue a study whose final networks ``candidates_of`` chooses; its ``summary.json``.
+
+    Raises as ``run_study``.
+    """
     folder = StudyFolder(config)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
@@ -115,7 +100,7 @@ def _run_stages(
     prepared: Path,
     manifest: Manifest,
     seconds: dict[str, float],
-    candidates_of: Callable[[Stage], tuple[list[dict[str, Any]], list[Candidate]]],
+    candidates_of: CandidatesOf,
 ) -> Path:
     print(f"study {folder.name!r} in {folder.path}", flush=True)
     try:
@@ -130,7 +115,9 @@ def _run_stages(
         stage = Stage(config, folder, prepared, split, validation, test, resources)
         with _timed(seconds, "search"):
             records, candidates = candidates_of(stage)
-        reference = [_evaluate_baseline.remote(name, test, config) for name in _baseline_names(config)]
+        levels = sorted({with_values(config, candidate.settings).final.sigma for candidate in candidates})
+        variants = [with_values(config, {"final.sigma": sigma}) for sigma in levels]
+        reference = [_evaluate_baseline.remote(name, test, v) for v in variants for name in _baseline_names(v)]
         with _timed(seconds, "finals"):
             train = stage.patches((*split.train_w, *split.train_a), 1)
             finals = run_finals(config, folder, candidates, FinalData(train, validation, test), resources)
@@ -158,7 +145,8 @@ def prepare_data(config: StudyConfig) -> Path:
         return Path(data.source).absolute()
     name = f"{data.form}-{fingerprint(data)}"
     folder = Path(data.output) if data.output else Path(config.results).absolute() / "prepared" / name
-    return prepare(data, folder)
+    with progress_bar("prepare") as progress:
+        return prepare(data, folder, progress, degradation=config.degradation)
 
 
 def run_search(
@@ -265,14 +253,14 @@ def _record(result: tune.Result, round_number: int) -> dict[str, Any]:
 
 def _baseline_names(config: StudyConfig) -> list[str]:
     assert config.final.protocol is not None
-    return list(baselines(get_protocol(config.final.protocol), config.final.sigma))
+    return list(baselines(get_protocol(config.final.protocol, config.degradation), config.final.sigma))
 
 
 @ray.remote(num_cpus=1)
 def _evaluate_baseline(name: str, test: list[ImageRecord], config: StudyConfig) -> Evaluation:
     assert config.final.protocol is not None
     torch.set_num_threads(1)
-    protocol = get_protocol(config.final.protocol)
+    protocol = get_protocol(config.final.protocol, config.degradation)
     method = baselines(protocol, config.final.sigma)[name]
     return evaluate(method, test, protocol, config.final.sigma, name=name)
 

@@ -9,7 +9,8 @@ import ray
 import torch
 
 import irnas_ray
-from irnas_ray.evaluation import Evaluation, comparison_table
+from irnas_ray.comparison import comparison_table
+from irnas_ray.evaluation import Evaluation, file_name
 from irnas_ray.finals import evaluation_of
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
@@ -25,12 +26,19 @@ def summarise(
     finals: list[dict[str, Any]],
     reference: list[Evaluation],
 ) -> None:
-    """Write ``summary.json`` and the report, and print the final networks against the baselines."""
+    """Write ``summary.json``, the baselines' scores of each image and the report; print finals against baselines.
+
+    Raises ValueError, and writes nothing, if they were scored under different protocols or on different images.
+    """
+    evaluations = [*(evaluation_of(final) for final in finals), *reference]
+    # numbers of two noise levels never share a table
+    levels = sorted({evaluation.sigma for evaluation in evaluations}, key=lambda sigma: sigma or 0)
+    tables = [comparison_table([e for e in evaluations if e.sigma == sigma]) for sigma in levels]
     summary = {
         "study": folder.name,
         "search_space": config.search_space,
         "protocol": config.final.protocol,
-        "sigma": reference[0].sigma if reference else None,
+        "sigma": levels[0] if len(levels) == 1 else None,
         "versions": versions(),
         "seconds": seconds,
         "trials": records,
@@ -39,17 +47,30 @@ def summarise(
             | {"network": str(folder.final(final["rank"]).relative_to(folder.path) / "network.pt")}
             for final in finals
         ],
-        "baselines": {e.method: {"psnr": e.psnr, "ssim": e.ssim} for e in reference},
+        "baselines": {_baseline(e, levels): {"psnr": e.psnr, "ssim": e.ssim, "sigma": e.sigma} for e in reference},
     }
+    (folder.path / "baselines").mkdir(exist_ok=True)
+    for evaluation in reference:
+        evaluation.write_csv(folder.path / "baselines" / f"{file_name(_baseline(evaluation, levels))}.csv")
     write_json(folder.summary, summary)
     write_report(folder.path)
-    print(comparison_table([*(evaluation_of(final) for final in finals), *reference]))
+    for table in tables:
+        print(table)
     for final in finals:
-        print(
-            f"final {final['rank']}: {final['parameters'] / 1e6:.3f} M parameters, trial {final['trial']}, "
-            f"{Genotype.from_json(json.dumps(final['genotype']))}"
-        )
+        print(f"{final['name']}: {_what(final)}")
     print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
+
+
+def _baseline(evaluation: Evaluation, levels: list[float | None]) -> str:
+    return evaluation.method if len(levels) == 1 else f"{evaluation.method}, sigma {evaluation.sigma:g}"
+
+
+def _what(final: dict[str, Any]) -> str:
+    """A final's size and origin in words."""
+    described = f"{final['parameters'] / 1e6:.3f} M parameters, {final['steps']} steps"
+    if final["genotype"] is None:
+        return described
+    return f"{described}, trial {final['trial']}, {Genotype.from_json(json.dumps(final['genotype']))}"
 
 
 def versions() -> dict[str, str]:

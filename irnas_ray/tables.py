@@ -63,18 +63,34 @@ def duration(seconds: Any) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def finals_table(summary: Mapping[str, Any]) -> Table:
-    """The final networks against the baselines under the study's protocol, with the gain over each baseline in dB."""
-    baselines: dict[str, dict[str, Any]] = summary.get("baselines") or {}
+def noise_levels(summary: Mapping[str, Any]) -> list[float | None]:
+    """The noise levels of a study's final networks, ascending; each has a table of its own."""
+    return sorted({final.get("sigma") for final in summary.get("finals") or []}, key=lambda sigma: sigma or 0)
+
+
+def finals_table(summary: Mapping[str, Any], sigma: float | None = None) -> Table:
+    """The final networks against the baselines under the study's protocol, with the gain over each baseline in dB.
+
+    ``sigma`` leaves in those of one noise level only.
+    """
+    baselines: dict[str, dict[str, Any]] = {
+        name: scores for name, scores in (summary.get("baselines") or {}).items() if _at(scores, sigma)
+    }
     headers = ["method", ">PSNR (dB)", ">SSIM", *(f">gain over {name} (dB)" for name in baselines)]
     headers += [">parameters", ">multiply-adds per pixel", ">training time", "trial"]
     rows = []
-    for final in summary.get("finals") or []:
+    for final in filter(lambda final: _at(final, sigma), summary.get("finals") or []):
         gains = [_gain(final.get("psnr"), baseline.get("psnr")) for baseline in baselines.values()]
         costs = [number(final.get("parameters")), number(final.get("multiply_adds_per_pixel"))]
         end = [*costs, duration(final.get("seconds")), str(final.get("trial", "–"))]
         rows.append(
-            [f"final {final['rank']}", number(final.get("psnr"), 2), number(final.get("ssim"), 4), *gains, *end]
+            [
+                final.get("name", f"final {final['rank']}"),
+                number(final.get("psnr"), 2),
+                number(final.get("ssim"), 4),
+                *gains,
+                *end,
+            ]
         )
     for name, baseline in baselines.items():
         scores = [number(baseline.get("psnr"), 2), number(baseline.get("ssim"), 4)]
@@ -169,15 +185,23 @@ def facts(results: StudyResults) -> Table:
     sigma = summary.get("sigma")
     final = results.config.get("final") or {}
     noise = "none added" if summary and sigma is None else number(sigma if summary else final.get("sigma"))
+    kind = (results.config.get("degradation") or {}).get("kind", "gaussian")
+    degraded = ["degradation", kind]
+    if kind in ("gaussian", "paired"):
+        degraded = ["noise level (sigma on the 0-255 scale)", noise]
     rows = [
         ["search space", results.search_space],
         ["protocol", str(summary.get("protocol") or final.get("protocol") or "–")],
-        ["noise level (sigma on the 0-255 scale)", noise],
+        degraded,
         ["trials", state_counts(results.records)],
     ]
     rows += [[name, str(version)] for name, version in (summary.get("versions") or {}).items()]
     rows += [[f"time for {stage}", duration(seconds)] for stage, seconds in (summary.get("seconds") or {}).items()]
     return Table(["", ""], rows)
+
+
+def _at(scores: Mapping[str, Any], sigma: float | None) -> bool:
+    return sigma is None or scores.get("sigma", sigma) == sigma
 
 
 def _gain(value: Any, reference: Any) -> str:

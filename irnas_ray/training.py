@@ -2,19 +2,22 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from irnas_ray.batches import Batch, EndlessBatches, State
+from irnas_ray.loss_curve import LossCurve
 from irnas_ray.losses import restoration_loss
+from irnas_ray.optimizers import make_average, make_optimizer
+from irnas_ray.schedules import Budget, check_schedule, rate_factor
 from irnas_ray.validation import Validate
 
-OPTIMIZERS = ("adam", "sgd")
-SCHEDULES = ("cosine", "polynomial", "constant")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,51 @@ class TrainingReport:
     """Where a training stands after a validation."""
 
     step: int
+    #: Mean training loss since the last validation.
     loss: float
+    #: Scores of the validated weights: their average over the training where that is on.
     psnr: float
     ssim: float
+    #: Wall-clock time of the whole training so far, validations and whatever is done between them included.
     seconds: float
+    #: Rate of the last step.
+    rate: float
+    #: Best validation PSNR so far, and its step.
+    best_psnr: float
+    best_step: int
+    #: Share of the budget that is used up, and whether that is all.
+    used: float
+    finished: bool
+    #: The training loss since the last validation: last step and mean loss of every ``loss_curve.STRETCH`` steps.
+    curve: tuple[tuple[int, float], ...]
 
 
 class Training:
-    """The state of a training, which can be saved and continued bit for bit on CPU; see ``train`` for the arguments."""
+    """The state of a training, which can be saved and continued bit for bit on CPU.
+
+    Args:
+        network: Takes and gives images (b c h w) in [0, 1]; trained in place.
+        batches: (degraded, clean) on the network's device; started over when they end.
+        validate: Scores a network, giving a dict with `psnr` and `ssim`.
+        steps: Batches to train on. Paper: 600,000.
+        minutes: Wall-clock time to train for, instead of ``steps``; the schedule follows the time used. The validations
+            in between count, the one that follows the last step does not.
+        optimizer: `adam`, `adamw`, or `sgd` with momentum 0.9.
+        lr: Rate before the schedule.
+        schedule: `cosine` to zero, `polynomial` with power 0.9, or `constant`.
+        warmup: Share of the training in which the rate rises linearly to ``lr`` before the schedule begins.
+        weight_decay: L2 penalty of the optimizer; decoupled from the gradient with `adamw`.
+        ssim_weight: lambda of the loss (eq. 7).
+        gradient_clip: Largest gradient norm; None does not clip.
+        ema_decay: Decay of an exponential moving average of weights and batch statistics, updated each step, which is
+            then what is validated and kept; None keeps the weights themselves.
+        precision: `float32`, or `bfloat16` for the network's forward pass by autocast; the loss is always float32.
+        validate_every: Steps between validations; with ``minutes`` there is one after each tenth of them too.
+        clock: Seconds from any origin; to be replaced in tests.
+
+    Raises:
+        ValueError: if a setting is unknown or impossible.
+    """
 
     def __init__(
         self,
@@ -37,60 +77,120 @@ class Training:
         batches: Iterable[Batch],
         validate: Validate,
         *,
-        steps: int,
+        steps: int | None = None,
+        minutes: float | None = None,
         optimizer: str = "adam",
         lr: float = 1e-3,
         schedule: str = "cosine",
+        warmup: float = 0.0,
         weight_decay: float = 0.0,
         ssim_weight: float = 0.5,
         gradient_clip: float | None = 1.0,
+        ema_decay: float | None = None,
+        precision: str = "float32",
         validate_every: int = 5000,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if steps < 1 or validate_every < 1:
-            raise ValueError(f"steps: {steps}, validate_every: {validate_every}; both must be at least 1")
-        warn_of_rate(optimizer, lr)
-        self.network, self.validate = network, validate
-        self.batches = EndlessBatches(batches)
-        self.steps, self.ssim_weight = steps, ssim_weight
-        self.gradient_clip, self.validate_every = gradient_clip, validate_every
-        self.optimizer = _optimizer(optimizer, network, lr, weight_decay)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _schedule(schedule, steps))
-        self.step = 0
-        self.seconds = 0.0
+        check_schedule(schedule, warmup)
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: unknown {precision!r}; possible: {', '.join(PRECISIONS)}")
+        if validate_every < 1:
+            raise ValueError(f"validate_every: {validate_every}; at least 1")
+        self.budget = Budget(steps, minutes)
+        self.network, self.validate, self.batches = network, validate, EndlessBatches(batches)
+        self.lr, self.schedule, self.warmup = lr, schedule, warmup
+        self.ssim_weight, self.gradient_clip, self.precision = ssim_weight, gradient_clip, precision
+        self.validate_every, self.clock = validate_every, clock
+        self.optimizer = make_optimizer(optimizer, network, lr, weight_decay)
+        self.average = make_average(network, ema_decay)
+        self.step, self.seconds, self.finished = 0, 0.0, False
+        self.best: State = {"step": 0, "psnr": -math.inf, "ssim": -math.inf, "weights": {}}
+        self._began: float | None = None
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where averaging is on."""
+        return self.network if self.average is None else self.average.module
 
     def run(self) -> TrainingReport:
         """Train up to the next validation and validate. Raises FloatingPointError if the loss is not finite."""
-        start = time.perf_counter()
-        until = min(self.steps, (self.step // self.validate_every + 1) * self.validate_every)
-        count = max(1, until - self.step)
-        self.network.train()
-        total: Tensor | float = 0.0
-        while self.step < until:
-            degraded, clean = next(self.batches)
-            loss = restoration_loss(self.network(degraded), clean, self.ssim_weight)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if self.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
-            self.optimizer.step()
-            self.schedule.step()
-            total = total + loss.detach()
-            self.step += 1
-        mean = float(total) / count
-        if not math.isfinite(mean):
+        curve = self._train_until_validation()
+        loss = curve.mean()
+        if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the loss became {mean} before step {self.step}; a smaller final.lr usually helps"
+                f"the loss became {loss} before step {self.step}; a smaller final.lr usually helps"
             )
-        scores = self.validate(self.network)
-        self.seconds += time.perf_counter() - start
-        return TrainingReport(self.step, mean, float(scores["psnr"]), float(scores["ssim"]), self.seconds)
+        scores = self.validate(self.validated)
+        psnr, ssim = float(scores["psnr"]), float(scores["ssim"])
+        self._keep_best(psnr, ssim)
+        used = self._used()
+        self.finished = used >= 1
+        return TrainingReport(
+            step=self.step,
+            loss=loss,
+            psnr=psnr,
+            ssim=ssim,
+            seconds=self.seconds,
+            rate=self.optimizer.param_groups[0]["lr"],
+            best_psnr=self.best["psnr"],
+            best_step=self.best["step"],
+            used=used,
+            finished=self.finished,
+            curve=curve.points(),
+        )
+
+    def _train_until_validation(self) -> LossCurve:
+        self.network.train()
+        curve, part = LossCurve(), self.budget.part(self._used())
+        while (used := self._used()) < 1:
+            loss = self._train_step(self.lr * rate_factor(self.schedule, used, self.warmup))
+            curve.add(self.step, loss)
+            if self.step % self.validate_every == 0 or self.budget.part(self._used()) > part:
+                break
+        return curve
+
+    def _train_step(self, rate: float) -> Float[Tensor, ""]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        degraded, clean = next(self.batches)
+        loss = restoration_loss(self._restore(degraded), clean, self.ssim_weight)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.step += 1
+        return loss.detach()
+
+    def _restore(self, degraded: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        if self.precision == "float32":
+            return self.network(degraded)
+        with torch.autocast(degraded.device.type, torch.bfloat16):
+            restored = self.network(degraded)
+        # SSIM's variances are differences of nearly equal numbers
+        return restored.float()
+
+    def _used(self) -> float:
+        """Brings ``seconds`` up to date and returns the share of the budget that is used up."""
+        now = self.clock()
+        self.seconds += now - (now if self._began is None else self._began)
+        self._began = now
+        return self.budget.used(self.step, self.seconds)
+
+    def _keep_best(self, psnr: float, ssim: float) -> None:
+        if psnr > self.best["psnr"]:
+            weights = {name: tensor.detach().clone() for name, tensor in self.validated.state_dict().items()}
+            self.best = {"step": self.step, "psnr": psnr, "ssim": ssim, "weights": weights}
 
     def state_dict(self) -> State:
         """Everything that the rest of the training depends on."""
         return {
             "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "batches": self.batches.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -98,16 +198,21 @@ class Training:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a ``state_dict``; ValueError if it belongs to another network."""
+        """Continue from a ``state_dict``; ValueError if it belongs to another network, or only one of both averages."""
+        if (self.average is None) != (state["average"] is None):
+            raise ValueError("the checkpoint was made with another ema_decay; averages cannot be begun in the middle")
         try:
             self.network.load_state_dict(state["network"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
         except RuntimeError as error:
             first = str(error).strip().splitlines()[-1].strip()
             raise ValueError(f"the checkpoint belongs to another network ({first})") from None
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
         self.batches.load_state_dict(state["batches"])
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.best = dict(state["best"])
+        self.step, self.seconds, self._began = int(state["step"]), float(state["seconds"]), None
+        self.finished = self.budget.used(self.step, self.seconds) >= 1
         torch.set_rng_state(state["random_state"].cpu())
 
 
@@ -116,86 +221,28 @@ def train(
     batches: Iterable[Batch],
     validate: Validate,
     *,
-    steps: int,
     on_report: Callable[[TrainingReport, Training], None] | None = None,
     state: State | None = None,
-    optimizer: str = "adam",
-    lr: float = 1e-3,
-    schedule: str = "cosine",
-    weight_decay: float = 0.0,
-    ssim_weight: float = 0.5,
-    gradient_clip: float | None = 1.0,
-    validate_every: int = 5000,
+    **settings: Any,
 ) -> TrainingReport:
-    """Train a network in place for ``steps`` batches and return the report of the last validation.
+    """Train a network in place and return the report of the last validation; the settings are those of ``Training``.
 
     Args:
-        network: Takes and gives images (b c h w) in [0, 1].
-        batches: (degraded, clean) on the network's device; started over when they end.
-        validate: Scores the network, giving a dict with `psnr` and `ssim`.
-        steps: Batches to train on. Paper: 600,000.
+        network, batches, validate: As for ``Training``.
         on_report: Called with the report and the training after each validation, for example to save a checkpoint.
         state: ``Training.state_dict()`` of a training to continue.
-        optimizer: `adam`, or `sgd` with momentum 0.9.
-        lr: Initial rate.
-        schedule: `cosine` to zero, `polynomial` with power 0.9, or `constant`.
-        weight_decay: L2 penalty of the optimizer.
-        ssim_weight: lambda of the loss (eq. 7).
-        gradient_clip: Largest gradient norm; None does not clip.
-        validate_every: Steps between validations.
+        settings: The keywords of ``Training``; ``steps`` or ``minutes`` is needed.
 
     Raises:
         ValueError: if a setting is unknown or impossible, or ``state`` belongs to another network.
         FloatingPointError: if the loss is no longer finite.
     """
-    training = Training(
-        network,
-        batches,
-        validate,
-        steps=steps,
-        optimizer=optimizer,
-        lr=lr,
-        schedule=schedule,
-        weight_decay=weight_decay,
-        ssim_weight=ssim_weight,
-        gradient_clip=gradient_clip,
-        validate_every=validate_every,
-    )
+    training = Training(network, batches, validate, **settings)
     if state is not None:
         training.load_state_dict(state)
     while True:
         report = training.run()
         if on_report is not None:
             on_report(report, training)
-        if training.step >= steps:
+        if report.finished:
             return report
-
-
-def warn_of_rate(optimizer: str, lr: float) -> None:
-    """Warn of a rate at which Adam diverges, among them the one that the paper prints."""
-    if optimizer == "adam" and lr >= 0.02:
-        warnings.warn(
-            f"Adam with a rate of {lr} diverges on these networks, though the paper prints 0.05; about 1e-3 works",
-            stacklevel=2,
-        )
-
-
-def _optimizer(name: str, network: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    if name == "adam":
-        return torch.optim.Adam(network.parameters(), lr=lr, weight_decay=weight_decay)
-    if name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
-    raise ValueError(f"optimizer: unknown {name!r}; possible: {', '.join(OPTIMIZERS)}")
-
-
-def _schedule(name: str, steps: int) -> Callable[[int], float]:
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule: unknown {name!r}; possible: {', '.join(SCHEDULES)}")
-
-    def factor(step: int) -> float:
-        done = min(1.0, step / steps)
-        if name == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * done))
-        return (1 - done) ** 0.9 if name == "polynomial" else 1.0
-
-    return factor

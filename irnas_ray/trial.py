@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from irnas_ray.degradation import validation_degradations
 from irnas_ray.genotype import Genotype, Margin
 from irnas_ray.network import DerivedNetwork
 from irnas_ray.operations import DeformableConvolution
@@ -18,7 +19,15 @@ from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.supernet import SuperNet
 from irnas_ray.training import train
 from irnas_ray.validation import validator
-from irnas_ray.worker import load_checkpoint, make_batches, prepare_device, report, training_keywords
+from irnas_ray.worker import (
+    final_degradation,
+    load_checkpoint,
+    make_batches,
+    prepare_device,
+    report,
+    scored_degradation,
+    training_keywords,
+)
 
 #: The metric that compares trials: the validation PSNR of the supernet and, at the end, of the proxy if there is one.
 SCORE = "score"
@@ -65,9 +74,10 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
         "rotate": False,
         "device": device,
     }
-    train_w = make_batches(data.train_w, settings.degradation.sigmas, seed=2 * seed, **stream)
-    train_a = make_batches(data.train_a, settings.degradation.sigmas, seed=2 * seed + 1, **stream)
-    validate = validator(data.validation, settings.degradation.sigmas, settings.search.tile, device)
+    train_w = make_batches(data.train_w, settings.degradation, seed=2 * seed, **stream)
+    train_a = make_batches(data.train_a, settings.degradation, seed=2 * seed + 1, **stream)
+    degradations = validation_degradations(settings.degradation)
+    validate = validator(data.validation, degradations, settings.search.tile, device)
     epochs = settings.search.epochs
 
     def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
@@ -121,9 +131,16 @@ def train_proxy(genotype: Genotype, settings: StudyConfig, data: TrialData, devi
     torch.manual_seed(seed)
     network = make_network(genotype, settings).to(device)
     batches = make_batches(
-        data.train_w, [final.sigma], batch=final.batch, crop=final.crop, rotate=final.rotate, seed=seed, device=device
+        data.train_w,
+        final_degradation(settings),
+        batch=final.batch,
+        crop=final.crop,
+        rotate=final.rotate,
+        seed=seed,
+        device=device,
     )
-    validate = validator(data.validation, [final.sigma], settings.search.tile, device)
+    degradations = validation_degradations(scored_degradation(settings))
+    validate = validator(data.validation, degradations, settings.search.tile, device)
     steps = settings.search.proxy_steps
     last = train(network, batches, validate, steps=steps, validate_every=steps, **training_keywords(final))
     return last.psnr

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irnas_ray.degradation import check_sigma, degrade_image
+from irnas_ray.degradation import Degrade, degrade_image
 from irnas_ray.evaluation import EvaluationImage
 from irnas_ray.inference import restore
 from irnas_ray.metrics import WINDOW, psnr, ssim
@@ -20,28 +20,28 @@ IMAGES_AT_A_TIME = 16
 
 def validator(
     images: Iterable[EvaluationImage],
-    sigmas: Sequence[float] = (),
+    degradations: Sequence[float | Degrade] = (),
     tile: int | None = 64,
     device: str | torch.device = "cpu",
 ) -> Validate:
-    """Returns ``validate(network) -> {"psnr": dB, "ssim": ...}``, means over the images and all noise levels.
+    """Returns ``validate(network) -> {"psnr": dB, "ssim": ...}``, means over the images and all degradations.
 
-    Degraded images are made once, here, with noise fixed by the image's name, and stay on the device: two calls differ
-    by the network alone.
+    Degraded images are made once, here, with random numbers fixed by the image's name, and stay on the device: two
+    calls differ by the network alone.
 
     Args:
         images: Records with ``image_id``, ``clean`` and ``degraded`` (8-bit, c h w); pairs are scored as they are.
-        sigmas: Noise levels on the 0-255 scale for images without a degraded half; each is scored.
+        degradations: Each is scored, on images without a degraded half: levels of white noise (0-255 scale), or others.
         tile: Side in pixels of the tiles in which images are restored; None: whole. Paper: 64.
         device: Where images are kept and scored; best the network's.
 
     Raises:
         ValueError: if there are no images, an image is smaller than SSIM's 11x11 window, its halves differ in size,
-            or it has neither a degraded half nor a noise level.
+            or it has neither a degraded half nor a degradation.
     """
     by_size: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for image in images:
-        for clean, degraded in _pairs(image, sigmas):
+        for clean, degraded in pairs_of(image, degradations):
             by_size[tuple(clean.shape)].append((clean, degraded))
     if not by_size:
         raise ValueError("no images to validate on")
@@ -63,16 +63,17 @@ def validator(
     return validate
 
 
-def _pairs(
-    image: EvaluationImage, sigmas: Sequence[float]
+def pairs_of(
+    image: EvaluationImage, degradations: Sequence[float | Degrade]
 ) -> list[tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w"]]]:
+    """(clean, degraded) of a record, once for each degradation unless it is a pair; raises as ``validator``."""
     clean = torch.tensor(image.clean).float() / 255
     if min(clean.shape[-2:]) < WINDOW:
         raise ValueError(f"validation image {image.image_id} is {tuple(clean.shape)}, smaller than {WINDOW}x{WINDOW}")
     if image.degraded is None:
-        if not sigmas:
-            raise ValueError(f"validation image {image.image_id} has no degraded half and no noise level is given")
-        return [(clean, degrade_image(clean, image.image_id, check_sigma(sigma))) for sigma in sigmas]
+        if not degradations:
+            raise ValueError(f"validation image {image.image_id} has no degraded half, and no noise level makes it one")
+        return [(clean, degrade_image(clean, image.image_id, degradation)) for degradation in degradations]
     degraded = torch.tensor(image.degraded).float() / 255
     if degraded.shape != clean.shape:
         raise ValueError(f"validation image {image.image_id}: clean and degraded halves differ in size")

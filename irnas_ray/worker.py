@@ -1,7 +1,8 @@
 """What a search trial and a final training have in common inside their Ray worker: device, batches, checkpoints."""
 
+import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from ray import tune
 
 from irnas_ray.batches import State, TrainingBatches
 from irnas_ray.checkpoints import load_state, save_state
-from irnas_ray.degradation import GaussianNoise
+from irnas_ray.degradation import make_degradation
 from irnas_ray.patches import PatchSet
 from irnas_ray.runtime import quiet
-from irnas_ray.settings import Final
+from irnas_ray.settings import Degradation, Final, StudyConfig
 
 CHECKPOINT = "state.pt"
 
@@ -32,7 +33,7 @@ def prepare_device(cpus: int) -> torch.device:
 
 def make_batches(
     patches: PatchSet,
-    sigmas: Sequence[float],
+    degradation: Degradation,
     *,
     batch: int,
     crop: int,
@@ -40,10 +41,9 @@ def make_batches(
     seed: int,
     device: torch.device,
 ) -> TrainingBatches:
-    """The training batches of some images on a device; noise is added unless the patches are pairs."""
-    degradation = None if patches.paired else GaussianNoise(sigmas)
+    """The training batches of some images on a device; they are degraded unless the patches are pairs."""
     source = patches.batches(batch, seed, device)
-    return TrainingBatches(source, crop, degradation, seed, device, rotate)
+    return TrainingBatches(source, crop, make_degradation(degradation), seed, device, rotate)
 
 
 def load_checkpoint() -> State | None:
@@ -65,7 +65,21 @@ def report(metrics: dict[str, Any], state: State, write: Callable[[Path], None] 
         tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
+def final_degradation(study: StudyConfig) -> Degradation:
+    """What final networks are trained on: white noise of the one level that is scored, unless they are to be blind."""
+    if study.degradation.kind != "gaussian" or study.final.blind:
+        return study.degradation
+    return scored_degradation(study)
+
+
+def scored_degradation(study: StudyConfig) -> Degradation:
+    """What final networks are validated and scored under."""
+    if study.degradation.kind != "gaussian":
+        return study.degradation
+    return dataclasses.replace(study.degradation, sigmas=[study.final.sigma], ranged=False)
+
+
 def training_keywords(final: Final) -> dict[str, Any]:
-    """The settings of a final training that are keywords of ``train``."""
-    names = ("optimizer", "lr", "schedule", "weight_decay", "ssim_weight", "gradient_clip")
+    """The settings of a final training that are keywords of ``train`` and hold for a training of any length."""
+    names = ("optimizer", "lr", "schedule", "warmup", "weight_decay", "ssim_weight", "gradient_clip", "precision")
     return {name: getattr(final, name) for name in names}

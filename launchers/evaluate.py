@@ -1,12 +1,14 @@
-"""Score a network.pt, and the baselines, under a named protocol.
+"""Score networks, baselines and folders of restored images under a named protocol.
 
 python launchers/evaluate.py network=results/quickstart/finals/1/network.pt
 python launchers/evaluate.py network=network.pt protocol=bsd200-gray-full data.source=BSD500/test sigma=50
+python launchers/evaluate.py 'network={ours: a.pt, other: b.pt}' 'method=[degraded,tv,bm3d]' output=comparison
+python launchers/evaluate.py restored=FOLDER protocol=rain800-y data=halves data.source=rain800/test_syn
 """
 
 from irnas_ray.conf.command_line import run
-from irnas_ray.scoring import evaluate_network
+from irnas_ray.scoring import score_methods
 from irnas_ray.settings import EvaluateConfig
 
 if __name__ == "__main__":
-    run("evaluate", EvaluateConfig, evaluate_network, __doc__ or "")
+    run("evaluate", EvaluateConfig, score_methods, __doc__ or "")

@@ -1,25 +1,32 @@
-"""Turn images into a Parquet data set that studies read: a folder of images, of pairs, or the embedded photographs.
+"""Turn images, or pairs of them, into a Parquet data set that studies read; or only check them.
 
 python launchers/prepare.py data.source=BSD500 data.output=prepared/bsd500
 python launchers/prepare.py data=halves data.source=rain800 data.output=prepared/rain800
+python launchers/prepare.py data=images data.source=BSD500 data.color=rgb data.output=prepared/sim \\
+    freeze=patches degradation=camera
+python launchers/prepare.py data=halves data.source=rain800 check=true check_against=BSD500/test
+
+Exit status: 0 done, or nothing found; 1 the work failed; 2 the command line is wrong; 3 a check found what would
+falsify results (see docs/data.md).
 """
 
 import sys
-from pathlib import Path
 
 from irnas_ray.conf.command_line import run
-from irnas_ray.preparing import Manifest, prepare
+from irnas_ray.freezing import prepare_frozen
+from irnas_ray.preparing import Manifest
+from irnas_ray.progress_bar import progress_bar
 from irnas_ray.settings import PrepareConfig
+from irnas_ray.source_check import other_images, run_check
 
 
 def main(config: PrepareConfig) -> None:
-    """Write the data set and say what it holds."""
-
-    def progress(done: int, total: int) -> None:
-        if sys.stdout.isatty() or done == total:
-            print(f"\r{done}/{total} images", end="\n" if done == total else "", flush=True)
-
-    folder = prepare(config.data, Path(config.data.output) if config.data.output else None, progress)
+    """Check the images, or write the data set and say what it holds."""
+    if config.check:
+        sys.exit(run_check(config))
+    others = other_images(config)
+    with progress_bar("prepare") as progress:
+        folder = prepare_frozen(config, progress, others)
     manifest = Manifest.load(folder)
     train, test = manifest.ids("train"), manifest.ids("test")
     print(

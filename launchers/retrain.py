@@ -1,13 +1,15 @@
-"""Train the network of a genotype file from scratch and score it, in a study's folder of its own.
+"""Train networks from scratch and score them: of a genotype, DnCNN or your own; several side by side in one table.
 
 python launchers/retrain.py genotype=results/quickstart/genotypes/TRIAL.json study=longer final.steps=5000
+python launchers/retrain.py network=dncnn final.minutes=20 study=dncnn
+python launchers/retrain.py genotype=irnas_denoise 'compare.final.ssim_weight=[0,0.5]' study=losses
 """
 
 from pathlib import Path
 
 from irnas_ray.conf.command_line import run
+from irnas_ray.retraining import run_retraining
 from irnas_ray.settings import RetrainConfig
-from irnas_ray.study import run_retraining
 
 if __name__ == "__main__":
     run("retrain", RetrainConfig, run_retraining, __doc__ or "", root=Path(__file__).resolve().parents[1])

@@ -12,8 +12,11 @@ torch.set_num_threads(1)  # tensors of tests are small, and the cores are shared
 
 # Shapes in annotations are checked in every test, below the Ray layer; before irnas_ray is first imported.
 typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a float, as mypy has it
-ANNOTATED = "baselines batches checkpoints decoding deformable degradation evaluation images inference losses"
-ANNOTATED += " metrics network operations protocols reading searching sources supernet training validation"
+ANNOTATED = "baselines batches bilateral camera checkpoints colors comparison contact_sheet decoding deformable"
+ANNOTATED += " degradation dncnn evaluation examining filters image_files images inference leakage loss_curve"
+ANNOTATED += " losses metrics mosaic network networks operations parts preparing protocols rain ranges reading"
+ANNOTATED += " restored screening searching sheet sources storing supernet tensorboard training unprocessing"
+ANNOTATED += " validation"
 install_import_hook([f"irnas_ray.{module}" for module in ANNOTATED.split()], "conftest.typechecker")
 
 # Before ray is first imported, or it reports usage.

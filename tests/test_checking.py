@@ -1,5 +1,6 @@
 """What is checked before hours of work: every impossible setting is named, a possible one is completed."""
 
+import re
 from typing import Any, get_args
 
 import pytest
@@ -106,6 +107,16 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"degradation.sigmas": []}, ("degradation.sigmas", "at least one")),
     ({"degradation.sigmas": [30, -1]}, ("degradation.sigmas", "-1")),
     ({"final.sigma": float("nan")}, ("final.sigma", "nan")),
+    ({"degradation.kind": "snow"}, ("degradation.kind: unknown 'snow'; possible: gaussian, camera",)),
+    ({"degradation.ranged": True}, ("degradation.sigmas", "no range", "two noise levels")),
+    ({"degradation.ranged": True, "degradation.sigmas": [50, 10]}, ("degradation.sigmas", "[50.0, 10.0]")),
+    ({"degradation.kind": "camera", "degradation.camera.shot": [1, 0]}, ("degradation.camera.shot: [1, 0]",)),
+    ({"degradation.rain.opacity": [0, 2]}, ("degradation.rain.opacity: [0, 2]", "between 0 and 1")),
+    ({"degradation.kind": "rain", "final.blind": True}, ("final.blind", "degradation.kind=rain")),
+    ({"degradation.kind": "rain", "final.protocol": "images-gray"}, ("final.protocol: images-gray is gaussian",)),
+    ({"final.minutes": 0.0}, ("final.minutes: 0.0; more than 0",)),
+    ({"final.warmup": 1.0}, ("final.warmup: 1.0; a share of the training",)),
+    ({"final.ema_decay": 1.0}, ("final.ema_decay: 1.0; between 0 and 1",)),
     ({"search.tile": 0}, ("search.tile: 0; at least 1",)),
     ({"final.images": 0}, ("final.images: 0; at least 1",)),
     ({"final.protocol": "other"}, ("'other'", "photographs-gray")),
@@ -170,9 +181,16 @@ def make_manifest(**values: Any) -> Manifest:
 
 
 def test_data_that_fit_pass():
-    check_data(make_config(), make_manifest())
-    check_data(make_config(), make_manifest(patch=64))
-    check_data(make_config({"degradation.kind": "paired"}), make_manifest(paired=True))
+    for values, holds in (
+        ({}, {}),
+        ({}, {"patch": 64}),
+        ({"degradation.kind": "camera"}, {}),
+        ({"degradation.kind": "paired"}, {"paired": True}),
+        ({"degradation.kind": "paired", "final.protocol": "frozen-gray-rain"}, {"paired": True, "form": "frozen-rain"}),
+    ):
+        config = make_config(values)
+        check_settings(config)
+        check_data(config, make_manifest(**holds))
 
 
 WRONG_DATA: list[tuple[dict[str, Any], dict[str, Any], str]] = [
@@ -189,3 +207,30 @@ WRONG_DATA: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_data_that_do_not_fit_are_refused(holds, values, message):
     with pytest.raises(ValueError, match=f"data.source: {message}"):
         check_data(make_config(values), make_manifest(**holds))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "form"),
+    [("pairs-gray", "frozen-camera"), ("frozen-gray-camera", "pairs"), ("frozen-gray-rain", "frozen-camera")],
+)
+def test_frozen_data_are_scored_under_their_own_protocol(protocol, form):
+    config = make_config({"degradation.kind": "paired", "final.protocol": protocol})
+    with pytest.raises(ValueError, match=f"final.protocol: protocol {protocol} does not score {form}"):
+        check_data(config, make_manifest(paired=True, form=form))
+
+
+def test_the_protocol_names_the_degradation():
+    def protocol(**degradation: Any) -> str | None:
+        config = make_config({f"degradation.{key.replace('__', '.')}": value for key, value in degradation.items()})
+        check_settings(config)
+        return config.final.protocol
+
+    assert protocol() == protocol(sigmas=[5], ranged=False) == "photographs-gray"
+    assert protocol(kind="camera") == protocol(kind="camera", rain__layers=3) == "photographs-gray-camera"
+    assert protocol(kind="rain") == "photographs-gray-rain"
+    assert protocol(kind="paired") == "pairs-gray"
+    other = protocol(kind="rain", rain__layers=3)
+    assert other is not None and re.fullmatch("photographs-gray-rain-[0-9a-f]{8}", other)
+    config = make_config({"degradation.kind": "rain", "final.protocol": other})
+    with pytest.raises(ValueError, match="settings of degradation.rain that are not the ones given"):
+        check_settings(config)

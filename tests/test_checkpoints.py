@@ -63,7 +63,7 @@ def test_a_network_comes_back_with_identical_outputs(saved):
 
 def test_torch_reads_the_file_without_running_code(saved):
     state = torch.load(saved, weights_only=True)
-    assert set(state) == {"format", "version", "genotype", "arguments", "notes", "weights"}
+    assert set(state) == {"format", "version", "network", "genotype", "arguments", "notes", "weights"}
     assert Genotype.from_json(state["genotype"]) == make_network().genotype
 
 
@@ -136,6 +136,13 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
 
 
+def test_a_file_of_the_first_version_is_a_genotypes_network(saved):
+    old = load_state(saved) | {"version": 1}
+    assert old.pop("network") == "genotype"
+    save_state(old, saved)
+    assert load_network(saved)[0].genotype == make_network().genotype
+
+
 def changed(state: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     return {name: old for name, old in state.items() if name != key} | ({} if value is None else {key: value})
 
@@ -143,7 +150,9 @@ def changed(state: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 CHANGES: list[tuple[str, Any, str]] = [
     ("format", "other", "is no network.pt"),
     ("format", None, "is no network.pt"),
-    ("version", 2, "version 2; this release reads version 1"),
+    ("version", 3, "version 3; this release reads versions up to 2"),
+    ("network", "dncnn", "do not fit together"),
+    ("network", "os:system", "os:system.*not run unasked"),
     ("weights", {}, "do not fit together"),
     ("weights", None, "'weights'"),
     ("weights", [1], "do not fit together"),

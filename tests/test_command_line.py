@@ -1,14 +1,14 @@
 """The command line: every key can be set, every mistake is named with what is possible, and exit statuses tell."""
 
 import sys
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from command_line_cases import COMMANDS, ROOT, compose, leaves, value_at
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from irnas_ray.conf.command_line import compose_settings, options, run
-from irnas_ray.settings import PrepareConfig, StudyConfig
+from irnas_ray.settings import PrepareConfig, RetrainConfig, StudyConfig
 
 SPACES = ("hinas", "irnas_denoise", "irnas_derain", "quickstart")
 
@@ -22,6 +22,8 @@ def refused(*arguments: str) -> str:
 def other_value(hint: Any, key: str) -> tuple[str, Any]:
     """An override for a setting of a type, and the value it gives."""
     kind = next((option for option in get_args(hint) if option is not type(None)), hint)
+    if kind is Any:
+        return "[other,x]", ["other", "x"]
     if getattr(hint, "__origin__", None) is list:
         return ("[7,8.5]", [7, 8.5]) if get_args(hint)[0] is float else ("[other,x]", ["other", "x"])
     return {bool: ("true", True), int: ("7", 7), float: ("0.375", 0.375), str: (f"other-{key}", f"other-{key}")}[kind]
@@ -30,7 +32,9 @@ def other_value(hint: Any, key: str) -> tuple[str, Any]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_can_be_overridden(command):
     # search_space only records which file of search_spaces/ was chosen
-    hints = {k: hint for k, hint in leaves(COMMANDS[command]).items() if k not in ("domains", "search_space")}
+    hints = {
+        k: hint for k, hint in leaves(COMMANDS[command]).items() if k != "search_space" and get_origin(hint) is not dict
+    }
     default: Any = compose_settings(command, COMMANDS[command], [], ROOT)
     expected: dict[str, Any] = {}
     overrides = []
@@ -117,6 +121,38 @@ def test_a_wrong_domain_is_named(domain, message, tmp_path, monkeypatch):
         f"domains.{domain.partition('=')[0].removesuffix('.low').removesuffix('.hihg')}" in error and message in error
     )
     assert not list(tmp_path.iterdir())
+
+
+def retrain(*arguments: str) -> RetrainConfig:
+    return compose_settings("retrain", RetrainConfig, list(arguments), ROOT)
+
+
+def test_comparisons_and_arguments_take_keys_of_the_users_own():
+    found = retrain("compare.genotype=[a,b/c.json]", "compare.final.ema_decay=[null,0.9]", "network_arguments.width=8")
+    assert found.compare == {"genotype": ["a", "b/c.json"], "final.ema_decay": [None, 0.9]}
+    assert found.network_arguments == {"width": 8}
+    whole = retrain("compare={final.ssim_weight: [0, 0.5]}", "network_arguments={depth: 3, kind: wide}")
+    assert whole.compare == {"final.ssim_weight": [0, 0.5]} and whole.network_arguments == {"depth": 3, "kind": "wide"}
+    assert retrain("compare.final.lr=[1]", "compare=null").compare == {}
+    nested = retrain("compare.network_arguments=[{depth: 2},{depth: 3}]").compare
+    assert nested == {"network_arguments": [{"depth": 2}, {"depth": 3}]}
+
+
+WRONG_FREE = [
+    ("compare=[1]", "compare: '.1.' is no dict; give compare.KEY=VALUE"),
+    ("compare.final.lr=[1", "compare.final.lr: cannot read"),
+    ("compare.final.lr=null", "compare.final.lr: there is no such entry"),
+    ("~network_arguments.width", "network_arguments.width: there is no such entry"),
+    ("comparison.final.lr=[1]", "'comparison'; did you mean compare"),
+]
+
+
+@pytest.mark.parametrize(("argument", "message"), WRONG_FREE)
+def test_a_wrong_comparison_is_named(argument, message):
+    with pytest.raises(ValueError, match=message):
+        retrain(argument)
+    with pytest.raises(ValueError, match="unknown key '.*': this command has no compare|unknown key|no such|cannot"):
+        compose(argument)
 
 
 def test_a_command_that_tunes_nothing_has_no_domains():

@@ -1,5 +1,7 @@
-"""Noise has the level, the seed and the range that it promises."""
+"""Noise has the level, the seed and the range that it promises, and every kind of degradation keeps the contract."""
 
+import dataclasses
+import json
 import math
 import subprocess
 import sys
@@ -7,7 +9,15 @@ import sys
 import pytest
 import torch
 
-from irnas_ray.degradation import GaussianNoise, degrade_image, image_seed
+from irnas_ray.degradation import (
+    KINDS,
+    GaussianNoise,
+    degrade_image,
+    image_seed,
+    make_degradation,
+    validation_degradations,
+)
+from irnas_ray.degradation_settings import Camera, Degradation, degradation_from_dict, variant
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -83,3 +93,70 @@ def test_degraded_image_is_the_same_on_the_gpu():
     torch.testing.assert_close(degrade_image(clean.cuda(), "a", 50.0).cpu(), degrade_image(clean, "a", 50.0))
     generator = torch.Generator("cuda").manual_seed(0)
     assert GaussianNoise([30.0, 50.0])(clean[None].cuda(), generator).is_cuda
+
+
+def test_a_range_of_levels_is_drawn_evenly():
+    clean = torch.zeros(2000, 1, 20, 20)
+    noise = GaussianNoise([10.0, 50.0], ranged=True)(clean, _generator())
+    measured = 255 * noise.flatten(1).std(dim=1)
+    assert 8.5 < measured.min() and measured.max() < 56  # 3.5 standard errors of the level of 400 pixels
+    assert abs(measured.mean() - 30) < 1 and abs(measured.std() - 40 / 12**0.5) < 0.6
+    colour = GaussianNoise([25.0, 25.0], ranged=True)(torch.zeros(2, 3, 100, 100), _generator())
+    assert abs(255 * colour.std() - 25) < 0.5 and abs((colour[:, 0] * colour[:, 1]).mean()) < 3e-4
+    for wrong in ([10.0], [50.0, 10.0], [1.0, 2.0, 3.0]):
+        with pytest.raises(ValueError, match="no range"):
+            GaussianNoise(wrong, ranged=True)
+
+
+KINDS_THAT_DEGRADE = [kind for kind in KINDS if kind != "paired"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", KINDS_THAT_DEGRADE)
+def test_every_kind_keeps_the_contract(kind, channels):
+    degradation = make_degradation(Degradation(kind=kind))
+    assert degradation is not None
+    clean = torch.rand(3, channels, 21, 34)
+    before = clean.clone()
+    first = degradation(clean, _generator(4))
+    assert first.shape == clean.shape and first.dtype == clean.dtype and first.isfinite().all()
+    assert torch.equal(clean, before) and not torch.equal(first, clean)
+    assert torch.equal(first, degradation(clean, _generator(4)))
+    assert not torch.equal(first, degradation(clean, _generator(5)))
+    assert kind == "gaussian" or (first.min() >= 0 and first.max() <= 1)
+
+
+@pytest.mark.parametrize("kind", KINDS_THAT_DEGRADE)
+def test_every_kind_gives_an_image_its_own_fixed_degradation(kind):
+    (degradation, *_) = validation_degradations(Degradation(kind=kind))
+    clean = torch.rand(1, 24, 25)
+    torch.manual_seed(3)
+    first = degrade_image(clean, "a", degradation)
+    assert torch.equal(first, degrade_image(clean, "folder/a", degradation))
+    assert not torch.equal(first, degrade_image(clean, "b", degradation)) and first.shape == clean.shape
+
+
+def test_validation_looks_at_every_level_and_at_both_ends_of_a_range():
+    assert list(validation_degradations(Degradation(sigmas=[70, 30]))) == [70, 30]
+    assert list(validation_degradations(Degradation(sigmas=[10, 50], ranged=True))) == [10, 30, 50]
+    assert list(validation_degradations(Degradation(sigmas=[25, 25], ranged=True))) == [25]
+    assert list(validation_degradations(Degradation(kind="paired"))) == []
+    assert make_degradation(Degradation(kind="paired")) is None
+    with pytest.raises(ValueError, match="unknown 'snow'; possible: gaussian, camera, unprocessing, rain, paired"):
+        make_degradation(Degradation(kind="snow"))
+
+
+def test_settings_have_a_digest_of_what_differs_from_the_defaults():
+    assert variant(Degradation()) == variant(Degradation(sigmas=[30.0, 50.0, 70.0])) == ""
+    assert variant(Degradation(kind="rain", camera=Camera(mosaic=False))) == ""
+    camera = Degradation(kind="camera", camera=Camera(bits=None))
+    same = dataclasses.replace(camera, sigmas=[1], camera=Camera(bits=None, unsharp_sigma=4))
+    others = [Degradation(kind="camera", camera=Camera(bits=12)), Degradation(sigmas=[30]), Degradation(ranged=True)]
+    assert variant(camera) == variant(same) and len({variant(camera), *map(variant, others), ""}) == 5
+    plain = json.loads(json.dumps(dataclasses.asdict(camera)))
+    assert degradation_from_dict(plain) == camera
+    # settings that a later release adds have their defaults
+    assert degradation_from_dict({"kind": "camera", "camera": {"bits": None}}) == camera
+    for wrong in ({"sigma": 3}, {"camera": {"bit": 3}}, {"kind": 3}, {"camera": [3]}, {"ranged": 1.5}):
+        with pytest.raises(ValueError, match="degradation"):
+            degradation_from_dict(wrong)

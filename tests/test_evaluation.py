@@ -1,75 +1,105 @@
-"""Protocols, tables and baselines: numbers that mean different things are never put side by side."""
+"""Protocols and scores: what is degraded how, scored on what, and written where."""
 
 import csv
+import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from evaluation_cases import Record, camera, pair
 from PIL import Image
 from skimage import data
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
-from irnas_ray.baselines import baselines, degraded_input, non_local_means
-from irnas_ray.evaluation import Evaluation, Score, comparison_table, evaluate, save_pictures
+from irnas_ray.baselines import degraded_input
+from irnas_ray.degradation import degrade_image, validation_degradations
+from irnas_ray.degradation_settings import Degradation
+from irnas_ray.evaluation import Evaluation, Score, evaluate, file_name, save_pictures
 from irnas_ray.metrics import luma, psnr, ssim
-from irnas_ray.protocols import PROTOCOLS, get_protocol
+from irnas_ray.protocols import PROTOCOLS, check_form, get_protocol, protocol_id
 from irnas_ray.validation import validator
+
+#: A setting of each degradation that is not the default.
+OTHER: dict[str, dict[str, float]] = {
+    "camera": {"unsharp_sigma": 2.0},
+    "unprocessing": {"gamma": 2.0},
+    "rain": {"layers": 3},
+}
 
 BSD500 = Path(__file__).parents[2] / "shared/data/bsd500/test"
 
 
-@dataclass(frozen=True)
-class Record:
-    image_id: str
-    clean: np.ndarray
-    degraded: np.ndarray | None = None
-
-
-def _camera(name: str = "camera", size: tuple[int, int] = (48, 60)) -> Record:
-    return Record(name, data.camera()[None, 120 : 120 + size[0], 150 : 150 + size[1]].copy())
-
-
-def _pair() -> Record:
-    clean = data.astronaut()[:40, :50].transpose(2, 0, 1).copy()
-    return Record("pair", clean, np.clip(clean.astype(int) + 20, 0, 255).astype(np.uint8))
-
-
 def test_every_protocol_degrades_and_scores():
-    colour = np.repeat(_camera().clean, 3, axis=0)
+    colour = np.repeat(camera().clean, 3, axis=0)
     for protocol in PROTOCOLS.values():
         clean, degraded = protocol.degrade(colour, "x", 50.0, 255 - colour)
         assert clean.shape == degraded.shape == (protocol.channels, int(48 * protocol.scale), int(60 * protocol.scale))
         assert clean.min() >= 0 and clean.max() <= 1
         score = protocol.score(degraded, clean)
-        assert score[0] < 20 and score[1] < 0.8
+        assert score[0] < 40 and score[1] < 0.98
         assert protocol.score(clean, clean) == (np.inf, pytest.approx(1))
 
 
 def test_protocols_differ_as_their_names_say():
-    clean, noisy = get_protocol("bsd200-gray-full").degrade(_camera().clean, "camera", 70.0)
+    clean, noisy = get_protocol("bsd200-gray-full").degrade(camera().clean, "camera", 70.0)
     assert noisy.min() < 0 and noisy.max() > 1
-    same, rounded = get_protocol("bsd200-gray-full-uint8").degrade(torch.from_numpy(_camera().clean), "camera", 70.0)
+    same, rounded = get_protocol("bsd200-gray-full-uint8").degrade(torch.from_numpy(camera().clean), "camera", 70.0)
     assert torch.equal(same, clean)
     torch.testing.assert_close(rounded, (noisy.clamp(0, 1) * 255).round() / 255)
-    half, _ = get_protocol("bsd200-gray-half").degrade(_camera().clean, "camera", 70.0)
-    expected = np.asarray(Image.fromarray(_camera().clean[0]).resize((30, 24), Image.Resampling.BICUBIC)) / np.float32(
+    half, _ = get_protocol("bsd200-gray-half").degrade(camera().clean, "camera", 70.0)
+    expected = np.asarray(Image.fromarray(camera().clean[0]).resize((30, 24), Image.Resampling.BICUBIC)) / np.float32(
         255
     )
     np.testing.assert_array_equal(half[0].numpy(), expected)
 
 
+@pytest.mark.parametrize("kind", ["camera", "unprocessing", "rain"])
+def test_a_protocol_degrades_as_its_own_settings_say(kind):
+    usual, other = Degradation(kind=kind), Degradation(kind=kind)
+    setattr(other, kind, dataclasses.replace(getattr(other, kind), **OTHER[kind]))
+    clean, degraded = get_protocol(f"images-gray-{kind}").degrade(camera().clean, "x")
+    (degradation,) = validation_degradations(usual)
+    assert torch.equal(degraded, degrade_image(clean, "x", degradation))
+    id = protocol_id("images", "gray", other)
+    assert id.startswith(f"images-gray-{kind}-") and get_protocol(id, other).id == id
+    assert get_protocol(f"images-gray-{kind}", other).settings is None
+    assert not torch.equal(get_protocol(id, other).degrade(camera().clean, "x")[1], degraded)
+    for wrong in (usual, None, Degradation()):
+        with pytest.raises(ValueError, match=f"settings of degradation.{kind} that are not the ones given"):
+            get_protocol(id, wrong)
+    evaluation = evaluate(degraded_input, [camera()], get_protocol(id, other), 50.0)
+    assert (evaluation.protocol, evaluation.sigma) == (id, None)
+
+
+def test_frozen_data_and_their_protocols_belong_together():
+    assert protocol_id("frozen-rain", "rgb", Degradation(kind="paired")) == "frozen-rgb-rain"
+    special = protocol_id("frozen-camera-0123abcd", "gray", Degradation(kind="paired"))
+    assert get_protocol(special).id == "frozen-gray-camera-0123abcd" and get_protocol(special).degradation == "paired"
+    check_form(get_protocol("frozen-rgb-rain"), "frozen-rain")
+    check_form(get_protocol(special), "frozen-camera-0123abcd")
+    for id in ("pairs-rgb", "images-rgb", "images-rgb-rain", "rain800-rgb"):
+        check_form(get_protocol(id), "pairs")
+        check_form(get_protocol(id), None)
+        with pytest.raises(ValueError, match="use protocol frozen-rgb-rain"):
+            check_form(get_protocol(id), "frozen-rain")
+    for form in ("frozen-camera", "pairs", None):
+        with pytest.raises(ValueError, match="frozen-rgb-rain does not score"):
+            check_form(get_protocol("frozen-rgb-rain"), form)
+
+
 def test_gray_is_pillows_luma():
-    colour = _pair().clean
+    colour = pair().clean
     clean, _ = get_protocol("images-gray").degrade(colour, "x", 0.0)
     expected = np.asarray(Image.fromarray(colour.transpose(1, 2, 0).copy()).convert("L"))
     np.testing.assert_array_equal((clean[0] * 255).round().numpy().astype(np.uint8), expected)
 
 
 def test_scores_are_of_the_clipped_image_and_of_the_named_channel():
-    clean, degraded = get_protocol("rain800-y").degrade(_pair().clean, "x", None, _pair().degraded)
+    clean, degraded = get_protocol("rain800-y").degrade(pair().clean, "x", None, pair().degraded)
     on_luma = get_protocol("rain800-y").score(degraded, clean)
     assert on_luma[0] == pytest.approx(psnr(luma(degraded[None]), luma(clean[None])).item())
     assert on_luma[1] == pytest.approx(ssim(luma(degraded[None]), luma(clean[None])).item())
@@ -81,11 +111,11 @@ def test_scores_are_of_the_clipped_image_and_of_the_named_channel():
 @pytest.mark.parametrize(
     ("id", "record", "sigma", "message"),
     [
-        ("bsd200-gray-full", _camera(), None, "needs a noise level"),
-        ("bsd200-gray-full", _camera(), -5.0, "sigma"),
-        ("images-rgb", _camera(), 50.0, "needs RGB"),
-        ("rain800-rgb", Record("x", _pair().clean), None, "no degraded half"),
-        ("rain800-rgb", Record("x", _pair().clean, _pair().clean[:, 1:]), None, "x: clean"),
+        ("bsd200-gray-full", camera(), None, "needs a noise level"),
+        ("bsd200-gray-full", camera(), -5.0, "sigma"),
+        ("images-rgb", camera(), 50.0, "needs RGB"),
+        ("rain800-rgb", Record("x", pair().clean), None, "no degraded half"),
+        ("rain800-rgb", Record("x", pair().clean, pair().clean[:, 1:]), None, "x: clean"),
     ],
 )
 def test_images_that_do_not_fit_a_protocol_are_refused(id, record, sigma, message):
@@ -99,7 +129,7 @@ def test_unknown_protocol_lists_the_known_ones():
 
 
 def test_evaluation_is_reproducible_and_written(tmp_path):
-    records = [_camera("a/one"), _camera("two", (40, 40))]
+    records = [camera("a/one"), camera("two", (40, 40))]
     evaluation = evaluate(
         degraded_input, iter(records), "images-gray", 50.0, name="input", pictures=tmp_path / "images"
     )
@@ -119,36 +149,57 @@ def test_evaluation_is_reproducible_and_written(tmp_path):
 
 
 def test_infinite_scores_stay_out_of_json():
-    plain = evaluate(degraded_input, [_camera()], "images-gray", 0.0).to_dict()
+    plain = evaluate(degraded_input, [camera()], "images-gray", 0.0).to_dict()
     assert plain["psnr"] is None and plain["scores"][0]["psnr"] is None and plain["ssim"] == pytest.approx(1)
     json.dumps(plain, allow_nan=False)
+
+
+def test_evaluations_come_back_from_json():
+    for sigma, value, seconds in ((50.0, 25.0, 0.5), (None, np.inf, np.nan)):
+        before = Evaluation(
+            "m", "images-gray", sigma, [Score("a", value, 0.7, seconds), Score("b", 24.0, 0.6, seconds)]
+        )
+        after = Evaluation.from_dict(json.loads(json.dumps(before.to_dict(), allow_nan=False)))
+        assert repr(after) == repr(before)
+    plain = before.to_dict()
+    for wrong in ({}, plain | {"scores": [{"image_id": "a"}]}, plain | {"scores": 3}, plain | {"sigma": "loud"}):
+        with pytest.raises(ValueError, match="holds no evaluation"):
+            Evaluation.from_dict(wrong)
+
+
+def test_files_of_methods_have_plain_names():
+    assert file_name("BM3D (sigma 12.5)") == "BM3D_sigma_12.5" and file_name("finals/1/network") == "finals_1_network"
+    assert file_name("../..") == "method"
+
+
+def test_every_restored_image_is_shown_to_the_caller_in_order():
+    seen = {}
+    evaluate(degraded_input, [camera("b"), camera("a")], "images-gray", 50.0, keep=seen.__setitem__)
+    _, degraded = get_protocol("images-gray").degrade(camera().clean, "b", 50.0)
+    assert list(seen) == ["b", "a"] and torch.equal(seen["b"], degraded)
+
+
+@pytest.mark.parametrize("level", [5.0, 50.0])
+@pytest.mark.parametrize("id", ["bsd200-gray-full", "images-rgb", "rain800-rgb", "rain800-y"])
+def test_scores_equal_scikit_image(id, level):
+    protocol = get_protocol(id)
+    clean = data.astronaut()[100:164, 150:240].transpose(2, 0, 1).copy()
+    noise = np.random.default_rng(0).normal(0, level, clean.shape)
+    rainy = np.clip(clean + noise, 0, 255).astype(np.uint8)
+    target, degraded = protocol.degrade(clean, "x", level, rainy)
+    scores = protocol.score(degraded, target)
+    first, second = (image.clamp(0, 1).double().numpy().transpose(1, 2, 0) for image in (degraded, target))
+    if id == "rain800-y":
+        first, second = (rgb2ycbcr(image)[..., :1] / 255 for image in (first, second))
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    assert scores[0] == pytest.approx(peak_signal_noise_ratio(second, first, data_range=1), abs=1e-4)
+    expected = structural_similarity(first, second, data_range=1, channel_axis=2, **window)
+    assert scores[1] == pytest.approx(expected, abs=1e-4)
 
 
 def test_nothing_to_evaluate_is_refused():
     with pytest.raises(ValueError, match="no images"):
         evaluate(degraded_input, [], "images-gray", 50.0)
-
-
-def _evaluation(method="m", protocol="bsd200-gray-full", sigma=50.0, psnr=25.0, image="a"):
-    return Evaluation(method, protocol, sigma, [Score(image, psnr, 0.7, 0.1)])
-
-
-def test_table_names_its_protocol_and_ranks():
-    table = comparison_table([_evaluation("worse"), _evaluation("better", psnr=26.125)])
-    lines = table.splitlines()
-    assert lines[0] == "Protocol `bsd200-gray-full`, sigma 50, 1 images"
-    assert lines[4] == "| better | 26.12 | 0.7000 | 0.100 |" and lines[5].startswith("| worse | 25.00")
-
-
-@pytest.mark.parametrize("other", [{"protocol": "bsd200-gray-half"}, {"sigma": 30.0}, {"sigma": None}, {"image": "b"}])
-def test_table_refuses_to_mix(other):
-    with pytest.raises(ValueError, match="cannot compare"):
-        comparison_table([_evaluation(), _evaluation(**other)])
-
-
-def test_empty_table_is_refused():
-    with pytest.raises(ValueError, match="no evaluations"):
-        comparison_table([])
 
 
 def test_saved_pictures_never_wrap(tmp_path):
@@ -169,25 +220,8 @@ def test_pictures_that_cannot_be_saved_are_refused(tmp_path):
     assert not list(tmp_path.glob("*.png"))
 
 
-@pytest.mark.parametrize(("record", "protocol"), [(_camera(), "photographs-gray"), (_pair(), "photographs-rgb")])
-def test_non_local_means_is_a_baseline_worth_beating(record, protocol):
-    methods = baselines(get_protocol(protocol), 50.0)
-    results = {name: evaluate(method, [record], protocol, 50.0, name) for name, method in methods.items()}
-    assert results["non-local means"].psnr > results["degraded input"].psnr + 7
-
-
-def test_baselines_fit_the_protocol(caplog):
-    with caplog.at_level("INFO"):
-        assert list(baselines(get_protocol("rain800-y"), None)) == ["degraded input"]
-    assert "needs a noise level" in caplog.text
-    image = torch.rand(1, 12, 12)
-    assert torch.equal(non_local_means(0.0)(image), image)
-    with pytest.raises(ValueError, match="sigma"):
-        baselines(get_protocol("images-gray"), None)
-
-
 def test_validator_scores_every_level_with_fixed_noise():
-    records = [_camera("a"), _camera("b"), _camera("c", (30, 34))]
+    records = [camera("a"), camera("b"), camera("c", (30, 34))]
     validate = validator(records, [30.0, 70.0], tile=16)
     scores = validate(nn.Identity())
     assert scores == validate(nn.Identity()) == validator(records, [30.0, 70.0], tile=None)(nn.Identity())
@@ -200,17 +234,17 @@ def test_validator_scores_every_level_with_fixed_noise():
 
 
 def test_validator_takes_pairs_as_they_are():
-    scores = validator([_pair()], [30.0])(nn.Identity())
-    assert scores["psnr"] == pytest.approx(evaluate(degraded_input, [_pair()], "pairs-rgb").psnr, abs=1e-4)
+    scores = validator([pair()], [30.0])(nn.Identity())
+    assert scores["psnr"] == pytest.approx(evaluate(degraded_input, [pair()], "pairs-rgb").psnr, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("records", "sigmas", "message"),
     [
         ([], [30.0], "no images"),
-        ([_camera()], [], "no noise level"),
-        ([_camera("tiny", (10, 40))], [30.0], "tiny"),
-        ([Record("x", _pair().clean, _pair().clean[:, 1:])], [30.0], "differ in size"),
+        ([camera()], [], "no noise level"),
+        ([camera("tiny", (10, 40))], [30.0], "tiny"),
+        ([Record("x", pair().clean, pair().clean[:, 1:])], [30.0], "differ in size"),
     ],
 )
 def test_what_cannot_be_validated_is_refused(records, sigmas, message):

@@ -109,6 +109,16 @@ def test_a_setting_that_decides_what_trials_mean_is_listed(tmp_path, begun, key,
     assert message in str(caught.value) and str(caught.value).count("->") == 1
 
 
+def test_a_setting_newer_than_the_study_is_taken_as_its_default(tmp_path, begun):
+    saved = yaml.safe_load(begun.config.read_text())
+    del saved["search"]["gradient_clip"], saved["degradation"]["rain"]
+    begun.config.write_text(yaml.safe_dump(saved))
+    begun.check(make_config(tmp_path, resume=True))
+    for key, message in (("search__gradient_clip", r"\(5\.0 -> 1\)"), ("degradation__rain__layers", "-> 1")):
+        with pytest.raises(ValueError, match=f"begun with other settings.*{message}"):
+            begun.check(make_config(tmp_path, resume=True, **{key: 1}))
+
+
 def test_several_changed_settings_are_listed_together(tmp_path, begun):
     with pytest.raises(ValueError, match=r"architecture\.width .*search\.batch"):
         begun.check(make_config(tmp_path, resume=True, architecture__width=4, search__batch=3))

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from irnas_ray.cells import Edge
-from irnas_ray.folding import folded
+from irnas_ray.folding import FoldedNetwork, folded
 from irnas_ray.genotype import Genotype
+from irnas_ray.inference import fast, restore, restorer
 from irnas_ray.network import DerivedNetwork
 
 CELL = (
@@ -78,3 +79,16 @@ def test_large_outputs_are_made_in_blocks(monkeypatch):
     expected = net(image)
     monkeypatch.setattr(native, "BLOCK_BYTES", 1)
     torch.testing.assert_close(folded(net)(image), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_images_are_restored_by_the_folded_network():
+    net, image = (
+        network("several widths", residual=True),
+        torch.rand(1, 40, 33, generator=torch.Generator().manual_seed(1)),
+    )
+    assert isinstance(fast(net), FoldedNetwork)
+    expected = restore(net, image, tile=16, overlap=4)
+    assert ((expected > 0) & (expected < 1)).float().mean() > 0.1  # what is clipped says nothing
+    torch.testing.assert_close(restorer(net, tile=16, overlap=4)(image), expected, rtol=0, atol=1e-5)
+    other = nn.Conv2d(1, 1, 1)
+    assert fast(other) is other

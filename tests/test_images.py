@@ -73,8 +73,8 @@ def test_refuses_damaged_deep_and_gray_files_by_name(tmp_path: Path) -> None:
     content = (tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.jpg").write_text("not an image")
-    Image.fromarray(_noise(4, 4).astype(np.uint16) * 200).save(tmp_path / "deep.png")
-    for name in ("cut.png", "text.jpg", "absent.png", "deep.png"):
+    Image.fromarray(_noise(4, 4).astype(np.float32)).save(tmp_path / "deep.tif")
+    for name in ("cut.png", "text.jpg", "absent.png", "deep.tif"):
         with pytest.raises(ValueError, match=name):
             images.read_image(tmp_path / name, "gray")
     with pytest.raises(ValueError, match="whole.png: file is gray.*color=gray"):

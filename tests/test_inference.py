@@ -1,4 +1,4 @@
-"""Any image comes back in its own kind and size; tiles rejoin exactly."""
+"""Any image comes back in its own kind and size; tiles rejoin without seams; the self-ensemble is the mean of eight."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from irnas_ray import inference
-from irnas_ray.inference import join_tiles, restore, restorer, split_into_tiles
+from irnas_ray.inference import restore, restorer
 
 
 class Identity(nn.Module):
@@ -38,38 +38,111 @@ sizes = st.integers(1, 40)
 
 @settings(max_examples=80, deadline=None)
 @given(height=sizes, width=sizes, tile=st.integers(1, 45), overlap=st.integers(0, 9), batch=st.integers(1, 2))
-def test_tiles_rejoin_exactly(height, width, tile, overlap, batch):
-    images = torch.arange(batch * 2 * height * width, dtype=torch.float32).view(batch, 2, height, width)
-    tiles = split_into_tiles(images, tile, overlap)
-    assert max(tiles.shape[-2:]) <= tile + 2 * overlap
-    assert tiles.shape[2] == min(height, min(tile, height) + 2 * overlap)
-    assert torch.equal(join_tiles(tiles, height, width, tile, overlap), images)
+def test_tiles_rejoin(height, width, tile, overlap, batch):
+    images = torch.arange(batch * 2 * height * width, dtype=torch.float32).view(batch, 2, height, width) / 6400
+    network = Identity(2)
+    restored = restore(network, images, tile, overlap)
+    torch.testing.assert_close(restored, images, atol=1e-6, rtol=0)
+    assert overlap or torch.equal(restored, images)
+    tile_height, tile_width = (min(size, min(tile, size) + 2 * overlap) for size in (height, width))
+    assert {shape[2:] for shape in network.seen} == {(tile_height, tile_width)}
+    assert sum(shape[0] for shape in network.seen) == batch * -(-height // tile) * -(-width // tile)
 
 
-def test_tiles_are_the_expected_parts():
-    image = torch.arange(70.0).view(1, 1, 7, 10)
-    tiles = split_into_tiles(image, 4)
-    assert tiles.shape == (6, 1, 4, 4)
-    assert torch.equal(tiles[2, 0], image[0, 0, :4, 6:])  # the last column of tiles is shifted inwards
-    assert torch.equal(tiles[4, 0], image[0, 0, 3:, 4:8])
-    assert split_into_tiles(image, 64).shape == (1, 1, 7, 10)
+def test_tiles_without_overlap_are_the_expected_parts():
+    """The paper's way: adjoining tiles, the last row and column shifted inwards; where two cover a pixel, the last."""
+    image = torch.rand(1, 7, 10)
+    expected = torch.zeros(1, 7, 10)
+    for y in (0, 3):
+        for x in (0, 4, 6):
+            part = image[:, y : y + 4, x : x + 4]
+            expected[:, y : y + 4, x : x + 4] = 0.5 * part + 0.5 * part.mean()
+    torch.testing.assert_close(restore(_Haze(), image, tile=4), expected)
+    torch.testing.assert_close(restore(_Haze(), image, tile=64), 0.5 * image + 0.5 * image.mean())
 
 
-def test_tiles_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="do not make 9x10"):
-        join_tiles(torch.zeros(5, 1, 4, 4), 9, 10, 4)
-    with pytest.raises(ValueError, match="do not make 9x10"):
-        join_tiles(torch.zeros(9, 1, 5, 5), 9, 10, 4)
+class _Haze(nn.Module):
+    """Sees everything: half of each pixel is the mean of its whole tile."""
+
+    def forward(self, image):
+        return 0.5 * image + 0.5 * image.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def test_no_seams_between_tiles_of_a_network_that_sees_further():
+    """The means of two tiles differ, and the result goes from one to the other in even steps."""
+    image = torch.zeros(1, 48, 48)
+    image[:, :, 40:] = 1
+    left, right = image[:, :, :40].mean(), image[:, :, 8:].mean()  # both are cut 24 + 2 * 8 wide
+    difference = (restore(_Haze(), image, tile=24, overlap=8) - 0.5 * image)[0, 24]
+    # Over half the overlap, four pixels, centred on column 24 where the tiles adjoin.
+    share = torch.zeros(48)
+    share[22:26] = torch.tensor([0.125, 0.375, 0.625, 0.875])
+    share[26:] = 1
+    torch.testing.assert_close(difference, 0.5 * (left + (right - left) * share))
+    hard = (restore(_Haze(), image, tile=24) - 0.5 * image)[0, 24]
+    assert difference.diff().abs().max() < 0.3 * (right - left) * 0.5 < hard.diff().abs().max()
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=st.integers(1, 200), tile=st.integers(1, 90), overlap=st.integers(0, 40))
+def test_every_pixel_counts_once_and_far_from_the_cut(size, tile, overlap):
+    spans = inference._spans(size, tile, overlap)
+    total, context = torch.zeros(size), overlap - overlap // 4
+    for span in spans:
+        total[span.place] += span.weight
+        used = span.weight.nonzero().flatten()
+        assert span.start == 0 or used[0] >= context
+        assert span.start + len(span.weight) == size or len(span.weight) - 1 - used[-1] >= context
+    torch.testing.assert_close(total, torch.ones(size))
 
 
 @pytest.mark.parametrize("size", [(37, 50), (5, 60), (16, 16)])
 def test_enough_overlap_makes_tiles_equal_to_the_whole(size):
     network, image = _convolutions(), torch.rand(1, *size)
     whole = restore(network, image)
-    torch.testing.assert_close(restore(network, image, tile=16, overlap=3), whole, atol=1e-6, rtol=0)
+    for overlap in (3, 4):
+        torch.testing.assert_close(restore(network, image, tile=16, overlap=overlap), whole, atol=1e-6, rtol=0)
     if min(size) > 16:
         assert not torch.allclose(restore(network, image, tile=16, overlap=2), whole, atol=1e-6)
         assert not torch.allclose(restore(network, image, tile=16), whole, atol=1e-6)
+
+
+def test_too_little_overlap_only_shows_near_the_borders_of_tiles():
+    """A pixel differs from the whole image's only where the network looks beyond a tile that counts there."""
+    network, image = _convolutions(), torch.rand(1, 48, 48)
+    difference = (restore(network, image, tile=16, overlap=1) - restore(network, image)).abs()[0]
+    touched = torch.zeros(48, dtype=torch.bool)
+    for border in (16, 32):
+        touched[border - 2 : border + 2] = True
+    assert difference[~touched][:, ~touched].max() < 1e-6 and difference[touched].max() > 1e-4
+
+
+@pytest.mark.parametrize("tile", [None, 16])
+def test_self_ensemble_is_the_mean_over_the_symmetries_of_the_square(tile):
+    network, image = _convolutions(), torch.rand(1, 21, 30)
+    expected = torch.zeros(21, 30)
+    for turns in range(4):
+        for mirrored in (False, True):
+            view = np.rot90(image[0].numpy(), turns)
+            view = view[:, ::-1] if mirrored else view
+            result = restore(network, np.ascontiguousarray(view))
+            result = result[:, ::-1] if mirrored else result
+            expected += torch.from_numpy(np.rot90(result, -turns).copy()) / 8
+    actual = restore(network, image, tile, overlap=3, self_ensemble=True)
+    torch.testing.assert_close(actual[0], expected, atol=1e-6, rtol=0)
+    assert not torch.allclose(actual, restore(network, image), atol=1e-4)
+
+
+def test_self_ensemble_averages_before_it_clips():
+    class Bright(nn.Module):
+        """Twice too bright where the image has its mark on the left, black where not."""
+
+        def forward(self, image):
+            return torch.full_like(image, 2.0) * (image[..., 0, 0] > 0.5).view(-1, 1, 1, 1)
+
+    image = torch.zeros(1, 6, 6)
+    image[0, 0, 0] = 1
+    torch.testing.assert_close(restore(Bright(), image, self_ensemble=True), torch.full((1, 6, 6), 0.5))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (7, 5, 1), (7, 5, 3), (3, 70, 3), (130, 3)])
@@ -86,7 +159,8 @@ def test_numpy_images_keep_their_layout(shape, tile):
 def test_tensors_keep_their_layout(shape, tile):
     image = torch.rand(shape, requires_grad=True)
     restored = restore(Identity(shape[-3]), image, tile, overlap=1)
-    assert torch.equal(restored, image) and not restored.requires_grad and not restored.is_inference()
+    torch.testing.assert_close(restored, image.detach(), atol=1e-6, rtol=0)
+    assert not restored.requires_grad and not restored.is_inference()
 
 
 def test_number_formats_mean_the_same_picture():
@@ -136,6 +210,7 @@ def test_double_precision_networks_get_what_they_need():
 def test_restorer_fills_in_network_and_tiles():
     network, image = _convolutions(), torch.rand(1, 20, 20)
     assert torch.equal(restorer(network, tile=8, overlap=2)(image), restore(network, image, tile=8, overlap=2))
+    assert torch.equal(restorer(network, None, 0, True)(image), restore(network, image, self_ensemble=True))
 
 
 @pytest.mark.parametrize(

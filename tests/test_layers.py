@@ -14,11 +14,14 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 
 #: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
 ROOMS = {
-    "facts": "bilinear cells decoding deformable degradation genotype geometry gridded images manifest metrics native"
-    " normalising protocols separable settings",
-    "networks": "folding losses network operations supercell supernet",
-    "loops": "baselines batches checkpoints evaluation folder inference parts preparing reading scoring searching"
-    " sources training validation",
+    "facts": "bilateral bilinear camera cells colors decoding deformable degradation degradation_settings"
+    " environment filters genotype geometry gridded image_files images manifest metrics mosaic native"
+    " normalising protocols published rain ranges schedules separable settings unprocessing",
+    "networks": "dncnn folding losses network networks operations supercell supernet",
+    "loops": "baselines batches candidates checkpoints claiming comparison contact_sheet evaluation examining"
+    " folder freezing inference leakage loss_curve optimizers pairing parallel parts preparing processes"
+    " progress_bar reading restored scoring screening searching sheet source_check sources storing"
+    " tensorboard training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]

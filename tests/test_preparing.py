@@ -230,7 +230,7 @@ def test_bad_sources_are_named_before_work(tmp_path: Path) -> None:
     refused("images", "absent", "absent: no such folder")
     for name in ("a.png", "b.png", "c.png"):
         _write(tmp_path / "small" / name, 5 if name == "b.png" else 7, 30)
-    refused("images", "small", r"training images.*patch=8: b.*; data.patch=5 would fit")
+    refused("images", "small", "b is 5x30, under data.patch=8; data.patch=5 would fit")
     _write(tmp_path / "odd" / "a.png", 9, 21)
     _write(tmp_path / "odd" / "b.png", 9, 20)
     refused("halves", "odd", "a.png: width 21 is odd")

@@ -23,7 +23,7 @@ from irnas_ray.plots import plot_history, save_png
 from irnas_ray.report import analyze, write_report
 from irnas_ray.results import importances, read_study
 from irnas_ray.settings import AnalyzeConfig
-from irnas_ray.tables import finals_table, frequencies, margins_table, trials_table
+from irnas_ray.tables import finals_table, frequencies, margins_table, noise_levels, trials_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = {
@@ -195,6 +195,22 @@ def test_finals_table_says_the_gains_and_dashes_for_what_is_not_finite() -> None
     assert table.rows[0][:5] == ["final 1", "28.12", "–", "+13.50", "+1.12"]
     assert [row[0] for row in table.rows[1:]] == ["degraded input", "non-local means"]
     assert all(len(row) == len(table.headers) for row in table.rows)
+
+
+def test_noise_levels_have_tables_of_their_own(tmp_path: Path) -> None:
+    finals = [SUMMARY["finals"][0] | {"name": f"cell, sigma={sigma}", "sigma": sigma} for sigma in (50.0, 30.0)]
+    baselines = {f"noisy, sigma {s:g}": {"psnr": 10.0, "ssim": 0.1, "sigma": s} for s in (30.0, 50.0)}
+    summary = SUMMARY | {"finals": finals, "baselines": baselines, "sigma": None}
+    assert noise_levels(summary) == [30.0, 50.0] and noise_levels(SUMMARY) == [None]
+    for sigma in (30.0, 50.0):
+        table = finals_table(summary, sigma)
+        assert [row[0] for row in table.rows] == [f"cell, sigma={sigma}", f"noisy, sigma {sigma:g}"]
+        assert table.headers[3:5] == [f">gain over noisy, sigma {sigma:g} (dB)", ">parameters"]
+    folder = make_study(tmp_path / "s", count=0)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    text = write_report(folder).read_text()
+    assert Page(text).open == [] and text.index("Sigma 30:") < text.index("Sigma 50:")
+    assert text.count("<table>") - 2 == text[text.index("Sigma 50:") :].count("<table>") - 1
 
 
 def test_tables_name_inputs_ties_and_keep_bars_in_their_cells(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from optuna.distributions import BaseDistribution
 from irnas_ray import settings
 from irnas_ray.checking import check_domains, check_settings
 from irnas_ray.conf.command_line import GROUPS, compose_settings, options
+from irnas_ray.degradation import KINDS
+from irnas_ray.protocols import get_protocol
 from irnas_ray.settings import StudyConfig
 from irnas_ray.supernet import SuperNet
 
@@ -97,3 +99,21 @@ def test_the_papers_settings_are_the_papers(name):
         found = {key: value_at(config, f"{section}.{key}") for key in values}
         assert found == values
     assert config.data.validation_fraction == 0.02
+
+
+@pytest.mark.parametrize("kind", sorted(set(options(ROOT)["degradation"]) - {"search_space"}))
+def test_a_degradation_wins_over_that_of_the_search_space(kind):
+    form = "data=halves" if kind == "paired" else "data=images"
+    for name in ("irnas_derain", "quickstart"):
+        config = compose(f"search_spaces={name}", f"degradation={kind}", form, "data.source=unused")
+        assert config.degradation.kind == kind and config.final.protocol is None
+    prepare: Any = compose_settings("prepare", COMMANDS["prepare"], [f"degradation={kind}"], ROOT)
+    assert prepare.degradation == dataclasses.replace(settings.Degradation(), kind=kind)
+
+
+def test_every_kind_of_degradation_has_a_file_and_fits_the_quickstart():
+    assert set(options(ROOT)["degradation"]) == {"search_space", *KINDS}
+    for kind in KINDS:
+        config = compose(f"degradation={kind}", "domains={}")
+        check_settings(config)
+        assert config.final.protocol is not None and get_protocol(config.final.protocol, config.degradation)

@@ -23,9 +23,10 @@ from irnas_ray.conf.describe import describe
 
 Settings = TypeVar("Settings")
 
-GROUPS = ("data", "search_spaces", "budget", "cluster")
-#: Arguments that remove all domains; Hydra would merge an empty dict and change nothing.
-NO_DOMAINS = ("~domains", "domains=null", "domains={}")
+GROUPS = ("data", "search_spaces", "degradation", "budget", "cluster")
+#: Settings that are a dict of the user's own keys: Hydra would take a key's dots for levels of the configuration, merge
+#: an empty dict and change nothing, and refuse keys that are not there yet.
+FREE = ("domains", "compare", "network_arguments")
 #: What a domain's `_target_` may name; anything else would let a search space run code.
 TARGET = r"optuna\.distributions\.\w+Distribution"
 
@@ -61,8 +62,8 @@ def run(
 
 def compose_settings(name: str, kind: type[Settings], arguments: list[str], root: Path | None = None) -> Settings:
     """The settings that a list of Hydra overrides asks for; ValueError says which keys or values are possible."""
-    domain_arguments = [x for x in arguments if x.lstrip("~+").startswith("domains.") or x in NO_DOMAINS]
-    others = [x for x in arguments if x not in domain_arguments]
+    free_arguments = [x for x in arguments if re.split(r"[.=]", x.lstrip("~+"))[0] in FREE]
+    others = [x for x in arguments if x not in free_arguments]
     if any(x.startswith("search_space=") for x in others):
         raise ValueError("search_space= only records the name of the space; choose one with search_spaces=NAME")
     for argument in others:
@@ -76,8 +77,8 @@ def compose_settings(name: str, kind: type[Settings], arguments: list[str], root
         except (HydraException, OmegaConfBaseException, OSError) as error:
             # without the user's overrides composing works, which shows the keys that exist
             raise ValueError(_explain(error, lambda: compose(name, overrides=searchpath))) from None
-    for argument in domain_arguments:
-        _override_domain(config, argument)
+    for argument in free_arguments:
+        _override_free(config, argument)
     try:
         settings = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
@@ -145,32 +146,45 @@ def _explain(error: Exception, valid: Callable[[], DictConfig]) -> str:
     return f"unknown key {wrong!r}{hint}\npossible{' under ' + where if where else ''}: {', '.join(known)}"
 
 
-def _override_domain(config: DictConfig, argument: str) -> None:
-    """Apply ``domains.<dotted key>=value``: Hydra would take the key's dots for levels of the configuration."""
-    delete = argument.startswith("~")
-    key, _, text = argument.lstrip("~+").removeprefix("domains.").partition("=")
-    if "domains" not in config:
-        raise ValueError(f"unknown key 'domains.{key}': this command tunes nothing")
-    known = next((name for name in config.domains if key == name or key.startswith(name + ".")), None)
-    if argument in NO_DOMAINS:
-        config.domains = {}
-        return
+def _override_free(config: DictConfig, argument: str) -> None:
+    """Apply ``domains.<dotted key>=value`` or ``domains={...}``, or the like for another setting with free keys."""
+    name, _, text = argument.lstrip("~+").partition("=")
+    section, _, key = name.partition(".")
+    if section not in config:
+        does = "tunes nothing" if section == "domains" else f"has no {section}"
+        raise ValueError(f"unknown key {name!r}: this command {does}")
+    delete = argument.startswith("~") or text == "null"
+    value = None if delete else _parse(name, text)
     with _unlocked(config):
-        if delete or text == "null":
-            if known != key:
-                raise ValueError(f"domains.{key}: there is no such domain; domains: {', '.join(config.domains)}")
-            del config.domains[key]
-            return
-        try:
-            value = OverridesParser.create().parse_override(f"value={text}").value()
-        except (HydraException, OverrideParseException) as error:
-            raise ValueError(f"domains.{key}: cannot read {text!r} ({_first_lines(error)})") from None
-        if known is None or known == key:
-            config.domains[key] = value
-        elif OmegaConf.is_dict(config.domains[known]):
-            config.domains[known][key[len(known) + 1 :]] = value
+        if key:
+            _override_entry(config[section], section, key, value, delete)
+        elif value is None or isinstance(value, dict):
+            config[section] = value or {}
         else:
-            raise ValueError(f"domains.{key}: domains.{known} is a list of choices; replace it as a whole")
+            raise ValueError(f"{section}: {text!r} is no dict; give {section}.KEY=VALUE or {section}={{KEY: VALUE}}")
+
+
+def _override_entry(entries: Any, section: str, key: str, value: Any, delete: bool) -> None:
+    known = next((name for name in entries if key == name or key.startswith(name + ".")), None)
+    if delete and known != key:
+        what = "domain" if section == "domains" else "entry"
+        raise ValueError(f"{section}.{key}: there is no such {what}; {section}: {', '.join(entries)}")
+    if delete:
+        del entries[key]
+    elif known is None or known == key:
+        entries[key] = value
+    elif OmegaConf.is_dict(entries[known]):
+        entries[known][key[len(known) + 1 :]] = value
+    else:
+        raise ValueError(f"{section}.{key}: {section}.{known} is a list of choices; replace it as a whole")
+
+
+def _parse(key: str, text: str) -> Any:
+    """A value in Hydra's syntax."""
+    try:
+        return OverridesParser.create().parse_override(f"value={text}").value()
+    except (HydraException, OverrideParseException) as error:
+        raise ValueError(f"{key}: cannot read {text!r} ({_first_lines(error)})") from None
 
 
 @contextlib.contextmanager

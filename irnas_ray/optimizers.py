@@ -1,0 +1,47 @@
+"""How a training changes weights: its optimizer, and the moving average of what it reaches."""
+
+import warnings
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
+def make_optimizer(name: str, network: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam, AdamW, or SGD with momentum 0.9 for a network's weights; ValueError if there is no such optimizer."""
+    warn_of_rate(name, lr)
+    if name == "adam":
+        return torch.optim.Adam(network.parameters(), lr=lr, weight_decay=weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
+    raise ValueError(f"optimizer: unknown {name!r}; possible: {', '.join(OPTIMIZERS)}")
+
+
+def make_average(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    """An exponential moving average of a network's weights and batch statistics, or None for no decay.
+
+    Raises ValueError unless the decay is between 0 and 1.
+    """
+    check_decay(decay)
+    if decay is None:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def check_decay(decay: float | None) -> None:
+    """ValueError unless the decay is None or between 0 and 1."""
+    if decay is not None and not 0 < decay < 1:
+        raise ValueError(f"ema_decay: {decay}; between 0 and 1, such as 0.999, or null for no averaging")
+
+
+def warn_of_rate(optimizer: str, lr: float) -> None:
+    """Warn of a rate at which Adam diverges, among them the one that the paper prints."""
+    if optimizer.startswith("adam") and lr >= 0.02:
+        warnings.warn(
+            f"Adam with a rate of {lr} diverges on these networks, though the paper prints 0.05; about 1e-3 works",
+            stacklevel=2,
+        )
