@@ -59,6 +59,23 @@ class Operator(nn.Module):
         raise NotImplementedError
 
 
+class PlainOperator(Operator):
+    """Base of operators without a joint form for all destinations: a module for each edge, evaluated one by one."""
+
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, affine)
+        self.edges = nn.ModuleList(self.make_edge(width) for _ in range(destinations))
+
+    def make_edge(self, width: int) -> nn.Module:
+        """A module that maps the activated source (b c h w) to what batch normalisation gets, (b c h w)."""
+        raise NotImplementedError
+
+    def forward(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b out h w"]:
+        return torch.cat([edge(activated) for edge in self.edges], dim=1)
+
+
 class Convolution(Operator):
     """``conv``: 3x3 convolution."""
 

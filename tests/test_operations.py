@@ -9,7 +9,7 @@ from reference import operator as reference_operator
 from reference_links import operator_links
 from torch import nn
 
-from irnas_ray.operations import OPERATIONS, activate, check_operators, level_width, projection
+from irnas_ray.operations import OPERATIONS, PlainOperator, activate, check_operators, level_width, projection
 from irnas_ray.supercell import MixedEdges
 
 NAMES = list(OPERATIONS)
@@ -151,3 +151,32 @@ def test_operators_are_checked_by_name():
     for names in (["conv", "Conv"], ["none"], [], ["skip", "skip"]):
         with pytest.raises(ValueError, match="operators: "):
             check_operators(names)
+
+
+class Blur(PlainOperator):
+    """An operator that nothing in the package knows."""
+
+    def make_edge(self, width: int) -> nn.Module:
+        return nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False)
+
+
+def test_a_new_operator_needs_no_form_for_several_destinations(monkeypatch):
+    """Evaluated edge by edge it gives the equations' sum, in training with gradients for alpha and its weights."""
+    monkeypatch.setitem(OPERATIONS, "blur", Blur)
+    torch.manual_seed(0)
+    mixed = MixedEdges(3, 2, ["conv", "blur", "skip", "none"], "relu", 1).double()
+    source = features(2, 3, 6, 5)
+    weights = torch.rand(2, 4, dtype=torch.float64, requires_grad=True)
+    outputs = mixed(source, weights)
+    parts: Any = mixed.operators
+    for destination in range(2):
+        rows = slice(3 * destination, 3 * destination + 3)
+        conv = F.conv2d(source.relu(), parts["conv"].convolution.weight[rows], padding=1)
+        blur = parts["blur"].edges[destination](source.relu())
+        normal = [F.batch_norm(term, None, None, training=True) for term in (conv, blur)]
+        row = weights[destination]
+        expected = row[0] * normal[0] + row[1] * normal[1] + row[2] * source
+        torch.testing.assert_close(outputs[:, destination], expected)
+    outputs.square().sum().backward()
+    assert weights.grad is not None and weights.grad[:, :3].abs().min() > 0
+    assert all(edge.weight.grad is not None for edge in parts["blur"].edges)
