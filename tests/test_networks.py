@@ -80,10 +80,10 @@ def test_dncnn_has_the_published_size():
 def test_dncnn_takes_the_predicted_noise_from_the_image():
     network, image = DnCNN(3, 4, 5).eval(), torch.rand(2, 3, 7, 9)
     with torch.no_grad():
+        assert torch.equal(network(image), image)  # untrained
+        network.layers[-1].weight.normal_()
         noise = network.layers(image)
         assert torch.equal(network(image), image - noise) and noise.abs().max() > 0
-        network.layers[-1].weight.zero_()
-        assert torch.equal(network(image), image)
 
 
 @pytest.mark.parametrize(("name", "value"), [("channels", 0), ("depth", 1), ("width", 0)])
@@ -95,6 +95,7 @@ def test_a_dncnn_that_is_impossible_is_refused(name, value):
 def test_dncnn_comes_back_from_its_file_and_restores(tmp_path):
     torch.manual_seed(0)
     network = make_peer("dncnn", 1, {"depth": 3, "width": 4})
+    nn.init.normal_(network.layers[-1].weight)
     network(torch.rand(2, 1, 8, 8))
     save_network(network, tmp_path / "network.pt", {"sigma": 50})
     loaded, notes = load_network(tmp_path / "network.pt")

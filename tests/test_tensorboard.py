@@ -63,6 +63,7 @@ def test_curves_hold_every_point(tmp_path):
 
 def test_images_show_degraded_restored_and_clean_centres(tmp_path):
     network = DnCNN(1, 3, 4)
+    torch.nn.init.normal_(network.layers[-1].weight, std=0.1)
     with TrainingBoard(tmp_path, IMAGES, [30, 70]) as board:
         board.write(make_report(1, ()), network)
     shown = values(tmp_path, "samples/")
