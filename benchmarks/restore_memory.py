@@ -60,6 +60,7 @@ def main() -> None:
     """Measure, print, and write what was measured."""
     options = arguments(__doc__.splitlines()[0], threads=1).parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     genotype = Genotype((((Edge(0, "conv"), Edge(1, "skip")),),), (0, 0))
     network = DerivedNetwork(genotype, 3, 8, True, stem_channels=8, aspp_channels=12, low_level_channels=6)
