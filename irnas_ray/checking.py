@@ -105,6 +105,8 @@ def _check_numbers(config: StudyConfig) -> None:
         value = _value(config, key)
         if value is not None and value < least:
             raise ValueError(f"{key}: {value}; at least {least}")
+    if not 0 < config.search.validation_share <= 1:
+        raise ValueError(f"search.validation_share: {config.search.validation_share}; over 0 and at most 1")
     for key in ("search.crop", "final.crop"):
         crop, patch = _value(config, key), config.data.patch
         if not SMALLEST_CROP <= crop <= patch:

@@ -104,6 +104,9 @@ class Search:
     validate_every: int = 1
     #: Side in pixels of the tiles in which validation images are restored; null: whole images. Paper: 64.
     tile: int | None = 64
+    #: Share of a trial's arithmetic that its validations may take: short searches score only the middles of the images,
+    #: or of some of them; at the paper's length nothing is left out. 1: always all.
+    validation_share: float = 0.05
     #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off.
     proxy_steps: int = 0
 

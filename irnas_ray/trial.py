@@ -18,7 +18,7 @@ from irnas_ray.searching import BilevelSearch, SearchReport, search
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.supernet import SuperNet
 from irnas_ray.training import train
-from irnas_ray.validation import validator
+from irnas_ray.validation import validation_pixels, validator
 from irnas_ray.worker import (
     final_degradation,
     load_checkpoint,
@@ -77,8 +77,11 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
     train_w = make_batches(data.train_w, settings.degradation, seed=2 * seed, **stream)
     train_a = make_batches(data.train_a, settings.degradation, seed=2 * seed + 1, **stream)
     degradations = validation_degradations(settings.degradation)
-    validate = validator(data.validation, degradations, settings.search.tile, device)
-    epochs = settings.search.epochs
+    own = settings.search
+    between = own.steps_per_epoch * own.validate_every
+    pixels = validation_pixels(own.validation_share, between, own.batch, own.crop)
+    validate = validator(data.validation, degradations, own.tile, device, pixels)
+    epochs = own.epochs
 
     def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
         metrics = {

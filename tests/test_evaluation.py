@@ -13,7 +13,6 @@ from PIL import Image
 from skimage import data
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch import nn
 
 from irnas_ray.baselines import degraded_input
 from irnas_ray.degradation import degrade_image, validation_degradations
@@ -21,7 +20,6 @@ from irnas_ray.degradation_settings import Degradation
 from irnas_ray.evaluation import Evaluation, Score, evaluate, file_name, save_pictures
 from irnas_ray.metrics import luma, psnr, ssim
 from irnas_ray.protocols import PROTOCOLS, check_form, get_protocol, protocol_id
-from irnas_ray.validation import validator
 
 #: A setting of each degradation that is not the default.
 OTHER: dict[str, dict[str, float]] = {
@@ -218,38 +216,6 @@ def test_pictures_that_cannot_be_saved_are_refused(tmp_path):
     with pytest.raises(ValueError, match="out of the folder"):
         save_pictures(tmp_path / "inside", {"../x": torch.zeros(1, 4, 4)})
     assert not list(tmp_path.glob("*.png"))
-
-
-def test_validator_scores_every_level_with_fixed_noise():
-    records = [camera("a"), camera("b"), camera("c", (30, 34))]
-    validate = validator(records, [30.0, 70.0], tile=16)
-    scores = validate(nn.Identity())
-    assert scores == validate(nn.Identity()) == validator(records, [30.0, 70.0], tile=None)(nn.Identity())
-    expected = []
-    for sigma in (30.0, 70.0):
-        expected += evaluate(degraded_input, records, "images-gray", sigma).scores
-    assert scores["psnr"] == pytest.approx(np.mean([score.psnr for score in expected]), abs=1e-4)
-    assert scores["ssim"] == pytest.approx(np.mean([score.ssim for score in expected]), abs=1e-5)
-    assert set(scores) == {"psnr", "ssim"}
-
-
-def test_validator_takes_pairs_as_they_are():
-    scores = validator([pair()], [30.0])(nn.Identity())
-    assert scores["psnr"] == pytest.approx(evaluate(degraded_input, [pair()], "pairs-rgb").psnr, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("records", "sigmas", "message"),
-    [
-        ([], [30.0], "no images"),
-        ([camera()], [], "no noise level"),
-        ([camera("tiny", (10, 40))], [30.0], "tiny"),
-        ([Record("x", pair().clean, pair().clean[:, 1:])], [30.0], "differ in size"),
-    ],
-)
-def test_what_cannot_be_validated_is_refused(records, sigmas, message):
-    with pytest.raises(ValueError, match=message):
-        validator(records, sigmas)
 
 
 @pytest.mark.skipif(not BSD500.is_dir(), reason="BSD500 is not at hand")
