@@ -78,7 +78,12 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def read_deep(path: Path | str) -> Image.Image:
-    """A 16-bit file as an 8-bit gray or RGB image, v -> round(v / 257); alpha is dropped, EXIF orientation applied.
+    """A 16-bit file as an 8-bit gray or RGB image, v -> round(v / 257); see ``deep_pixels``."""
+    return Image.fromarray(rounded(deep_pixels(path)))
+
+
+def deep_pixels(path: Path | str) -> UInt16[np.ndarray, "*shape"]:
+    """The pixels of a 16-bit file, (h w) or (h w 3), at full depth; alpha is dropped, EXIF orientation applied.
 
     Raises whatever Pillow does for damaged files.
     """
@@ -86,12 +91,12 @@ def read_deep(path: Path | str) -> Image.Image:
         layout = _layout(image)
         upper = _pixels(image)
     if layout not in _LOWER_BYTE:
-        return Image.fromarray(rounded(upper.astype(np.uint16)))
+        return upper.astype(np.uint16)
     # Pillow's colours have 8 bits: it takes the upper byte of a value and, told the other byte order, the lower one.
     with opened(path) as image:
         image.tile = [tile._replace(args=_relaid(tile.args)) for tile in image.tile]  # type: ignore[attr-defined]
         lower = _pixels(image)
-    return Image.fromarray(rounded((upper[:, :, :3].astype(np.uint16) << 8) | lower[:, :, :3]))
+    return (upper[:, :, :3].astype(np.uint16) << 8) | lower[:, :, :3]
 
 
 def rounded(values: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

@@ -6,20 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import tifffile
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import ImageOps
 from torch import Tensor
 
 from irnas_ray.evaluation import Evaluation, EvaluationImage, Score, collect
+from irnas_ray.image_files import deep_pixels, is_deep, opened, refusal
 from irnas_ray.images import IMAGE_SUFFIXES
 from irnas_ray.protocols import Protocol, get_protocol
 
 logger = logging.getLogger(__name__)
-
-#: TIFF's tag for the bits of each channel.
-TIFF_BITS = 258
 
 
 def evaluate_restored(
@@ -115,8 +112,6 @@ def read_restored(path: Path, channels: int) -> Float[Tensor, "c h w"]:
     # Damaged files raise almost any exception.
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as an image ({error})") from error
-    if pixels.dtype.name not in ("uint8", "uint16") or pixels.ndim not in (2, 3) or 0 in pixels.shape:
-        raise ValueError(f"{path}: holds {pixels.dtype} {pixels.shape}; give 8- or 16-bit gray or RGB images")
     planes = np.atleast_3d(pixels).transpose(2, 0, 1)
     planes = planes[: {2: 1, 4: 3}.get(len(planes))]  # without alpha
     if channels == 1 and len(planes) == 3 and (planes == planes[:1]).all():
@@ -129,23 +124,12 @@ def read_restored(path: Path, channels: int) -> Float[Tensor, "c h w"]:
 
 
 def _read(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        if image.mode in ("RGB", "RGBA"):
-            bits = getattr(image, "tag_v2", {}).get(TIFF_BITS, (8,))
-            if max(bits) > 8:
-                return tifffile.imread(path)
-            if image.format == "PNG" and all(str(tile.args).endswith(";16B") for tile in image.tile):
-                return _deep_png(path)
-        if image.mode in ("L", "RGB", "RGBA") or image.mode.startswith(("I", "F")):
-            return np.asarray(image)
-        return np.asarray(image.convert("L" if image.mode in ("1", "LA", "La") else "RGB"))
-
-
-def _deep_png(path: Path) -> np.ndarray:
-    """A 16-bit colour PNG, of which Pillow keeps the first byte of each value: read again as if the last came first."""
-    halves = []
-    for order in (";16B", ";16L"):
-        with Image.open(path) as image:
-            image.tile = [tile._replace(args=str(tile.args).replace(";16B", order)) for tile in image.tile]
-            halves.append(np.asarray(image).astype(np.uint16))
-    return halves[0] << 8 | halves[1]
+    with opened(path) as image:
+        problem = refusal(image)
+        if problem is not None:
+            raise ValueError(problem)
+        if is_deep(image):
+            return deep_pixels(path)
+        if image.mode not in ("L", "RGB", "RGBA"):
+            image = image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
+        return np.asarray(ImageOps.exif_transpose(image))
