@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
 from irnas_ray.manifest import Manifest
+from irnas_ray.objectives import objectives_of
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.preparing import is_prepared
@@ -84,6 +85,7 @@ def check_settings(config: StudyConfig) -> None:
         if _value(config, key) not in possible:
             raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
     _check_final_training(config)
+    objectives_of(config.tune.objectives)
     channels = 1 if config.data.color == "gray" else 3
     if config.architecture.channels != channels:
         given = config.architecture.channels

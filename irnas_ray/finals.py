@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from ray import tune
 from torch import nn
 
 from irnas_ray.checkpoints import save_network
+from irnas_ray.configurations import front_of
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.folder import StudyFolder, write_json
@@ -23,6 +25,7 @@ from irnas_ray.genotype import Genotype
 from irnas_ray.inference import restorer
 from irnas_ray.network import count_parameters
 from irnas_ray.networks import GENOTYPE, make_peer, multiply_adds
+from irnas_ray.objectives import OBJECTIVES, Objective
 from irnas_ray.patches import PatchSet
 from irnas_ray.preparing import ImageRecord
 from irnas_ray.progress import ProgressLines
@@ -85,9 +88,16 @@ class Candidate:
         return [self.kind, self.arguments, self.genotype.digest if self.genotype else None, self.settings]
 
 
-def choose(records: list[dict[str, Any]], count: int) -> list[Candidate]:
-    """The best distinct genotypes of the finished trials, best first; ValueError if no trial finished."""
-    finished = [record for record in records if record["state"] == "COMPLETE" and math.isfinite(record["score"])]
+def choose(
+    records: list[dict[str, Any]], count: int, objectives: Sequence[Objective] = (OBJECTIVES["score"],)
+) -> list[Candidate]:
+    """The best distinct genotypes of the finished trials, best first; ValueError if no trial finished.
+
+    With several objectives, those of the Pareto front.
+    """
+    finished: list[Any] = [r for r in records if r["state"] == "COMPLETE" and math.isfinite(r["score"] or math.nan)]
+    if len(objectives) > 1:
+        finished = list(front_of(finished, objectives))
     if not finished:
         states = ", ".join(f"{record['id']} {record['state']}" for record in records) or "none was run"
         raise ValueError(

@@ -33,7 +33,8 @@ def fit(
     """
     runner = tune.with_resources(trainable, resources)
     if tune.Tuner.can_restore(str(folder)):
-        tuner = tune.Tuner.restore(str(folder), runner, resume_errored=True, param_space=param_space)
+        # what the study was told has failed stays so: a later round makes up for it
+        tuner = tune.Tuner.restore(str(folder), runner, resume_errored=search is None, param_space=param_space)
     else:
         tuner = tune.Tuner(
             runner,
