@@ -173,7 +173,7 @@ class Tune:
     replicates: int = 1
     #: Seed of the sampler and of the first trial.
     seed: int = 0
-    #: Optuna sampler: tpe or random.
+    #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
     sampler: str = "tpe"
     #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder.
     storage: str | None = None
@@ -219,7 +219,7 @@ class StudyConfig:
     final: Final = field(default_factory=Final)
     tune: Tune = field(default_factory=Tune)
     cluster: Cluster = field(default_factory=Cluster)
-    #: Dotted key of a setting above -> its Optuna distribution (see search_spaces/).
+    #: Dotted key of a setting above -> its Optuna distribution, which may have a condition (docs/tuning.md).
     domains: dict[str, Any] = field(default_factory=dict)
 
 

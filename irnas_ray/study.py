@@ -14,7 +14,8 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from irnas_ray.baselines import baselines
-from irnas_ray.checking import check_data, check_settings
+from irnas_ray.checking import check_data, check_search, check_settings
+from irnas_ray.domains import fixed_values
 from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.finals import Candidate, FinalData, choose, run_finals
 from irnas_ray.folder import StudyFolder, write_json
@@ -49,8 +50,7 @@ def run_study(config: StudyConfig) -> Path:
     Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
     was stopped, after saying how it is continued.
     """
-    if not config.domains:
-        raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
+    check_search(config)
     return run(config, _search_candidates)
 
 
@@ -193,7 +193,15 @@ def _run_round(
     round_folder = folder.trials / f"round-{number}"
     tuned = config.tune
     search = StudySearch(
-        config.domains, folder.name, storage, SCORE, tuned.sampler, tuned.seed, tuned.replicates, started
+        config.domains,
+        folder.name,
+        storage,
+        SCORE,
+        tuned.sampler,
+        tuned.seed,
+        tuned.replicates,
+        started,
+        fixed_values(config),
     )
     if not tune.Tuner.can_restore(str(round_folder)):
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
