@@ -20,6 +20,7 @@ from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.sources import form_of
 from irnas_ray.supernet import SuperNet
 from irnas_ray.training import PRECISIONS
+from irnas_ray.warm_start import starting_points
 
 AT_LEAST = {
     "architecture.channels": 1,
@@ -39,6 +40,7 @@ AT_LEAST = {
     "final.validate_every": 1,
     "tune.trials": 1,
     "tune.replicates": 1,
+    "tune.warm_start_count": 1,
     "tune.grace_epochs": 1,
     "cluster.cpus_per_trial": 1,
     "data.device_budget": 1,
@@ -150,7 +152,7 @@ def check_domains(config: StudyConfig) -> None:
 
 
 def check_search(config: StudyConfig) -> None:
-    """ValueError if the study's sampler cannot propose from its domains; a grid ends the study when it is through."""
+    """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
     check_domains(config)
     fixed = fixed_values(config)
     check_sampler(config.tune.sampler, config.domains, fixed=fixed)
@@ -159,6 +161,9 @@ def check_search(config: StudyConfig) -> None:
         if config.tune.trials > size:
             print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
             config.tune.trials = size
+    if not config.resume:
+        # a study that is continued has its starting points, whatever became of where they are from
+        starting_points(config)
 
 
 def _check_networks(config: StudyConfig) -> None:

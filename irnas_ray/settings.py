@@ -175,6 +175,12 @@ class Tune:
     seed: int = 0
     #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
     sampler: str = "tpe"
+    #: Configurations that are tried first, whole or in part: [{architecture.nodes: 3, ...}, ...] (docs/tuning.md).
+    points: list[dict[str, Any]] = field(default_factory=list)
+    #: Folder of an earlier study whose best configurations are tried first, or a genotype (a file, or a published one).
+    warm_start: str | None = None
+    #: Most configurations that are taken over from an earlier study.
+    warm_start_count: int = 5
     #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder.
     storage: str | None = None
     #: Stop bad trials early (ASHA on the validation PSNR).

@@ -40,6 +40,7 @@ from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
 from irnas_ray.tuning import Interrupted, fit
+from irnas_ray.warm_start import enqueue
 
 MIB = 2**20
 
@@ -161,6 +162,7 @@ def run_search(
     records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
     storage = open_storage(config.tune.storage, folder.path)
     claim_study(folder.name, storage, folder.path)
+    enqueue(optuna.load_study(study_name=folder.name, storage=storage), config)
     begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
     while True:
         if len(begun) > len({record["round"] for record in records}):

@@ -23,6 +23,8 @@ def refused(*arguments: str) -> str:
 def other_value(hint: Any, key: str) -> tuple[str, Any]:
     """An override for a setting of a type, and the value it gives."""
     kind = next((option for option in get_args(hint) if option is not type(None)), hint)
+    if hint == list[dict[str, Any]]:
+        return "[{a.b: 1}]", [{"a.b": 1}]
     if kind is Any:
         return "[other,x]", ["other", "x"]
     if getattr(hint, "__origin__", None) is list:
