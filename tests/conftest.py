@@ -1,6 +1,9 @@
 """Fixtures that more than one test file needs."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +24,11 @@ install_import_hook([f"irnas_ray.{module}" for module in ANNOTATED.split()], "co
 
 # Before ray is first imported, or it reports usage.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+# Several test processes run side by side, and a Ray that one of them starts must not be joined by another. Short,
+# because the paths of sockets below it are limited to 107 bytes.
+os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
