@@ -58,6 +58,7 @@ AT_LEAST = {
     "final.seed": 0,
     "tune.seed": 0,
     "tune.max_failures": 0,
+    "tune.storage_patience": 0,
     # these may also be null
     "search.tile": 1,
     "final.images": 1,

@@ -181,8 +181,11 @@ class Tune:
     warm_start: str | None = None
     #: Most configurations that are taken over from an earlier study.
     warm_start_count: int = 5
-    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder.
+    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder. The
+    #: password may be *** and is then taken from IRNAS_RAY_STORAGE_PASSWORD; it is never written down.
     storage: str | None = None
+    #: Minutes to wait for a storage that another process locks, or whose disk is full, before the study stops.
+    storage_patience: float = 10
     #: Stop bad trials early (ASHA on the validation PSNR).
     early_stopping: bool = True
     #: Epochs that every trial gets before it can be stopped.

@@ -35,8 +35,9 @@ from irnas_ray.progress import ProgressLines
 from irnas_ray.progress_bar import progress_bar
 from irnas_ray.protocols import get_protocol
 from irnas_ray.runtime import connect, slots, trial_resources
-from irnas_ray.sampling import StudySearch, claim_study, fail_running, open_storage
+from irnas_ray.sampling import StudySearch, claim_study, fail_running
 from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
 from irnas_ray.tuning import Interrupted, fit
@@ -127,6 +128,8 @@ def _run_stages(
     except Interrupted as stopped:
         print(f"{stopped}; continue with the same command and resume=true", flush=True)
         raise
+    except StorageLost as lost:
+        raise OSError(f"{lost}; the trials' checkpoints are kept, continue with resume=true") from None
     summarise(config, folder, seconds, records, finals, evaluations)
     if len(finals) < len(candidates):
         raise ValueError(f"{len(candidates) - len(finals)} final trainings failed; resume=true tries them again")
@@ -135,7 +138,9 @@ def _run_stages(
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
     train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
-    records = run_search(stage.config, stage.folder, TrialData(train_w, train_a, stage.validation), stage.resources)
+    tuned, data = stage.config.tune, TrialData(train_w, train_a, stage.validation)
+    with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
+        records = run_search(stage.config, stage.folder, data, stage.resources, storage)
     return records, choose(records, stage.config.final.count)
 
 
@@ -151,7 +156,11 @@ def prepare_data(config: StudyConfig) -> Path:
 
 
 def run_search(
-    config: StudyConfig, folder: StudyFolder, data: TrialData, resources: dict[str, float]
+    config: StudyConfig,
+    folder: StudyFolder,
+    data: TrialData,
+    resources: dict[str, float],
+    storage: optuna.storages.BaseStorage,
 ) -> list[dict[str, Any]]:
     """Run the search trials that the study still lacks, in rounds, and return the records of all.
 
@@ -160,7 +169,6 @@ def run_search(
     """
     kept = folder.trials / "records.json"
     records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
-    storage = open_storage(config.tune.storage, folder.path)
     claim_study(folder.name, storage, folder.path)
     enqueue(optuna.load_study(study_name=folder.name, storage=storage), config)
     begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
