@@ -1,6 +1,7 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ from irnas_ray.sampling import StudySearch, claim_study, fail_running, open_stor
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
-from irnas_ray.tuning import Interrupted, fit
+from irnas_ray.trial_storage import claim_storage
+from irnas_ray.tuning import Interrupted, find_run, fit
 
 MIB = 2**20
 
@@ -109,6 +111,7 @@ def _run_stages(
             resources = trial_resources(config.cluster)
             if dashboard:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
+            claim_storage(folder)
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
         test = load_images(prepared, manifest.ids("test")[: config.final.images])
@@ -167,7 +170,10 @@ def run_search(
             size, started = begun[-1]
         else:
             succeeded = sum(record["state"] != "FAIL" for record in records)
-            size, started = config.tune.trials * config.tune.replicates - succeeded, len(records)
+            size = config.tune.trials * config.tune.replicates - succeeded
+            # seeds count the suggestions, also those that a damaged run has lost
+            started = max((record["config"]["seed"] + 1 for record in records), default=config.tune.seed)
+            started -= config.tune.seed
             if size <= 0:
                 return records
             begun.append([size, started])
@@ -190,20 +196,23 @@ def _run_round(
     size: int,
     started: int,
 ) -> list[dict[str, Any]]:
-    round_folder = folder.trials / f"round-{number}"
+    run = find_run(folder.run(f"round-{number}"))
     tuned = config.tune
+    # whole configurations: a replicate of its own would never be told to the study
+    missing = math.ceil((size - len(run.ended)) / tuned.replicates) * tuned.replicates
+    started += math.ceil(run.lost / tuned.replicates) * tuned.replicates
     search = StudySearch(
         config.domains, folder.name, storage, SCORE, tuned.sampler, tuned.seed, tuned.replicates, started
     )
-    if not tune.Tuner.can_restore(str(round_folder)):
+    if not run.begun:
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
         fail_running(search.study, but=set())
     search.study.set_user_attr("search_space", config.search_space)
-    results = fit(
+    results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
-        round_folder,
+        run,
         resources,
-        ProgressLines("search", size, SCORE),
+        ProgressLines("search", missing, SCORE),
         max_failures=tuned.max_failures,
         search=search,
         scheduler=make_scheduler(config),
