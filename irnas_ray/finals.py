@@ -31,7 +31,7 @@ from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.tensorboard import TrainingBoard
 from irnas_ray.training import Training, TrainingReport, train
 from irnas_ray.trial import make_network
-from irnas_ray.tuning import fit
+from irnas_ray.tuning import find_run, fit
 from irnas_ray.validation import validator
 from irnas_ray.worker import (
     final_degradation,
@@ -215,18 +215,19 @@ def run_finals(
     study: StudyConfig, folder: StudyFolder, candidates: list[Candidate], data: FinalData, resources: dict[str, float]
 ) -> list[dict[str, Any]]:
     """Retrain the candidates side by side and collect each one's files under ``finals/<rank>``; their metrics."""
-    progress = ProgressLines("finals", len(candidates), "psnr")
     # other candidates or settings are another run: Tune would continue the old ones and ignore the new
     content = json.dumps([asdict(study.final), [candidate.identity() for candidate in candidates]], sort_keys=True)
     run = f"finals-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-    results = fit(
+    found = find_run(folder.run(run))
+    ranks = {candidate.rank for candidate in candidates} - {int((ended.config or {})["rank"]) for ended in found.ended}
+    results = found.ended + fit(
         tune.with_parameters(run_final, study=study, candidates=candidates, data=data, board=folder.tensorboard / run),
-        folder.trials / run,
+        found,
         resources,
-        progress,
+        ProgressLines("finals", len(ranks), "psnr"),
         max_failures=study.tune.max_failures,
         concurrent=study.cluster.max_concurrent,
-        param_space={"rank": tune.grid_search([candidate.rank for candidate in candidates])},
+        param_space={"rank": tune.grid_search(sorted(ranks))},
     )
     finals = []
     for result in results:
@@ -240,7 +241,7 @@ def run_finals(
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state.pt", ".*"))
         finals.append(json.loads((target / "metrics.json").read_text()))
     if not finals:
-        raise ValueError(f"no final training finished; see the errors under {folder.trials / run}")
+        raise ValueError(f"no final training finished; see the errors under {folder.run(run)}")
     return sorted(finals, key=lambda final: final["rank"])
 
 

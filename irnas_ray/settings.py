@@ -207,6 +207,9 @@ class Cluster:
     gpus_per_trial: float | None = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
+    #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;
+    #: null: trials/ in the study's folder.
+    storage: str | None = None
 
 
 @dataclass

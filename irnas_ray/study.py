@@ -1,6 +1,7 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.finals import Candidate, FinalData, choose, run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
+from irnas_ray.jobs import check_places
 from irnas_ray.patches import PatchSet, open_patches
 from irnas_ray.preparing import (
     ImageRecord,
@@ -40,7 +42,8 @@ from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
-from irnas_ray.tuning import Interrupted, fit
+from irnas_ray.trial_storage import claim_storage
+from irnas_ray.tuning import Interrupted, find_run, fit
 from irnas_ray.warm_start import enqueue
 
 MIB = 2**20
@@ -82,6 +85,7 @@ def run(config: StudyConfig, candidates_of: CandidatesOf) -> Path:
 
     Raises as ``run_study``.
     """
+    check_places(config)
     folder = StudyFolder(config)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
@@ -111,6 +115,7 @@ def _run_stages(
             resources = trial_resources(config.cluster)
             if dashboard:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
+            claim_storage(folder)
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
         test = load_images(prepared, manifest.ids("test")[: config.final.images])
@@ -177,7 +182,10 @@ def run_search(
             size, started = begun[-1]
         else:
             succeeded = sum(record["state"] != "FAIL" for record in records)
-            size, started = config.tune.trials * config.tune.replicates - succeeded, len(records)
+            size = config.tune.trials * config.tune.replicates - succeeded
+            # seeds count the suggestions, also those that a damaged run has lost
+            started = max((record["config"]["seed"] + 1 for record in records), default=config.tune.seed)
+            started -= config.tune.seed
             if size <= 0:
                 return records
             begun.append([size, started])
@@ -200,8 +208,11 @@ def _run_round(
     size: int,
     started: int,
 ) -> list[dict[str, Any]]:
-    round_folder = folder.trials / f"round-{number}"
+    run = find_run(folder.run(f"round-{number}"))
     tuned = config.tune
+    # whole configurations: a replicate of its own would never be told to the study
+    missing = math.ceil((size - len(run.ended)) / tuned.replicates) * tuned.replicates
+    started += math.ceil(run.lost / tuned.replicates) * tuned.replicates
     search = StudySearch(
         config.domains,
         folder.name,
@@ -213,15 +224,15 @@ def _run_round(
         started,
         fixed_values(config),
     )
-    if not tune.Tuner.can_restore(str(round_folder)):
+    if not run.begun:
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
         fail_running(search.study, but=set())
     search.study.set_user_attr("search_space", config.search_space)
-    results = fit(
+    results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
-        round_folder,
+        run,
         resources,
-        ProgressLines("search", size, SCORE),
+        ProgressLines("search", missing, SCORE),
         max_failures=tuned.max_failures,
         search=search,
         scheduler=make_scheduler(config),
