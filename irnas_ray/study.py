@@ -16,9 +16,12 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from irnas_ray.baselines import baselines
 from irnas_ray.checking import check_data, check_search, check_settings
+from irnas_ray.choosing import Candidate, choose
+from irnas_ray.distributed_finals import check_workers
 from irnas_ray.domains import fixed_values
 from irnas_ray.evaluation import Evaluation, evaluate
-from irnas_ray.finals import Candidate, FinalData, choose, run_finals
+from irnas_ray.final_training import FinalData
+from irnas_ray.finals import run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
 from irnas_ray.jobs import check_places
@@ -113,6 +116,7 @@ def _run_stages(
         with _timed(seconds, "start"):
             dashboard = connect(config.cluster)
             resources = trial_resources(config.cluster)
+            check_workers(config, resources)
             if dashboard:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
             claim_storage(folder)
