@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import optuna
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from irnas_ray.claimed_study import claim_study
 from irnas_ray.configurations import by_configuration, state_of
+from irnas_ray.domains import fixed_values
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
 from irnas_ray.halving import ConfigurationHalving
@@ -17,17 +20,22 @@ from irnas_ray.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.progress import ProgressLines
 from irnas_ray.rungs import milestones
 from irnas_ray.runtime import slots
-from irnas_ray.sampling import StudySearch, claim_study, open_storage
+from irnas_ray.sampling import StudySearch
 from irnas_ray.settings import StudyConfig
 from irnas_ray.trial import TrialData, run_trial
-from irnas_ray.tuning import fit
+from irnas_ray.tuning import find_run, fit
+from irnas_ray.warm_start import enqueue
 
 #: What a trial reports that its record holds as it is.
 KEPT = ("psnr", "ssim", SCORE, "digest", "seconds", "parameters", "multiply_adds_per_pixel", LATENCY, "device")
 
 
 def run_search(
-    config: StudyConfig, folder: StudyFolder, data: TrialData, resources: dict[str, float]
+    config: StudyConfig,
+    folder: StudyFolder,
+    data: TrialData,
+    resources: dict[str, float],
+    storage: optuna.storages.BaseStorage,
 ) -> list[dict[str, Any]]:
     """Run the search trials that the study still lacks, in rounds, and return the records of all.
 
@@ -36,9 +44,9 @@ def run_search(
     """
     kept = folder.trials / "records.json"
     records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
-    storage = open_storage(config.tune.storage, folder.path)
     objectives = objectives_of(config.tune.objectives)
-    claim_study(folder.name, storage, folder.path, config.search_space, config.domains, objectives)
+    study = claim_study(folder.name, storage, folder.path, config.search_space, config.domains, objectives)
+    enqueue(study, config)
     begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
     while True:
         if len(begun) > len({record["round"] for record in records}):
@@ -68,31 +76,35 @@ def _run_round(
     number: int,
     size: int,
 ) -> list[dict[str, Any]]:
-    results = fit(
+    run = find_run(folder.run(f"round-{number}"))
+    search = make_search(config, folder.name, storage, run.ended)
+    results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
-        folder.trials / f"round-{number}",
+        run,
         resources,
-        ProgressLines("search", size, SCORE),
+        ProgressLines("search", size - len(run.ended), SCORE),
         max_failures=config.tune.max_failures,
-        search=make_search(config, folder.name, storage),
+        search=search,
         scheduler=make_scheduler(config),
         concurrent=slots(resources, config.cluster.max_concurrent),
     )
-    study = optuna.load_study(study_name=folder.name, storage=storage)
-    ended = ended_trials(study)
-    records = [_record(result, number, ended) for result in results]
+    kept = kept_trials(optuna.load_study(study_name=folder.name, storage=storage))
+    # a trial that the study does not know was lost between two states of Tune, and its seed was run by another
+    records = [_record(result, number, kept) for result in results if _id(result) in kept]
     for record in records:
         if record["genotype"] is not None:
             Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")
     return records
 
 
-def make_search(config: StudyConfig, name: str, storage: optuna.storages.BaseStorage) -> StudySearch:
-    """The search algorithm of a study that exists in the storage."""
+def make_search(
+    config: StudyConfig, name: str, storage: optuna.storages.BaseStorage, ended: Sequence[tune.Result] = ()
+) -> StudySearch:
+    """The search algorithm of a study that exists in the storage, which may not have heard yet of what ended."""
     tuned, end = config.tune, config.search.epochs + bool(config.search.proxy_steps)
     # at the last epoch a trial can only be spared its proxy
     rungs = milestones(tuned.grace_epochs, tuned.reduction_factor, end) if tuned.early_stopping else []
-    return StudySearch(
+    search = StudySearch(
         config.domains,
         name,
         storage,
@@ -102,7 +114,12 @@ def make_search(config: StudyConfig, name: str, storage: optuna.storages.BaseSto
         objectives_of(tuned.objectives),
         rungs,
         tuned.reduction_factor,
+        fixed_values(config),
+        [_id(result) for result in ended],
     )
+    for result in ended:
+        search.on_trial_complete(_id(result), result.metrics)
+    return search
 
 
 def make_scheduler(config: StudyConfig) -> TrialScheduler:
@@ -110,7 +127,7 @@ def make_scheduler(config: StudyConfig) -> TrialScheduler:
     return ConfigurationHalving()
 
 
-def ended_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:
+def kept_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:
     """Id of a Tune trial -> number of its configuration, and what the study keeps of its seed."""
     return {
         replicate["trial"]: (trial.number, replicate)
@@ -119,10 +136,10 @@ def ended_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:
     }
 
 
-def _record(result: tune.Result, round_number: int, ended: dict[str, tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+def _record(result: tune.Result, round_number: int, kept: dict[str, tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     metrics = result.metrics or {}
-    trial_id = Path(result.path).name
-    configuration, replicate = ended[trial_id]
+    trial_id = _id(result)
+    configuration, replicate = kept[trial_id]
     genotype, margins = metrics.get("genotype"), metrics.get("margins")
     return {
         "id": trial_id,
@@ -135,6 +152,10 @@ def _record(result: tune.Result, round_number: int, ended: dict[str, tuple[int, 
         "error": replicate["error"],
         "round": round_number,
     }
+
+
+def _id(result: tune.Result) -> str:
+    return Path(result.path).name
 
 
 def _finite(value: Any) -> Any:

@@ -3,24 +3,22 @@
 Ray's own ``OptunaSearch`` records stopped trials as complete and NaN as running for ever, and knows nothing of seeds.
 """
 
-import json
 import math
+import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-import optuna.storages.journal
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from irnas_ray.domains import Domains, propose
 from irnas_ray.objectives import OBJECTIVES, Objective
 from irnas_ray.replicates import Configuration, Replicate
 from irnas_ray.rungs import Rungs, Values, Verdict
-
-SAMPLERS = ("tpe", "random")
+from irnas_ray.samplers import make_sampler
 
 
 class StudySearch(Searcher):
@@ -38,11 +36,13 @@ class StudySearch(Searcher):
         replicates: Seeds of each configuration.
         objectives: What is told to Optuna.
         milestones, factor: Rungs of the early stopping, see ``Rungs``; it takes ``ConfigurationHalving`` as scheduler.
+        fixed: The study's own values of what conditions name (``domains.fixed_values``).
+        ended: Trials of earlier runs of Tune that ended; all others that the study believes running are lost.
     """
 
     def __init__(
         self,
-        domains: Mapping[str, BaseDistribution],
+        domains: Domains,
         study_name: str,
         storage: optuna.storages.BaseStorage,
         sampler: str = "tpe",
@@ -51,6 +51,8 @@ class StudySearch(Searcher):
         objectives: Sequence[Objective] = (OBJECTIVES["score"],),
         milestones: Sequence[int] = (),
         factor: int = 3,
+        fixed: Mapping[str, Any] | None = None,
+        ended: Iterable[str] = (),
     ) -> None:
         # Tune is not told the metrics: one that is missing from a report would end the whole study
         super().__init__()
@@ -58,6 +60,7 @@ class StudySearch(Searcher):
         self._domains, self._study_name, self._storage = dict(domains), study_name, storage
         self._sampler, self._seed, self._replicates = sampler, seed, replicates
         self._milestones, self._factor = list(milestones), factor
+        self._fixed, self._ended_before = dict(fixed or {}), set(ended)
         #: Most trials at a time.
         self.limit = sys.maxsize
         self._load()
@@ -99,7 +102,7 @@ class StudySearch(Searcher):
         Seeds whose trials it has lost are suggested again.
         """
         for trial_id, (configuration, replicate) in list(self._trials.items()):
-            if configuration.told:
+            if configuration.told or trial_id in self._ended_before:
                 continue
             if trial_id in known:
                 replicate.set_back(known[trial_id])
@@ -128,7 +131,9 @@ class StudySearch(Searcher):
         trials = self.study.get_trials(deepcopy=False, states=states)
         half = [trial for trial in trials if trial.state == TrialState.RUNNING and "replicates" not in trial.user_attrs]
         number = half[0].number if half else len(trials)
-        self.study.sampler = make_sampler(self._sampler, self._seed + number)
+        self.study.sampler = make_sampler(
+            self._sampler, self._seed, number, self._domains, len(self._objectives), self._fixed
+        )
         study_id = self._storage.get_study_id_from_name(self._study_name)
         if half:
             # the driver died while it was proposed
@@ -136,7 +141,7 @@ class StudySearch(Searcher):
             trial = optuna.Trial(self.study, trial_id)
         else:
             trial = self.study.ask()
-        propose(trial, self._domains)
+        propose(trial, self._domains, self._fixed)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         return self._storage.get_trial(trial_id)
 
@@ -235,12 +240,12 @@ class StudySearch(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Write which trials Tune knows; all else is in the study's storage."""
         known = {trial_id: replicate.epoch for trial_id, (_, replicate) in self._trials.items()}
-        Path(checkpoint_path).write_text(json.dumps({"trials": known}))
+        Path(checkpoint_path).write_bytes(pickle.dumps({"trials": known}))
 
     def restore(self, checkpoint_path: str) -> None:
         """Go on from the study's storage with the trials that Tune knew when ``save`` was called."""
         self._load()
-        self.adopt(json.loads(Path(checkpoint_path).read_text())["trials"])
+        self.adopt(pickle.loads(Path(checkpoint_path).read_bytes())["trials"])
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -251,83 +256,6 @@ class StudySearch(Searcher):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._load()
-
-
-def propose(trial: optuna.Trial, domains: Mapping[str, BaseDistribution]) -> None:
-    """Let a trial's sampler choose a value of each domain."""
-    for name, distribution in domains.items():
-        if isinstance(distribution, CategoricalDistribution):
-            trial.suggest_categorical(name, distribution.choices)
-        elif isinstance(distribution, IntDistribution):
-            trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-        elif isinstance(distribution, FloatDistribution):
-            trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-
-
-def claim_study(
-    name: str,
-    storage: optuna.storages.BaseStorage,
-    folder: Path,
-    search_space: str,
-    domains: Mapping[str, object],
-    objectives: Sequence[Objective],
-) -> optuna.Study:
-    """The storage's study of this name, made if need be; ValueError if it belongs to another folder or search space.
-
-    Studies that share a database under one name would be merged without a word.
-    """
-    ours = {
-        "folder": str(folder),
-        "search_space": search_space,
-        "objectives": [f"{objective.direction} {objective.name}" for objective in objectives],
-        "domains": {key: str(domain) for key, domain in sorted(domains.items())},
-    }
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        directions=[objective.direction for objective in objectives],
-        load_if_exists=True,
-    )
-    theirs = study.user_attrs
-    if not study.get_trials(deepcopy=False) and "folder" not in theirs:
-        theirs = ours
-    for key in ("folder", "search_space", "objectives", "domains"):
-        # a study of an earlier release holds its folder only
-        if key in theirs and theirs[key] != ours[key]:
-            raise ValueError(
-                f"study {name!r} exists in the storage with another {key.replace('_', ' ')} "
-                f"({theirs[key]}; now {ours[key]}); choose another name, study=NAME"
-            )
-    for key, value in ours.items():
-        study.set_user_attr(key, value)
-    return study
-
-
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """The named Optuna sampler; ValueError lists the possible names."""
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=True)
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    raise ValueError(f"tune.sampler: unknown {name!r}; possible: {', '.join(SAMPLERS)}")
-
-
-def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
-    """The Optuna storage of a URL, of ``journal:PATH``, or SQLite in ``folder``; ValueError if it cannot be opened."""
-    try:
-        if url is not None and url.startswith("journal:"):
-            path = str(Path(url.removeprefix("journal:")).absolute())
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
-        return optuna.storages.RDBStorage(url or f"sqlite:///{folder / 'study.db'}", engine_kwargs=_patience(url))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"tune.storage: cannot open {url or folder / 'study.db'} ({reason})") from None
-
-
-def _patience(url: str | None) -> dict[str, Any]:
-    # a dashboard that reads must not fail the search that writes
-    sqlite = url is None or url.startswith("sqlite")
-    return {"connect_args": {"timeout": 60}} if sqlite else {}
 
 
 def _is_finite(value: Any) -> bool:

@@ -10,10 +10,14 @@ import ray
 import torch
 
 from irnas_ray.baselines import baselines
-from irnas_ray.checking import check_data, check_settings
+from irnas_ray.checking import check_data, check_search, check_settings
+from irnas_ray.choosing import Candidate, choose
+from irnas_ray.distributed_finals import check_workers
 from irnas_ray.evaluation import Evaluation, evaluate
-from irnas_ray.finals import Candidate, FinalData, choose, run_finals
+from irnas_ray.final_training import FinalData
+from irnas_ray.finals import run_finals
 from irnas_ray.folder import StudyFolder
+from irnas_ray.jobs import check_places
 from irnas_ray.objectives import objectives_of
 from irnas_ray.patches import PatchSet, open_patches
 from irnas_ray.preparing import (
@@ -31,8 +35,10 @@ from irnas_ray.protocols import get_protocol
 from irnas_ray.rounds import run_search
 from irnas_ray.runtime import connect, trial_resources
 from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
 from irnas_ray.trial import TrialData
+from irnas_ray.trial_storage import claim_storage
 from irnas_ray.tuning import Interrupted
 
 MIB = 2**20
@@ -44,8 +50,7 @@ def run_study(config: StudyConfig) -> Path:
     Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
     was stopped, after saying how it is continued.
     """
-    if not config.domains:
-        raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
+    check_search(config)
     return run(config, _search_candidates)
 
 
@@ -75,6 +80,7 @@ def run(config: StudyConfig, candidates_of: CandidatesOf) -> Path:
 
     Raises as ``run_study``.
     """
+    check_places(config)
     folder = StudyFolder(config)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
@@ -102,8 +108,10 @@ def _run_stages(
         with _timed(seconds, "start"):
             dashboard = connect(config.cluster)
             resources = trial_resources(config.cluster)
+            check_workers(config, resources)
             if dashboard:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
+            claim_storage(folder)
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
         test = load_images(prepared, manifest.ids("test")[: config.final.images])
@@ -121,6 +129,8 @@ def _run_stages(
     except Interrupted as stopped:
         print(f"{stopped}; continue with the same command and resume=true", flush=True)
         raise
+    except StorageLost as lost:
+        raise OSError(f"{lost}; the trials' checkpoints are kept, continue with resume=true") from None
     summarise(config, folder, seconds, records, finals, evaluations)
     if len(finals) < len(candidates):
         raise ValueError(f"{len(candidates) - len(finals)} final trainings failed; resume=true tries them again")
@@ -129,8 +139,10 @@ def _run_stages(
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
     train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
-    records = run_search(stage.config, stage.folder, TrialData(train_w, train_a, stage.validation), stage.resources)
-    return records, choose(records, stage.config.final.count, objectives_of(stage.config.tune.objectives))
+    tuned, data = stage.config.tune, TrialData(train_w, train_a, stage.validation)
+    with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
+        records = run_search(stage.config, stage.folder, data, stage.resources, storage)
+    return records, choose(records, stage.config.final.count, objectives_of(tuned.objectives))
 
 
 def prepare_data(config: StudyConfig) -> Path:

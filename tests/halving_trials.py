@@ -12,11 +12,13 @@ import scripted_trial
 from optuna.distributions import IntDistribution
 from ray import cloudpickle, tune
 
+from irnas_ray.claimed_study import claim_study
 from irnas_ray.halving import ConfigurationHalving
 from irnas_ray.objectives import OBJECTIVES
 from irnas_ray.progress import ProgressLines
-from irnas_ray.sampling import StudySearch, claim_study, open_storage
-from irnas_ray.tuning import fit
+from irnas_ray.sampling import StudySearch
+from irnas_ray.storage import open_storage
+from irnas_ray.tuning import find_run, fit
 
 SPACE = {"x": IntDistribution(0, 9)}
 RESOURCES = {"cpu": 1.0}
@@ -41,7 +43,7 @@ def run_script(
     search = StudySearch(SPACE, "scripted", storage, "random", 0, replicates, chosen, milestones, 2)
     results = fit(
         tune.with_parameters(scripted_trial.run_scripted, script=script, epochs=epochs, log=str(folder)),
-        folder / "round-1",
+        find_run(str(folder / "round-1")),
         RESOURCES,
         ProgressLines("search", len(script), "score"),
         max_failures=max_failures,

@@ -10,9 +10,12 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from irnas_ray.claimed_study import claim_study
 from irnas_ray.objectives import OBJECTIVES
 from irnas_ray.rungs import Verdict
-from irnas_ray.sampling import StudySearch, claim_study, make_sampler, open_storage
+from irnas_ray.samplers import make_sampler
+from irnas_ray.sampling import StudySearch
+from irnas_ray.storage import open_storage
 
 SPACE = {
     "architecture.nodes": IntDistribution(2, 5),
@@ -194,7 +197,7 @@ def test_tpe_is_told_the_mean_and_nothing_of_lucky_seeds() -> None:
     search = make_search(None, "tpe", replicates=2)
     plain = optuna.create_study(direction="maximize")
     for number in range(12):
-        plain.sampler = make_sampler("tpe", 3 + number)
+        plain.sampler = make_sampler("tpe", 3, number, SPACE)
         reference = plain.ask(SPACE)
         for replicate, luck in enumerate((50.0, -50.0)):
             config = search.suggest(f"{number}-{replicate}")
@@ -311,5 +314,3 @@ def test_storages(tmp_path: Path) -> None:
     assert len(again.trials) == 1
     with pytest.raises(ValueError, match="tune.storage: cannot open nonsense"):
         open_storage("nonsense://host/db", tmp_path)
-    with pytest.raises(ValueError, match="possible: tpe, random"):
-        make_sampler("tpee", 0)
