@@ -12,6 +12,7 @@ from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
+from irnas_ray.placement import check_gpus
 from irnas_ray.preparing import is_prepared
 from irnas_ray.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.sampling import SAMPLERS
@@ -60,7 +61,6 @@ AT_LEAST = {
     "search.tile": 1,
     "final.images": 1,
     "cluster.max_concurrent": 1,
-    "cluster.gpus_per_trial": 0,
     "search.gradient_clip": 0,
     "final.gradient_clip": 0,
 }
@@ -89,7 +89,7 @@ def check_settings(config: StudyConfig) -> None:
         given = config.architecture.channels
         raise ValueError(f"architecture.channels is {given}, but data.color={config.data.color} has {channels}")
     check_domains(config)
-    for values in _corners(config.domains):
+    for values in corners(config.domains):
         changed = with_values(config, values)
         try:
             _check_numbers(changed)
@@ -105,6 +105,7 @@ def _check_numbers(config: StudyConfig) -> None:
         value = _value(config, key)
         if value is not None and value < least:
             raise ValueError(f"{key}: {value}; at least {least}")
+    check_gpus(config.cluster.gpus_per_trial)
     if not 0 < config.search.validation_share <= 1:
         raise ValueError(f"search.validation_share: {config.search.validation_share}; over 0 and at most 1")
     for key in ("search.crop", "final.crop"):
@@ -164,7 +165,7 @@ def _check_networks(config: StudyConfig) -> None:
             raise ValueError(f"final.{error}") from None
 
 
-def _corners(domains: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
+def corners(domains: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
     """The extreme configurations, which show an impossible one before it is suggested.
 
     Where they are too many, those in which one domain at a time leaves its first value.

@@ -25,7 +25,7 @@ from irnas_ray.network import count_parameters
 from irnas_ray.networks import GENOTYPE, make_peer, multiply_adds
 from irnas_ray.patches import PatchSet
 from irnas_ray.preparing import ImageRecord
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.protocols import get_protocol
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.tensorboard import TrainingBoard
@@ -215,7 +215,7 @@ def run_finals(
     study: StudyConfig, folder: StudyFolder, candidates: list[Candidate], data: FinalData, resources: dict[str, float]
 ) -> list[dict[str, Any]]:
     """Retrain the candidates side by side and collect each one's files under ``finals/<rank>``; their metrics."""
-    progress = ProgressLines("finals", len(candidates), "psnr")
+    progress = StageProgress("finals", len(candidates), "psnr")
     # other candidates or settings are another run: Tune would continue the old ones and ignore the new
     content = json.dumps([asdict(study.final), [candidate.identity() for candidate in candidates]], sort_keys=True)
     run = f"finals-{hashlib.sha256(content.encode()).hexdigest()[:8]}"

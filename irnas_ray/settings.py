@@ -194,8 +194,9 @@ class Cluster:
     #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
     address: str | None = None
     cpus_per_trial: int = 1
-    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none.
-    gpus_per_trial: float | None = None
+    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none; auto: the memory of a
+    #: search trial is measured, and as many share a GPU as fit (final trainings get a whole one each).
+    gpus_per_trial: Any = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
 

@@ -19,7 +19,9 @@ from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.finals import Candidate, FinalData, choose, run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
+from irnas_ray.memory import search_resources
 from irnas_ray.patches import PatchSet, open_patches
+from irnas_ray.placement import slots, trial_resources
 from irnas_ray.preparing import (
     ImageRecord,
     Manifest,
@@ -30,10 +32,10 @@ from irnas_ray.preparing import (
     prepare,
     split_training,
 )
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.progress_bar import progress_bar
 from irnas_ray.protocols import get_protocol
-from irnas_ray.runtime import connect, slots, trial_resources
+from irnas_ray.runtime import connect
 from irnas_ray.sampling import StudySearch, claim_study, fail_running, open_storage
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.summary import summarise
@@ -134,7 +136,9 @@ def _run_stages(
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
     train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
-    records = run_search(stage.config, stage.folder, TrialData(train_w, train_a, stage.validation), stage.resources)
+    data = TrialData(train_w, train_a, stage.validation)
+    resources = search_resources(stage.config, data, stage.resources)
+    records = run_search(stage.config, stage.folder, data, resources)
     return records, choose(records, stage.config.final.count)
 
 
@@ -203,7 +207,7 @@ def _run_round(
         tune.with_parameters(run_trial, study=config, data=data),
         round_folder,
         resources,
-        ProgressLines("search", size, SCORE),
+        StageProgress("search", size, SCORE, rungs=rung_epochs(config)),
         max_failures=tuned.max_failures,
         search=search,
         scheduler=make_scheduler(config),
@@ -229,6 +233,15 @@ def make_scheduler(config: StudyConfig) -> TrialScheduler | None:
         grace_period=min(config.tune.grace_epochs, config.search.epochs),
         reduction_factor=config.tune.reduction_factor,
     )
+
+
+def rung_epochs(config: StudyConfig) -> list[int]:
+    """The epochs at which trials are stopped early; none where they are not."""
+    epochs, rung = [], min(config.tune.grace_epochs, config.search.epochs)
+    while config.tune.early_stopping and rung < config.search.epochs:
+        epochs.append(rung)
+        rung *= config.tune.reduction_factor
+    return epochs
 
 
 def _record(result: tune.Result, round_number: int) -> dict[str, Any]:

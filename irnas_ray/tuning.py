@@ -1,13 +1,16 @@
 """Running trials with Ray Tune so that an interrupted run is noticed, and continued where it stopped."""
 
-from collections.abc import Callable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.sampling import StudySearch
 
 
@@ -19,7 +22,7 @@ def fit(
     trainable: Callable[..., None],
     folder: Path,
     resources: dict[str, float],
-    progress: ProgressLines,
+    progress: StageProgress,
     *,
     max_failures: int,
     param_space: dict[str, Any] | None = None,
@@ -54,13 +57,27 @@ def fit(
                 verbose=0,
             ),
         )
-    grid = tuner.fit()
+    with _own_interrupts():
+        grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
     # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped
     ended = [result for result in results if result.error is not None or (result.metrics or {}).get("done")]
     if len(ended) < progress.trials:
         raise Interrupted(f"stopped after {len(ended)} of {progress.trials} trials")
     return results
+
+
+@contextlib.contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Ctrl-C means afterwards what it meant before: Tune leaves a handler behind, which would swallow one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _folder_name(trial: Any) -> str:
