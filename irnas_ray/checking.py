@@ -9,6 +9,7 @@ import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
+from irnas_ray.loggers import check_loggers
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
@@ -83,6 +84,7 @@ def check_settings(config: StudyConfig) -> None:
     for key, possible in ONE_OF.items():
         if _value(config, key) not in possible:
             raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
+    check_loggers(config.tune.loggers)
     _check_final_training(config)
     channels = 1 if config.data.color == "gray" else 3
     if config.architecture.channels != channels:

@@ -21,6 +21,7 @@ from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
 from irnas_ray.inference import restorer
+from irnas_ray.loggers import make_loggers
 from irnas_ray.network import count_parameters
 from irnas_ray.networks import GENOTYPE, make_peer, multiply_adds
 from irnas_ray.patches import PatchSet
@@ -226,6 +227,7 @@ def run_finals(
         progress,
         max_failures=study.tune.max_failures,
         concurrent=study.cluster.max_concurrent,
+        loggers=make_loggers(study.tune.loggers, folder.name, folder.path),
         param_space={"rank": tune.grid_search([candidate.rank for candidate in candidates])},
     )
     finals = []

@@ -14,7 +14,16 @@ import yaml
 from irnas_ray.settings import StudyConfig
 
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
-FREE_TO_CHANGE = ("results", "resume", "cluster", "final", "tune.trials", "tune.max_failures", "data.output")
+FREE_TO_CHANGE = (
+    "results",
+    "resume",
+    "cluster",
+    "final",
+    "tune.trials",
+    "tune.max_failures",
+    "tune.loggers",
+    "data.output",
+)
 
 
 LOCK = ".lock"

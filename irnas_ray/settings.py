@@ -185,6 +185,8 @@ class Tune:
     reduction_factor: int = 3
     #: How often a trial that died is started again from its last checkpoint.
     max_failures: int = 3
+    #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.
+    loggers: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -19,7 +19,9 @@ from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.finals import Candidate, FinalData, choose, run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
+from irnas_ray.loggers import make_loggers
 from irnas_ray.memory import search_resources
+from irnas_ray.outcomes import Incomplete
 from irnas_ray.patches import PatchSet, open_patches
 from irnas_ray.placement import slots, trial_resources
 from irnas_ray.preparing import (
@@ -48,8 +50,8 @@ MIB = 2**20
 def run_study(config: StudyConfig) -> Path:
     """Run or continue the study that the settings describe and return its ``summary.json``.
 
-    Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
-    was stopped, after saying how it is continued.
+    Raises ValueError or OSError with a clear message, before any work where that is possible; Incomplete at the end if
+    trials or final trainings failed; KeyboardInterrupt if it was stopped.
     """
     if not config.domains:
         raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
@@ -126,12 +128,19 @@ def _run_stages(
         with _timed(seconds, "evaluation"):
             evaluations: list[Evaluation] = ray.get(reference)
     except Interrupted as stopped:
-        print(f"{stopped}; continue with the same command and resume=true", flush=True)
+        print(stopped, flush=True)
         raise
     summarise(config, folder, seconds, records, finals, evaluations)
-    if len(finals) < len(candidates):
-        raise ValueError(f"{len(candidates) - len(finals)} final trainings failed; resume=true tries them again")
+    _complain_of_failures(config, records, len(candidates) - len(finals))
     return folder.summary
+
+
+def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], finals: int) -> None:
+    asked = config.tune.trials * config.tune.replicates
+    trials = max(0, asked - sum(record["state"] != "FAIL" for record in records)) if records else 0
+    failed = [f"{trials} of {asked} trials"] * bool(trials) + [f"{finals} final trainings"] * bool(finals)
+    if failed:
+        raise Incomplete(f"the study is finished, but {' and '.join(failed)} failed; resume=true tries them again")
 
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
@@ -212,6 +221,7 @@ def _run_round(
         search=search,
         scheduler=make_scheduler(config),
         concurrent=slots(resources, config.cluster.max_concurrent),
+        loggers=make_loggers(tuned.loggers, folder.name, folder.path),
     )
     records = [_record(result, number) for result in results]
     for record in records:

@@ -90,6 +90,8 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
             "fraction": now.epoch / (epochs + 1),
             "finished": False,
             SCORE: now.psnr,
+            "loss": now.weight_loss,
+            "arch_loss": now.arch_loss,
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
         report(metrics | found, bilevel.state_dict())

@@ -3,11 +3,12 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.progress import StageProgress
@@ -29,6 +30,7 @@ def fit(
     search: StudySearch | None = None,
     scheduler: TrialScheduler | None = None,
     concurrent: int | None = None,
+    loggers: Sequence[Callback] = (),
 ) -> list[tune.Result]:
     """Run trials with everything under ``folder``, or continue those that an earlier run left there.
 
@@ -53,7 +55,7 @@ def fit(
                 storage_path=str(folder.parent),
                 failure_config=tune.FailureConfig(max_failures=max_failures),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                callbacks=[progress],
+                callbacks=[progress, *loggers],
                 verbose=0,
             ),
         )

@@ -16,7 +16,7 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 ROOMS = {
     "facts": "bilateral bilinear camera cells colors decoding deformable degradation degradation_settings"
     " environment filters genotype geometry gridded image_files images manifest metrics mosaic native"
-    " normalising protocols published rain ranges schedules separable settings unprocessing",
+    " normalising outcomes protocols published rain ranges schedules separable settings unprocessing",
     "networks": "dncnn folding losses network networks operations supercell supernet",
     "loops": "baselines batches candidates checkpoints claiming comparison contact_sheet evaluation examining"
     " folder freezing inference leakage loss_curve optimizers pairing parallel parts preparing processes"
