@@ -11,18 +11,13 @@ from typing import Any
 
 import yaml
 
+from irnas_ray.masking import masked
 from irnas_ray.settings import StudyConfig
 
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
 FREE_TO_CHANGE = (
-    "results",
-    "resume",
-    "cluster",
-    "final",
-    "tune.trials",
-    "tune.max_failures",
-    "tune.loggers",
-    "data.output",
+    *("results", "resume", "cluster", "final", "data.output"),
+    *("tune.trials", "tune.max_failures", "tune.storage_patience", "tune.loggers"),
 )
 
 
@@ -129,8 +124,10 @@ class StudyFolder:
 
 
 def as_plain(config: StudyConfig) -> dict[str, Any]:
-    """The settings as plain values that YAML and JSON can hold; distributions as their text."""
+    """The settings as plain values that YAML and JSON can hold; distributions as their text, without passwords."""
     plain = dataclasses.asdict(config)
+    if config.tune.storage:
+        plain["tune"]["storage"] = masked(config.tune.storage)
     plain["domains"] = {key: str(value) for key, value in config.domains.items()}
     return plain
 

@@ -9,8 +9,9 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from irnas_ray.checking import corners
 from irnas_ray.degradation import validation_degradations
+from irnas_ray.domain_checks import corners
+from irnas_ray.domains import fixed_values
 from irnas_ray.placement import AUTO, gpu_share
 from irnas_ray.searching import search
 from irnas_ray.settings import StudyConfig, with_values
@@ -78,7 +79,7 @@ def largest(config: StudyConfig) -> dict[str, Any]:
         own = settings.search
         return own.batch * own.crop**2 * parameters, not settings.architecture.recompute
 
-    return max(corners(config.domains), key=size)
+    return max(corners(config.domains, fixed_values(config)), key=size)
 
 
 def measure_on_gpus(config: StudyConfig, data: TrialData) -> list[Measurement]:

@@ -173,10 +173,19 @@ class Tune:
     replicates: int = 1
     #: Seed of the sampler and of the first trial.
     seed: int = 0
-    #: Optuna sampler: tpe or random.
+    #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
     sampler: str = "tpe"
-    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder.
+    #: Configurations that are tried first, whole or in part: [{architecture.nodes: 3, ...}, ...] (docs/tuning.md).
+    points: list[dict[str, Any]] = field(default_factory=list)
+    #: Folder of an earlier study whose best configurations are tried first, or a genotype (a file, or a published one).
+    warm_start: str | None = None
+    #: Most configurations that are taken over from an earlier study.
+    warm_start_count: int = 5
+    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder. The
+    #: password may be *** and is then taken from IRNAS_RAY_STORAGE_PASSWORD; it is never written down.
     storage: str | None = None
+    #: Minutes to wait for a storage that another process locks, or whose disk is full, before the study stops.
+    storage_patience: float = 10
     #: Stop bad trials early (ASHA on the validation PSNR).
     early_stopping: bool = True
     #: Epochs that every trial gets before it can be stopped.
@@ -222,7 +231,7 @@ class StudyConfig:
     final: Final = field(default_factory=Final)
     tune: Tune = field(default_factory=Tune)
     cluster: Cluster = field(default_factory=Cluster)
-    #: Dotted key of a setting above -> its Optuna distribution (see search_spaces/).
+    #: Dotted key of a setting above -> its Optuna distribution, which may have a condition (docs/tuning.md).
     domains: dict[str, Any] = field(default_factory=dict)
 
 

@@ -14,7 +14,8 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from irnas_ray.baselines import baselines
-from irnas_ray.checking import check_data, check_settings
+from irnas_ray.checking import check_data, check_search, check_settings
+from irnas_ray.domains import fixed_values
 from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.finals import Candidate, FinalData, choose, run_finals
 from irnas_ray.folder import StudyFolder, write_json
@@ -38,11 +39,13 @@ from irnas_ray.progress import StageProgress
 from irnas_ray.progress_bar import progress_bar
 from irnas_ray.protocols import get_protocol
 from irnas_ray.runtime import connect
-from irnas_ray.sampling import StudySearch, claim_study, fail_running, open_storage
+from irnas_ray.sampling import StudySearch, claim_study, fail_running
 from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
 from irnas_ray.tuning import Interrupted, fit
+from irnas_ray.warm_start import enqueue
 
 MIB = 2**20
 
@@ -53,8 +56,7 @@ def run_study(config: StudyConfig) -> Path:
     Raises ValueError or OSError with a clear message, before any work where that is possible; Incomplete at the end if
     trials or final trainings failed; KeyboardInterrupt if it was stopped.
     """
-    if not config.domains:
-        raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
+    check_search(config)
     return run(config, _search_candidates)
 
 
@@ -130,6 +132,8 @@ def _run_stages(
     except Interrupted as stopped:
         print(stopped, flush=True)
         raise
+    except StorageLost as lost:
+        raise OSError(f"{lost}; the trials' checkpoints are kept, continue with resume=true") from None
     summarise(config, folder, seconds, records, finals, evaluations)
     _complain_of_failures(config, records, len(candidates) - len(finals))
     return folder.summary
@@ -145,9 +149,10 @@ def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], fi
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
     train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
-    data = TrialData(train_w, train_a, stage.validation)
+    tuned, data = stage.config.tune, TrialData(train_w, train_a, stage.validation)
     resources = search_resources(stage.config, data, stage.resources)
-    records = run_search(stage.config, stage.folder, data, resources)
+    with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
+        records = run_search(stage.config, stage.folder, data, resources, storage)
     return records, choose(records, stage.config.final.count)
 
 
@@ -163,7 +168,11 @@ def prepare_data(config: StudyConfig) -> Path:
 
 
 def run_search(
-    config: StudyConfig, folder: StudyFolder, data: TrialData, resources: dict[str, float]
+    config: StudyConfig,
+    folder: StudyFolder,
+    data: TrialData,
+    resources: dict[str, float],
+    storage: optuna.storages.BaseStorage,
 ) -> list[dict[str, Any]]:
     """Run the search trials that the study still lacks, in rounds, and return the records of all.
 
@@ -172,8 +181,8 @@ def run_search(
     """
     kept = folder.trials / "records.json"
     records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
-    storage = open_storage(config.tune.storage, folder.path)
     claim_study(folder.name, storage, folder.path)
+    enqueue(optuna.load_study(study_name=folder.name, storage=storage), config)
     begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
     while True:
         if len(begun) > len({record["round"] for record in records}):
@@ -206,7 +215,15 @@ def _run_round(
     round_folder = folder.trials / f"round-{number}"
     tuned = config.tune
     search = StudySearch(
-        config.domains, folder.name, storage, SCORE, tuned.sampler, tuned.seed, tuned.replicates, started
+        config.domains,
+        folder.name,
+        storage,
+        SCORE,
+        tuned.sampler,
+        tuned.seed,
+        tuned.replicates,
+        started,
+        fixed_values(config),
     )
     if not tune.Tuner.can_restore(str(round_folder)):
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
