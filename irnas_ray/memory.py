@@ -11,7 +11,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.domain_checks import corners
-from irnas_ray.domains import fixed_values
+from irnas_ray.domains import fixed_values, settle
+from irnas_ray.network import count_parameters
 from irnas_ray.placement import AUTO, gpu_share
 from irnas_ray.searching import search
 from irnas_ray.settings import StudyConfig, with_values
@@ -67,19 +68,30 @@ def search_resources(
 
 
 def largest(config: StudyConfig) -> dict[str, Any]:
-    """The extreme configuration of the domains that needs most memory, as dotted keys.
+    """The configuration of the domains that needs most memory, as dotted keys.
 
     Memory grows with the patches' pixels and the supernet's channels, nodes and paths, which the parameters follow.
     """
+    fixed = fixed_values(config)
 
     def size(values: Mapping[str, Any]) -> tuple[float, bool]:
         settings = with_values(config, values)
-        with torch.device("meta"):
-            parameters = sum(parameter.numel() for parameter in make_supernet(settings).parameters())
         own = settings.search
-        return own.batch * own.crop**2 * parameters, not settings.architecture.recompute
+        return own.batch * own.crop**2 * _parameters(settings), not settings.architecture.recompute
 
-    return max(corners(config.domains, fixed_values(config)), key=size)
+    # corners of many domains differ from each other in one, so every domain is moved to its own best end
+    extremes = corners(config.domains, fixed)
+    ends = {f"{name}={value}": (name, value) for corner in extremes for name, value in corner.items()}
+    found = extremes[0]
+    for name, value in ends.values():
+        if found.get(name) != value:
+            found = max(found, settle(found | {name: value}, config.domains, fixed), key=size)
+    return found
+
+
+def _parameters(settings: StudyConfig) -> int:
+    with torch.device("meta"):
+        return count_parameters(make_supernet(settings))
 
 
 def measure_on_gpus(config: StudyConfig, data: TrialData) -> list[Measurement]:

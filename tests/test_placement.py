@@ -74,10 +74,13 @@ def test_waiting_is_explained_by_what_each_node_has_free() -> None:
 
 # What follows runs in a process of its own: a process can be connected to one cluster only, and other tests are.
 UNEQUAL = """
-import json, sys, time
+import json, os, sys, tempfile, threading, time
 import ray
+from ray import tune
 from ray.cluster_utils import Cluster as TestCluster
 from irnas_ray.placement import nodes, slots, trial_resources
+from irnas_ray.progress import StageProgress
+from irnas_ray.runtime import quiet
 from irnas_ray.settings import Cluster
 
 cluster = TestCluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 0, "include_dashboard": False})
@@ -104,14 +107,31 @@ found = {
 print(json.dumps(found))
 cluster_nodes = sorted((node.cpus, node.gpus, node.free_gpus) for node in nodes())
 print(json.dumps(cluster_nodes))
+
+quiet()
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+# another program holds the GPU for a while
+holder = ray.remote(num_gpus=1, num_cpus=0)(lambda: time.sleep(5)).remote()
+while any(node.free_gpus for node in nodes()):
+    time.sleep(0.1)
+progress = StageProgress("search", 1, "score")
+progress.waiting.patience = 1.0
+
+def trial(config):
+    tune.report({"score": 1.0, "progress": "end", "finished": True})
+
+tune.Tuner(
+    tune.with_resources(trial, {"cpu": 1, "gpu": 1}),
+    run_config=tune.RunConfig(storage_path=tempfile.mkdtemp(), callbacks=[progress], verbose=0),
+).fit()
 ray.shutdown()
 cluster.shutdown()
 """
 
 
-def test_slots_are_counted_for_each_node() -> None:
+def test_a_cluster_of_unequal_nodes() -> None:
     """Two nodes of 2 CPUs, one with a GPU, hold no trial of 4 CPUs and one GPU, though their totals would."""
-    found, living = run_apart(UNEQUAL)
+    (found, living), lines = run_apart(UNEQUAL)
     assert "4 CPUs and 1 GPUs on one node, but no node has as many" in found["split"]
     assert "2 CPUs, 0 GPUs" in found["split"] and "2 CPUs, 1 GPUs" in found["split"]
     assert found["fits"] == {"cpu": 2.0, "gpu": 1.0}
@@ -121,9 +141,17 @@ def test_slots_are_counted_for_each_node() -> None:
     assert found["at most"] == 3
     assert living == [[2, 0, 0], [2, 1, 1]]
 
+    # a trial that waits for what another program holds says so, once, and runs when it is free
+    told = [line for line in lines if "waited" in line]
+    assert len(told) == 1, lines
+    assert "for 1 CPU and 1 GPU on one node" in told[0] and "0 of 1 GPUs free" in told[0]
+    assert "2 of 2 CPUs, no GPU free" in told[0] and "held by other" in told[0]
+    assert "finished  1.00" in lines[-1] and lines.index(told[0]) < len(lines) - 1
 
-def run_apart(program: str) -> list:
-    """What a program prints as JSON, one value a line."""
+
+def run_apart(program: str) -> tuple[list, list[str]]:
+    """What a program prints: the values that are JSON, and all lines."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", "["))]
+    lines = done.stdout.splitlines()
+    return [json.loads(line) for line in lines if line.startswith(("{", "[[", '["'))], lines
