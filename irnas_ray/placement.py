@@ -129,23 +129,26 @@ class WaitingTrials:
         self._since: dict[str, float] = {}
         self._silent_until = 0.0
 
-    def explain(self, pending: Sequence[Any], now: float | None = None) -> str | None:
-        """The reason to be told now, given the Tune trials that are pending; None where there is nothing to tell."""
-        now = time.monotonic() if now is None else now
-        self._since = {trial.trial_id: self._since.get(trial.trial_id, now) for trial in pending}
-        waiting = [trial for trial in pending if now - self._since[trial.trial_id] >= self.patience]
-        if not waiting or now < self._silent_until:
+    def explain(self, trials: Sequence[Any]) -> str | None:
+        """The reason to be told now, given the Tune trials there are; None where there is nothing to tell."""
+        now = time.monotonic()
+        # a final training of several workers runs for Tune while its workers wait
+        idle = [x for x in trials if x.status == "PENDING" or (x.status == "RUNNING" and not x.last_result)]
+        self._since = {trial.trial_id: self._since.get(trial.trial_id, now) for trial in idle}
+        longest = now - min(self._since.values(), default=now)
+        if longest < self.patience or now < self._silent_until:
             return None
-        # a trial that has its place is pending too, until its worker is up
-        if not unplaced():
-            self._silent_until = now + self.patience / 2
+        # a trial that has its place is idle too, until its worker is up
+        groups = unplaced()
+        self._silent_until = now + (self.again if groups else self.patience / 2)
+        if not groups:
             return None
-        self._silent_until = now + self.again
-        asked = waiting[0].placement_group_factory.bundles[0]
-        wanted = {"cpu": asked.get("CPU", 0), "gpu": asked.get("GPU", 0)}
-        return explain_waiting(len(waiting), wanted, nodes(), now - self._since[waiting[0].trial_id])
+        asked = max(groups[0], key=lambda bundle: (bundle.get("GPU", 0), bundle.get("CPU", 0)))
+        wanted = {"cpu": asked.get("CPU", 0.0), "gpu": asked.get("GPU", 0.0)}
+        return explain_waiting(min(len(groups), len(idle)), wanted, nodes(), longest)
 
 
-def unplaced() -> int:
-    """How many groups of resources the cluster was asked for and has not found a place for."""
-    return sum(group["state"] == "PENDING" for group in placement_group_table().values())
+def unplaced() -> list[list[dict[str, float]]]:
+    """The bundles of each group of resources that the cluster was asked for and has not found a place for."""
+    groups = placement_group_table().values()
+    return [list(group["bundles"].values()) for group in groups if group["state"] == "PENDING"]

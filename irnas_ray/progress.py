@@ -78,7 +78,7 @@ class StageProgress(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.state.read(trials)
-        reason = self.waiting.explain([trial for trial in trials if trial.status == "PENDING"])
+        reason = self.waiting.explain(trials)
         if reason is not None:
             self._tell(reason)
         if self._stopping:

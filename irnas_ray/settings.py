@@ -130,6 +130,9 @@ class Final:
     minutes: float | None = None
     batch: int = 12
     crop: int = 64
+    #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
+    #: and, where trials have GPUs, one GPU of its own. The result is that of one but for rounding.
+    workers: int = 1
     #: adam, adamw, or sgd (momentum 0.9).
     optimizer: str = "adam"
     #: Initial rate. The paper prints 0.05, with which Adam diverges.
@@ -210,6 +213,9 @@ class Cluster:
     gpus_per_trial: Any = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
+    #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;
+    #: null: trials/ in the study's folder.
+    storage: str | None = None
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from irnas_ray.baselines import baselines
 from irnas_ray.checking import check_data, check_search, check_settings
+from irnas_ray.choosing import Candidate, choose
+from irnas_ray.distributed_finals import check_workers
 from irnas_ray.domains import fixed_values
 from irnas_ray.evaluation import Evaluation, evaluate
-from irnas_ray.finals import Candidate, FinalData, choose, run_finals
+from irnas_ray.final_training import FinalData
+from irnas_ray.finals import run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
+from irnas_ray.jobs import check_places
 from irnas_ray.loggers import make_loggers
 from irnas_ray.memory import search_resources
 from irnas_ray.outcomes import Incomplete
@@ -44,7 +49,8 @@ from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
-from irnas_ray.tuning import Interrupted, fit
+from irnas_ray.trial_storage import claim_storage
+from irnas_ray.tuning import Interrupted, find_run, fit
 from irnas_ray.warm_start import enqueue
 
 MIB = 2**20
@@ -86,6 +92,7 @@ def run(config: StudyConfig, candidates_of: CandidatesOf) -> Path:
 
     Raises as ``run_study``.
     """
+    check_places(config)
     folder = StudyFolder(config)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
@@ -113,8 +120,10 @@ def _run_stages(
         with _timed(seconds, "start"):
             dashboard = connect(config.cluster)
             resources = trial_resources(config.cluster)
+            check_workers(config, resources)
             if dashboard:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
+            claim_storage(folder)
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
         test = load_images(prepared, manifest.ids("test")[: config.final.images])
@@ -189,7 +198,10 @@ def run_search(
             size, started = begun[-1]
         else:
             succeeded = sum(record["state"] != "FAIL" for record in records)
-            size, started = config.tune.trials * config.tune.replicates - succeeded, len(records)
+            size = config.tune.trials * config.tune.replicates - succeeded
+            # seeds count the suggestions, also those that a damaged run has lost
+            started = max((record["config"]["seed"] + 1 for record in records), default=config.tune.seed)
+            started -= config.tune.seed
             if size <= 0:
                 return records
             begun.append([size, started])
@@ -212,8 +224,11 @@ def _run_round(
     size: int,
     started: int,
 ) -> list[dict[str, Any]]:
-    round_folder = folder.trials / f"round-{number}"
+    run = find_run(folder.run(f"round-{number}"))
     tuned = config.tune
+    # whole configurations: a replicate of its own would never be told to the study
+    missing = math.ceil((size - len(run.ended)) / tuned.replicates) * tuned.replicates
+    started += math.ceil(run.lost / tuned.replicates) * tuned.replicates
     search = StudySearch(
         config.domains,
         folder.name,
@@ -225,15 +240,15 @@ def _run_round(
         started,
         fixed_values(config),
     )
-    if not tune.Tuner.can_restore(str(round_folder)):
+    if not run.begun:
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
         fail_running(search.study, but=set())
     search.study.set_user_attr("search_space", config.search_space)
-    results = fit(
+    results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
-        round_folder,
+        run,
         resources,
-        StageProgress("search", size, SCORE, rungs=rung_epochs(config)),
+        StageProgress("search", missing, SCORE, rungs=rung_epochs(config)),
         max_failures=tuned.max_failures,
         search=search,
         scheduler=make_scheduler(config),
