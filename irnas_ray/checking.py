@@ -11,6 +11,7 @@ from irnas_ray.domain_checks import check_conditions, corners
 from irnas_ray.domains import distribution_of, fixed_values
 from irnas_ray.loggers import check_loggers
 from irnas_ray.manifest import Manifest
+from irnas_ray.objectives import objectives_of
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.placement import check_gpus
@@ -89,6 +90,7 @@ def check_settings(config: StudyConfig) -> None:
             raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
     check_loggers(config.tune.loggers)
     _check_final_training(config)
+    objectives_of(config.tune.objectives)
     channels = 1 if config.data.color == "gray" else 3
     if config.architecture.channels != channels:
         given = config.architecture.channels
@@ -166,7 +168,7 @@ def check_search(config: StudyConfig) -> None:
     """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
     check_domains(config)
     fixed = fixed_values(config)
-    check_sampler(config.tune.sampler, config.domains, fixed=fixed)
+    check_sampler(config.tune.sampler, config.domains, len(config.tune.objectives), fixed)
     if config.tune.sampler == "grid":
         size = grid_size(config.domains, fixed)
         if config.tune.trials > size:

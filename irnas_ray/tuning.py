@@ -101,7 +101,8 @@ def fit(
     )
     if run.begun:
         # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old one
-        tuner = tune.Tuner.restore(run.place, runner, resume_errored=True, param_space=param_space)
+        # what the study was told has failed stays so: a later round makes up for it
+        tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
     with _own_interrupts():
         grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
