@@ -13,6 +13,7 @@ import yaml
 
 from irnas_ray.masking import masked
 from irnas_ray.settings import StudyConfig
+from irnas_ray.urls import absolute, join
 
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
 FREE_TO_CHANGE = (
@@ -32,6 +33,9 @@ class StudyFolder:
         if not self.name or self.name in (".", "..", "prepared") or "/" in self.name or os.sep in self.name:
             raise ValueError(f"study: {self.name!r} cannot name a folder; use letters, digits, '-' and '_'")
         self.path = Path(config.results).absolute() / self.name
+        chosen = config.cluster.storage
+        #: The folder or URL in which Tune keeps its runs: trials, reports and checkpoints.
+        self.storage = str(self.trials) if chosen is None else join(absolute(chosen), self.name)
 
     @property
     def config(self) -> Path:
@@ -45,6 +49,10 @@ class StudyFolder:
     def rounds(self) -> Path:
         """Size and first trial of every round of search trials that was begun."""
         return self.trials / "rounds.json"
+
+    def run(self, name: str) -> str:
+        """Folder or URL of a run of Tune."""
+        return join(self.storage, name)
 
     @property
     def genotypes(self) -> Path:

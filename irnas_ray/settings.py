@@ -130,6 +130,9 @@ class Final:
     minutes: float | None = None
     batch: int = 12
     crop: int = 64
+    #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
+    #: and, where trials have GPUs, one GPU of its own. The result is that of one but for rounding.
+    workers: int = 1
     #: adam, adamw, or sgd (momentum 0.9).
     optimizer: str = "adam"
     #: Initial rate. The paper prints 0.05, with which Adam diverges.
@@ -173,8 +176,14 @@ class Tune:
     replicates: int = 1
     #: Seed of the sampler and of the first trial.
     seed: int = 0
-    #: Optuna sampler: tpe or random.
+    #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
     sampler: str = "tpe"
+    #: Configurations that are tried first, whole or in part: [{architecture.nodes: 3, ...}, ...] (docs/tuning.md).
+    points: list[dict[str, Any]] = field(default_factory=list)
+    #: Folder of an earlier study whose best configurations are tried first, or a genotype (a file, or a published one).
+    warm_start: str | None = None
+    #: Most configurations that are taken over from an earlier study.
+    warm_start_count: int = 5
     #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder. The
     #: password may be *** and is then taken from IRNAS_RAY_STORAGE_PASSWORD; it is never written down.
     storage: str | None = None
@@ -201,6 +210,9 @@ class Cluster:
     gpus_per_trial: float | None = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
+    #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;
+    #: null: trials/ in the study's folder.
+    storage: str | None = None
 
 
 @dataclass
@@ -222,7 +234,7 @@ class StudyConfig:
     final: Final = field(default_factory=Final)
     tune: Tune = field(default_factory=Tune)
     cluster: Cluster = field(default_factory=Cluster)
-    #: Dotted key of a setting above -> its Optuna distribution (see search_spaces/).
+    #: Dotted key of a setting above -> its Optuna distribution, which may have a condition (docs/tuning.md).
     domains: dict[str, Any] = field(default_factory=dict)
 
 

@@ -1,6 +1,7 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +15,16 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from irnas_ray.baselines import baselines
-from irnas_ray.checking import check_data, check_settings
+from irnas_ray.checking import check_data, check_search, check_settings
+from irnas_ray.choosing import Candidate, choose
+from irnas_ray.distributed_finals import check_workers
+from irnas_ray.domains import fixed_values
 from irnas_ray.evaluation import Evaluation, evaluate
-from irnas_ray.finals import Candidate, FinalData, choose, run_finals
+from irnas_ray.final_training import FinalData
+from irnas_ray.finals import run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
+from irnas_ray.jobs import check_places
 from irnas_ray.patches import PatchSet, open_patches
 from irnas_ray.preparing import (
     ImageRecord,
@@ -39,7 +45,9 @@ from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
-from irnas_ray.tuning import Interrupted, fit
+from irnas_ray.trial_storage import claim_storage
+from irnas_ray.tuning import Interrupted, find_run, fit
+from irnas_ray.warm_start import enqueue
 
 MIB = 2**20
 
@@ -50,8 +58,7 @@ def run_study(config: StudyConfig) -> Path:
     Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
     was stopped, after saying how it is continued.
     """
-    if not config.domains:
-        raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
+    check_search(config)
     return run(config, _search_candidates)
 
 
@@ -81,6 +88,7 @@ def run(config: StudyConfig, candidates_of: CandidatesOf) -> Path:
 
     Raises as ``run_study``.
     """
+    check_places(config)
     folder = StudyFolder(config)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
@@ -108,8 +116,10 @@ def _run_stages(
         with _timed(seconds, "start"):
             dashboard = connect(config.cluster)
             resources = trial_resources(config.cluster)
+            check_workers(config, resources)
             if dashboard:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
+            claim_storage(folder)
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
         test = load_images(prepared, manifest.ids("test")[: config.final.images])
@@ -169,13 +179,17 @@ def run_search(
     kept = folder.trials / "records.json"
     records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
     claim_study(folder.name, storage, folder.path)
+    enqueue(optuna.load_study(study_name=folder.name, storage=storage), config)
     begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
     while True:
         if len(begun) > len({record["round"] for record in records}):
             size, started = begun[-1]
         else:
             succeeded = sum(record["state"] != "FAIL" for record in records)
-            size, started = config.tune.trials * config.tune.replicates - succeeded, len(records)
+            size = config.tune.trials * config.tune.replicates - succeeded
+            # seeds count the suggestions, also those that a damaged run has lost
+            started = max((record["config"]["seed"] + 1 for record in records), default=config.tune.seed)
+            started -= config.tune.seed
             if size <= 0:
                 return records
             begun.append([size, started])
@@ -198,20 +212,31 @@ def _run_round(
     size: int,
     started: int,
 ) -> list[dict[str, Any]]:
-    round_folder = folder.trials / f"round-{number}"
+    run = find_run(folder.run(f"round-{number}"))
     tuned = config.tune
+    # whole configurations: a replicate of its own would never be told to the study
+    missing = math.ceil((size - len(run.ended)) / tuned.replicates) * tuned.replicates
+    started += math.ceil(run.lost / tuned.replicates) * tuned.replicates
     search = StudySearch(
-        config.domains, folder.name, storage, SCORE, tuned.sampler, tuned.seed, tuned.replicates, started
+        config.domains,
+        folder.name,
+        storage,
+        SCORE,
+        tuned.sampler,
+        tuned.seed,
+        tuned.replicates,
+        started,
+        fixed_values(config),
     )
-    if not tune.Tuner.can_restore(str(round_folder)):
+    if not run.begun:
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
         fail_running(search.study, but=set())
     search.study.set_user_attr("search_space", config.search_space)
-    results = fit(
+    results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
-        round_folder,
+        run,
         resources,
-        ProgressLines("search", size, SCORE),
+        ProgressLines("search", missing, SCORE),
         max_failures=tuned.max_failures,
         search=search,
         scheduler=make_scheduler(config),
