@@ -19,7 +19,7 @@ ROOMS = {
     " normalising objectives outcomes protocols published rain ranges rungs schedules separable settings synchronised"
     " unprocessing urls",
     "networks": "costs dncnn folding losses network networks operations supercell supernet",
-    "loops": "baselines batches candidates checkpoints claiming comparison configurations contact_sheet distributed"
+    "loops": "accumulation baselines batches candidates checkpoints claiming comparison configurations contact_sheet distributed"
     " evaluation examining folder freezing inference leakage loss_curve optimizers pairing parallel parts preparing"
     " processes progress_bar reading restored scoring screening searching sheet source_check sources storing"
     " tensorboard training validation",
