@@ -12,6 +12,7 @@ from irnas_ray.domains import distribution_of, fixed_values
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
+from irnas_ray.population import check_population
 from irnas_ray.preparing import is_prepared
 from irnas_ray.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.samplers import SAMPLERS, check_sampler, grid_size
@@ -161,6 +162,7 @@ def check_search(config: StudyConfig) -> None:
         if config.tune.trials > size:
             print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
             config.tune.trials = size
+    check_population(config)
     if not config.resume:
         # a study that is continued has its starting points, whatever became of where they are from
         starting_points(config)

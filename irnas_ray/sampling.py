@@ -19,7 +19,7 @@ from irnas_ray.domains import Domains, distribution_of, propose
 from irnas_ray.samplers import make_sampler
 
 #: What a trial reports that is kept as user attributes of its Optuna trial.
-ATTRIBUTES = ("genotype", "digest", "margins", "psnr", "ssim", "seconds")
+ATTRIBUTES = ("genotype", "digest", "margins", "psnr", "ssim", "seconds", "lineage")
 
 
 @dataclass

@@ -21,6 +21,7 @@ from irnas_ray.finals import Candidate, FinalData, choose, run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
 from irnas_ray.patches import PatchSet, open_patches
+from irnas_ray.population import RatePopulation, kept_checkpoints
 from irnas_ray.preparing import (
     ImageRecord,
     Manifest,
@@ -209,6 +210,8 @@ def _run_round(
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
         fail_running(search.study, but=set())
     search.study.set_user_attr("search_space", config.search_space)
+    # the trials of a population take turns, so that all of them exist at a time
+    concurrent = size if tuned.perturb_every is not None else slots(resources, config.cluster.max_concurrent)
     results = fit(
         tune.with_parameters(run_trial, study=config, data=data),
         round_folder,
@@ -217,7 +220,8 @@ def _run_round(
         max_failures=tuned.max_failures,
         search=search,
         scheduler=make_scheduler(config),
-        concurrent=slots(resources, config.cluster.max_concurrent),
+        concurrent=concurrent,
+        checkpoints=kept_checkpoints(config),
     )
     records = [_record(result, number) for result in results]
     for record in records:
@@ -227,7 +231,9 @@ def _run_round(
 
 
 def make_scheduler(config: StudyConfig) -> TrialScheduler | None:
-    """ASHA on the validation PSNR, or None where trials are not stopped early."""
+    """A population, or ASHA on the validation PSNR, or None where trials are not stopped early."""
+    if config.tune.perturb_every is not None:
+        return RatePopulation(config, SCORE)
     if not config.tune.early_stopping:
         return None
     return ASHAScheduler(
@@ -256,6 +262,7 @@ def _record(result: tune.Result, round_number: int) -> dict[str, Any]:
         "digest": metrics.get("digest"),
         "margins": [] if margins is None else json.loads(margins),
         "seconds": metrics.get("seconds"),
+        "lineage": json.loads(metrics["lineage"]) if metrics.get("lineage") else [],
         "error": None if result.error is None else str(result.error).strip().splitlines()[-1],
         "round": round_number,
     }

@@ -13,6 +13,7 @@ from irnas_ray.genotype import Genotype, Margin
 from irnas_ray.network import DerivedNetwork
 from irnas_ray.operations import DeformableConvolution
 from irnas_ray.patches import PatchSet
+from irnas_ray.population import continued, lineage
 from irnas_ray.preparing import ImageRecord
 from irnas_ray.searching import BilevelSearch, SearchReport, search
 from irnas_ray.settings import StudyConfig, with_values
@@ -83,6 +84,13 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
     validate = validator(data.validation, degradations, own.tile, device, pixels)
     epochs = own.epochs
 
+    if state is not None:
+        state = continued(state, seed, train_w, train_a)
+    history = lineage(state, seed, own.weight_lr, own.arch_lr)
+    kept = {"seed": seed, "lineage": json.dumps(history)}
+    # only a population changes rates on the way
+    grown = {"lineage": kept["lineage"]} if study.tune.perturb_every is not None else {}
+
     def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
         metrics = {
             "epoch": now.epoch,
@@ -92,7 +100,7 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
             SCORE: now.psnr,
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
-        report(metrics | found, bilevel.state_dict())
+        report(metrics | found | grown, bilevel.state_dict() | kept)
 
     keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
     result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
@@ -103,7 +111,7 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
     seconds = result.seconds + time.perf_counter() - start
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
     found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
-    tune.report(metrics | found)
+    tune.report(metrics | found | grown)
 
 
 def make_supernet(settings: StudyConfig) -> SuperNet:

@@ -26,8 +26,11 @@ def fit(
     search: StudySearch | None = None,
     scheduler: TrialScheduler | None = None,
     concurrent: int | None = None,
+    checkpoints: int = 2,
 ) -> list[tune.Result]:
     """Run trials with everything under ``folder``, or continue those that an earlier run left there.
+
+    ``checkpoints`` is how many of each trial are kept.
 
     Raises Interrupted if Tune stopped early; a trial's own failure is part of its result.
     """
@@ -49,7 +52,7 @@ def fit(
                 name=folder.name,
                 storage_path=str(folder.parent),
                 failure_config=tune.FailureConfig(max_failures=max_failures),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=checkpoints),
                 callbacks=[progress],
                 verbose=0,
             ),
