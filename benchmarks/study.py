@@ -21,8 +21,9 @@ from ray.cluster_utils import Cluster as SimulatedCluster
 
 from irnas_ray.progress import ProgressLines
 from irnas_ray.runtime import connect
-from irnas_ray.sampling import StudySearch, open_storage
+from irnas_ray.sampling import StudySearch
 from irnas_ray.settings import Cluster
+from irnas_ray.storage import open_storage
 from irnas_ray.tuning import fit
 
 DOMAINS = {

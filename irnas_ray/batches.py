@@ -21,6 +21,14 @@ class PatchSource(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
 
+class ResumableBatches(Protocol):
+    """An endless, resumable stream of batches."""
+
+    def __next__(self) -> Batch: ...
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
 class ResidentPatches:
     """Patches kept on their device and drawn without replacement, in a new seeded order each pass.
 

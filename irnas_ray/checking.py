@@ -35,6 +35,7 @@ AT_LEAST = {
     "final.count": 1,
     "final.steps": 1,
     "final.batch": 1,
+    "final.workers": 1,
     "final.stem_channels": 1,
     "final.aspp_channels": 1,
     "final.low_level_channels": 1,
@@ -59,6 +60,7 @@ AT_LEAST = {
     "final.seed": 0,
     "tune.seed": 0,
     "tune.max_failures": 0,
+    "tune.storage_patience": 0,
     # these may also be null
     "search.tile": 1,
     "final.images": 1,
@@ -132,6 +134,12 @@ def _check_degradation(config: StudyConfig) -> None:
 
 def _check_final_training(config: StudyConfig) -> None:
     final = config.final
+    if final.batch % final.workers:
+        fitting = [workers for workers in range(1, final.batch + 1) if final.batch % workers == 0]
+        raise ValueError(
+            f"final.workers: a batch of {final.batch} cannot be divided among {final.workers} workers; "
+            f"possible: {', '.join(map(str, fitting))}, or change final.batch"
+        )
     try:
         check_schedule(final.schedule, final.warmup)
         check_decay(final.ema_decay)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy.engine
 import yaml
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from irnas_ray.genotype import Genotype
-from irnas_ray.sampling import open_storage
+from irnas_ray.storage import StorageLost, open_storage, sqlite_file
 
 #: Fewest completed configurations of which parameter importances say more than chance.
 FEWEST_FOR_IMPORTANCES = 8
@@ -128,9 +127,14 @@ def _read_configurations(name: str, url: str | None, folder: Path) -> list[Froze
     # opening a file that does not exist would make an empty one
     if file is not None and not file.is_file():
         raise ValueError(f"no Optuna study: {file} does not exist; no trial was begun, or tune.storage was moved")
-    storage = open_storage(url, folder)
+    try:
+        storage = open_storage(url, folder)
+    except StorageLost as lost:
+        raise ValueError(str(lost)) from None
     try:
         return storage.get_all_trials(storage.get_study_id_from_name(name))
+    except StorageLost as lost:
+        raise ValueError(str(lost)) from None
     except KeyError:
         raise ValueError(f"no Optuna study: {file or url} holds no study named {name!r}") from None
     finally:
@@ -142,13 +146,9 @@ def _read_configurations(name: str, url: str | None, folder: Path) -> list[Froze
 
 def _storage_file(url: str | None, folder: Path) -> Path | None:
     """The file behind a storage, or None where a server is."""
-    if url is None:
-        return folder / "study.db"
-    if url.startswith("journal:"):
+    if url is not None and url.startswith("journal:"):
         return Path(url.removeprefix("journal:")).absolute()
-    if url.startswith("sqlite"):
-        return Path(sqlalchemy.engine.make_url(url).database or "").absolute()
-    return None
+    return sqlite_file(url, folder)
 
 
 def _records_of(trial: FrozenTrial) -> list[dict[str, Any]]:

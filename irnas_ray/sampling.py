@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import optuna
-import optuna.storages.journal
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
@@ -167,24 +166,6 @@ def claim_study(name: str, storage: optuna.storages.BaseStorage, folder: Path) -
         raise ValueError(
             f"study {name!r} exists in the storage and belongs to {owner}; choose another name, study=NAME"
         )
-
-
-def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
-    """The Optuna storage of a URL, of ``journal:PATH``, or SQLite in ``folder``; ValueError if it cannot be opened."""
-    try:
-        if url is not None and url.startswith("journal:"):
-            path = str(Path(url.removeprefix("journal:")).absolute())
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
-        return optuna.storages.RDBStorage(url or f"sqlite:///{folder / 'study.db'}", engine_kwargs=_patience(url))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"tune.storage: cannot open {url or folder / 'study.db'} ({reason})") from None
-
-
-def _patience(url: str | None) -> dict[str, Any]:
-    # a dashboard that reads must not fail the search that writes
-    sqlite = url is None or url.startswith("sqlite")
-    return {"connect_args": {"timeout": 60}} if sqlite else {}
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

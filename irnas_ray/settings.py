@@ -130,6 +130,9 @@ class Final:
     minutes: float | None = None
     batch: int = 12
     crop: int = 64
+    #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
+    #: and, where trials have GPUs, one GPU of its own. The result is that of one but for rounding.
+    workers: int = 1
     #: adam, adamw, or sgd (momentum 0.9).
     optimizer: str = "adam"
     #: Initial rate. The paper prints 0.05, with which Adam diverges.
@@ -181,8 +184,11 @@ class Tune:
     warm_start: str | None = None
     #: Most configurations that are taken over from an earlier study.
     warm_start_count: int = 5
-    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder.
+    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder. The
+    #: password may be *** and is then taken from IRNAS_RAY_STORAGE_PASSWORD; it is never written down.
     storage: str | None = None
+    #: Minutes to wait for a storage that another process locks, or whose disk is full, before the study stops.
+    storage_patience: float = 10
     #: Stop bad trials early (ASHA on the validation PSNR).
     early_stopping: bool = True
     #: Epochs that every trial gets before it can be stopped.
@@ -207,6 +213,9 @@ class Cluster:
     gpus_per_trial: float | None = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
+    #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;
+    #: null: trials/ in the study's folder.
+    storage: str | None = None
 
 
 @dataclass

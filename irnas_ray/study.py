@@ -1,6 +1,7 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from irnas_ray.baselines import baselines
 from irnas_ray.checking import check_data, check_search, check_settings
+from irnas_ray.choosing import Candidate, choose
+from irnas_ray.distributed_finals import check_workers
 from irnas_ray.domains import fixed_values
 from irnas_ray.evaluation import Evaluation, evaluate
-from irnas_ray.finals import Candidate, FinalData, choose, run_finals
+from irnas_ray.final_training import FinalData
+from irnas_ray.finals import run_finals
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
+from irnas_ray.jobs import check_places
 from irnas_ray.patches import PatchSet, open_patches
 from irnas_ray.population import RatePopulation, kept_checkpoints
 from irnas_ray.preparing import (
@@ -36,11 +41,13 @@ from irnas_ray.progress import ProgressLines
 from irnas_ray.progress_bar import progress_bar
 from irnas_ray.protocols import get_protocol
 from irnas_ray.runtime import connect, slots, trial_resources
-from irnas_ray.sampling import StudySearch, claim_study, fail_running, open_storage
+from irnas_ray.sampling import StudySearch, claim_study, fail_running
 from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
-from irnas_ray.tuning import Interrupted, fit
+from irnas_ray.trial_storage import claim_storage
+from irnas_ray.tuning import Interrupted, find_run, fit
 from irnas_ray.warm_start import enqueue
 
 MIB = 2**20
@@ -82,6 +89,7 @@ def run(config: StudyConfig, candidates_of: CandidatesOf) -> Path:
 
     Raises as ``run_study``.
     """
+    check_places(config)
     folder = StudyFolder(config)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
@@ -109,8 +117,10 @@ def _run_stages(
         with _timed(seconds, "start"):
             dashboard = connect(config.cluster)
             resources = trial_resources(config.cluster)
+            check_workers(config, resources)
             if dashboard:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
+            claim_storage(folder)
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
         test = load_images(prepared, manifest.ids("test")[: config.final.images])
@@ -128,6 +138,8 @@ def _run_stages(
     except Interrupted as stopped:
         print(f"{stopped}; continue with the same command and resume=true", flush=True)
         raise
+    except StorageLost as lost:
+        raise OSError(f"{lost}; the trials' checkpoints are kept, continue with resume=true") from None
     summarise(config, folder, seconds, records, finals, evaluations)
     if len(finals) < len(candidates):
         raise ValueError(f"{len(candidates) - len(finals)} final trainings failed; resume=true tries them again")
@@ -136,7 +148,9 @@ def _run_stages(
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
     train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
-    records = run_search(stage.config, stage.folder, TrialData(train_w, train_a, stage.validation), stage.resources)
+    tuned, data = stage.config.tune, TrialData(train_w, train_a, stage.validation)
+    with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
+        records = run_search(stage.config, stage.folder, data, stage.resources, storage)
     return records, choose(records, stage.config.final.count)
 
 
@@ -152,7 +166,11 @@ def prepare_data(config: StudyConfig) -> Path:
 
 
 def run_search(
-    config: StudyConfig, folder: StudyFolder, data: TrialData, resources: dict[str, float]
+    config: StudyConfig,
+    folder: StudyFolder,
+    data: TrialData,
+    resources: dict[str, float],
+    storage: optuna.storages.BaseStorage,
 ) -> list[dict[str, Any]]:
     """Run the search trials that the study still lacks, in rounds, and return the records of all.
 
@@ -161,7 +179,6 @@ def run_search(
     """
     kept = folder.trials / "records.json"
     records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
-    storage = open_storage(config.tune.storage, folder.path)
     claim_study(folder.name, storage, folder.path)
     enqueue(optuna.load_study(study_name=folder.name, storage=storage), config)
     begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
@@ -170,7 +187,10 @@ def run_search(
             size, started = begun[-1]
         else:
             succeeded = sum(record["state"] != "FAIL" for record in records)
-            size, started = config.tune.trials * config.tune.replicates - succeeded, len(records)
+            size = config.tune.trials * config.tune.replicates - succeeded
+            # seeds count the suggestions, also those that a damaged run has lost
+            started = max((record["config"]["seed"] + 1 for record in records), default=config.tune.seed)
+            started -= config.tune.seed
             if size <= 0:
                 return records
             begun.append([size, started])
@@ -193,8 +213,11 @@ def _run_round(
     size: int,
     started: int,
 ) -> list[dict[str, Any]]:
-    round_folder = folder.trials / f"round-{number}"
+    run = find_run(folder.run(f"round-{number}"))
     tuned = config.tune
+    # whole configurations: a replicate of its own would never be told to the study
+    missing = math.ceil((size - len(run.ended)) / tuned.replicates) * tuned.replicates
+    started += math.ceil(run.lost / tuned.replicates) * tuned.replicates
     search = StudySearch(
         config.domains,
         folder.name,
@@ -206,17 +229,17 @@ def _run_round(
         started,
         fixed_values(config),
     )
-    if not tune.Tuner.can_restore(str(round_folder)):
+    if not run.begun:
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
         fail_running(search.study, but=set())
     search.study.set_user_attr("search_space", config.search_space)
     # the trials of a population take turns, so that all of them exist at a time
     concurrent = size if tuned.perturb_every is not None else slots(resources, config.cluster.max_concurrent)
-    results = fit(
+    results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
-        round_folder,
+        run,
         resources,
-        ProgressLines("search", size, SCORE),
+        ProgressLines("search", missing, SCORE),
         max_failures=tuned.max_failures,
         search=search,
         scheduler=make_scheduler(config),

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irnas_ray.batches import Batch, EndlessBatches, State
+from irnas_ray.batches import Batch, EndlessBatches, ResumableBatches, State
 from irnas_ray.loss_curve import LossCurve
 from irnas_ray.losses import restoration_loss
 from irnas_ray.optimizers import make_average, make_optimizer
@@ -97,7 +97,10 @@ class Training:
         if validate_every < 1:
             raise ValueError(f"validate_every: {validate_every}; at least 1")
         self.budget = Budget(steps, minutes)
-        self.network, self.validate, self.batches = network, validate, EndlessBatches(batches)
+        self.network, self.validate = network, validate
+        self.batches: ResumableBatches = EndlessBatches(batches)
+        #: What a training step calls: the network, or what joins several processes around it.
+        self.called = network
         self.lr, self.schedule, self.warmup = lr, schedule, warmup
         self.ssim_weight, self.gradient_clip, self.precision = ssim_weight, gradient_clip, precision
         self.validate_every, self.clock = validate_every, clock
@@ -153,7 +156,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         degraded, clean = next(self.batches)
-        loss = restoration_loss(self._restore(degraded), clean, self.ssim_weight)
+        loss = self.loss(self._restore(degraded), clean)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.gradient_clip is not None:
@@ -164,11 +167,15 @@ class Training:
         self.step += 1
         return loss.detach()
 
+    def loss(self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+        """The loss of a batch, which the training lowers."""
+        return restoration_loss(restored, clean, self.ssim_weight)
+
     def _restore(self, degraded: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if self.precision == "float32":
-            return self.network(degraded)
+            return self.called(degraded)
         with torch.autocast(degraded.device.type, torch.bfloat16):
-            restored = self.network(degraded)
+            restored = self.called(degraded)
         # SSIM's variances are differences of nearly equal numbers
         return restored.float()
 
@@ -223,6 +230,7 @@ def train(
     *,
     on_report: Callable[[TrainingReport, Training], None] | None = None,
     state: State | None = None,
+    kind: type[Training] = Training,
     **settings: Any,
 ) -> TrainingReport:
     """Train a network in place and return the report of the last validation; the settings are those of ``Training``.
@@ -231,13 +239,14 @@ def train(
         network, batches, validate: As for ``Training``.
         on_report: Called with the report and the training after each validation, for example to save a checkpoint.
         state: ``Training.state_dict()`` of a training to continue.
+        kind: ``Training``, or ``distributed.DistributedTraining`` in each of several processes.
         settings: The keywords of ``Training``; ``steps`` or ``minutes`` is needed.
 
     Raises:
         ValueError: if a setting is unknown or impossible, or ``state`` belongs to another network.
         FloatingPointError: if the loss is no longer finite.
     """
-    training = Training(network, batches, validate, **settings)
+    training = kind(network, batches, validate, **settings)
     if state is not None:
         training.load_state_dict(state)
     while True:

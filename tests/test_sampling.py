@@ -8,7 +8,8 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from irnas_ray.sampling import StudySearch, fail_running, open_storage
+from irnas_ray.sampling import StudySearch, fail_running
+from irnas_ray.storage import open_storage
 
 SPACE = {
     "architecture.nodes": IntDistribution(2, 5),
