@@ -15,6 +15,7 @@ from irnas_ray.objectives import objectives_of
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.placement import check_gpus
+from irnas_ray.population import check_population
 from irnas_ray.preparing import is_prepared
 from irnas_ray.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.samplers import SAMPLERS, check_sampler, grid_size
@@ -174,6 +175,7 @@ def check_search(config: StudyConfig) -> None:
         if config.tune.trials > size:
             print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
             config.tune.trials = size
+    check_population(config)
     if not config.resume:
         # a study that is continued has its starting points, whatever became of where they are from
         starting_points(config)

@@ -19,6 +19,7 @@ from irnas_ray.halving import ConfigurationHalving
 from irnas_ray.loggers import make_loggers
 from irnas_ray.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.placement import slots
+from irnas_ray.population import RatePopulation, kept_checkpoints
 from irnas_ray.progress import StageProgress
 from irnas_ray.rungs import milestones
 from irnas_ray.sampling import StudySearch
@@ -79,6 +80,9 @@ def _run_round(
 ) -> list[dict[str, Any]]:
     run = find_run(folder.run(f"round-{number}"))
     search = make_search(config, folder.name, storage, run.ended)
+    # the trials of a population take turns, so that all of them exist at a time
+    population = config.tune.perturb_every is not None
+    concurrent = size if population else slots(resources, config.cluster.max_concurrent)
     results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
         run,
@@ -87,8 +91,9 @@ def _run_round(
         max_failures=config.tune.max_failures,
         search=search,
         scheduler=make_scheduler(config),
-        concurrent=slots(resources, config.cluster.max_concurrent),
+        concurrent=concurrent,
         loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
+        checkpoints=kept_checkpoints(config),
     )
     kept = kept_trials(optuna.load_study(study_name=folder.name, storage=storage))
     # a trial that the study does not know was lost between two states of Tune, and its seed was run by another
@@ -126,12 +131,13 @@ def rungs_of(config: StudyConfig) -> list[int]:
     """The epochs at which configurations are compared and stopped; none where they are not."""
     tuned, end = config.tune, config.search.epochs + bool(config.search.proxy_steps)
     # at the last epoch a trial can only be spared its proxy
-    return milestones(tuned.grace_epochs, tuned.reduction_factor, end) if tuned.early_stopping else []
+    stopping = tuned.early_stopping and tuned.perturb_every is None
+    return milestones(tuned.grace_epochs, tuned.reduction_factor, end) if stopping else []
 
 
 def make_scheduler(config: StudyConfig) -> TrialScheduler:
     """What decides which trials run; where trials are not stopped early, the search has no rungs."""
-    return ConfigurationHalving()
+    return ConfigurationHalving() if config.tune.perturb_every is None else RatePopulation(config, SCORE)
 
 
 def kept_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -156,6 +162,7 @@ def _record(result: tune.Result, round_number: int, kept: dict[str, tuple[int, d
         **{name: _finite(metrics.get(name)) for name in KEPT},
         "genotype": None if genotype is None else json.loads(genotype),
         "margins": [] if margins is None else json.loads(margins),
+        "lineage": json.loads(metrics.get("lineage") or "[]"),
         "error": replicate["error"],
         "round": round_number,
     }

@@ -200,6 +200,9 @@ class Tune:
     grace_epochs: int = 25
     #: One of so many configurations goes on at each rung.
     reduction_factor: int = 3
+    #: Epochs after which the worst trials go on from copies of the best with changed search.weight_lr and arch_lr
+    #: (population-based training, docs/tuning.md) instead of being stopped early; null: no population.
+    perturb_every: int | None = None
     #: How often a trial that died is started again from its last checkpoint.
     max_failures: int = 3
     #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.

@@ -19,10 +19,10 @@ ROOMS = {
     " normalising objectives outcomes protocols published rain ranges rungs schedules separable settings synchronised"
     " unprocessing urls",
     "networks": "costs dncnn folding losses network networks operations supercell supernet",
-    "loops": "accumulation baselines batches candidates checkpoints claiming comparison configurations contact_sheet distributed"
-    " evaluation examining folder freezing inference leakage loss_curve optimizers pairing parallel parts preparing"
-    " processes progress_bar reading restored scoring screening searching sheet source_check sources storing"
-    " tensorboard training validation",
+    "loops": "accumulation baselines batches candidates checkpoints claiming comparison configurations"
+    " contact_sheet distributed evaluation examining folder freezing inference leakage loss_curve"
+    " optimizers pairing parallel parts preparing processes progress_bar reading restored scoring"
+    " screening searching sheet source_check sources storing tensorboard training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]
