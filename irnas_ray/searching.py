@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from irnas_ray.accumulation import Accumulation, Average
 from irnas_ray.batches import Batch, EndlessBatches, State
 from irnas_ray.genotype import Genotype, Margin
 from irnas_ray.losses import restoration_loss
@@ -30,6 +31,8 @@ class SearchReport:
     genotype: Genotype
     margins: list[Margin]
     seconds: float
+    #: Most images that are computed at a time; None where whole batches fit into memory.
+    micro_batch: int | None = None
 
 
 @dataclass
@@ -86,6 +89,9 @@ class BilevelSearch:
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.weight_optimizer, T_max=epochs * steps_per_epoch, eta_min=weight_lr_min
         )
+        self.accumulation = Accumulation(
+            net, "a smaller search.crop or architecture.width needs less, architecture.recompute=true a tenth"
+        )
         self.epoch = 0
         self.seconds = 0.0
         self.best: State = {}
@@ -132,16 +138,16 @@ class BilevelSearch:
         # what the step does not learn needs no gradient: a third of the backward pass of an architecture step
         for parameter in frozen:
             parameter.requires_grad_(False)
-        degraded, clean = batch
-        loss = restoration_loss(self.net(degraded), clean, self.ssim_weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.accumulation.backward(self._loss, optimizer, batch)
         if self.gradient_clip is not None and learned is self.weights:
             torch.nn.utils.clip_grad_norm_(learned, self.gradient_clip)
         optimizer.step()
         for parameter in frozen:
             parameter.requires_grad_(True)
-        return loss.detach()
+        return loss
+
+    def _loss(self, degraded: Tensor, clean: Tensor, average: Average | None) -> Tensor:
+        return restoration_loss(self.net(degraded), clean, self.ssim_weight, average)
 
     def _report(self, weight_loss: float, arch_loss: float, scores: dict[str, float], elapsed: float) -> SearchReport:
         # alpha and beta of the warm-up are random, so its validations do not compete
@@ -166,6 +172,7 @@ class BilevelSearch:
             genotype=Genotype.from_json(self.best["genotype"]),
             margins=[Margin(**margin) for margin in self.best["margins"]],
             seconds=self.seconds,
+            micro_batch=self.accumulation.micro_batch,
         )
 
     def result(self) -> SearchResult:
@@ -192,6 +199,7 @@ class BilevelSearch:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "best": self.best,
+            "micro_batch": self.accumulation.micro_batch,
             "random_state": torch.get_rng_state(),
         }
 
@@ -212,6 +220,8 @@ class BilevelSearch:
         self.train_w.load_state_dict(state["train_w"])
         self.train_a.load_state_dict(state["train_a"])
         self.epoch, self.seconds, self.best = int(state["epoch"]), float(state["seconds"]), dict(state["best"])
+        # states of earlier releases have none
+        self.accumulation.micro_batch = state.get("micro_batch")
         torch.set_rng_state(state["random_state"].cpu())
 
     def _set_rates(self) -> None:
