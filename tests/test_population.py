@@ -111,6 +111,7 @@ def test_the_lineage_says_which_rates_held_when() -> None:
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"tune__perturb_every": 0}, {}, "tune.perturb_every: 0; from 1 to below search.epochs=20"),
     ({"tune__perturb_every": 20}, {}, "tune.perturb_every: 20; from 1 to below"),
+    ({"tune__objectives": ["score", "parameters"]}, {}, "tune.objectives: .*has the score only"),
     ({"tune__trials": 1}, {}, "tune.trials: 1; a population .* has at least 2"),
     ({"tune__replicates": 2}, {}, "tune.replicates: 2; the trials of a population"),
     ({}, {"architecture.width": IntDistribution(2, 4)}, "domains.architecture.width: trials of a population"),
