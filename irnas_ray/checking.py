@@ -1,25 +1,26 @@
 """Everything that can be known to be wrong before hours of work: settings against each other and against the data."""
 
-import math
 from dataclasses import asdict
-from itertools import product
 from typing import Any
 
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 
 from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
+from irnas_ray.domain_checks import check_conditions, corners
+from irnas_ray.domains import distribution_of, fixed_values
 from irnas_ray.manifest import Manifest
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.preparing import is_prepared
 from irnas_ray.protocols import check_form, get_protocol, protocol_id
-from irnas_ray.sampling import SAMPLERS
+from irnas_ray.samplers import SAMPLERS, check_sampler, grid_size
 from irnas_ray.schedules import SCHEDULES, Budget, check_schedule
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.sources import form_of
 from irnas_ray.supernet import SuperNet
 from irnas_ray.training import PRECISIONS
+from irnas_ray.warm_start import starting_points
 
 AT_LEAST = {
     "architecture.channels": 1,
@@ -40,6 +41,7 @@ AT_LEAST = {
     "final.validate_every": 1,
     "tune.trials": 1,
     "tune.replicates": 1,
+    "tune.warm_start_count": 1,
     "tune.grace_epochs": 1,
     "cluster.cpus_per_trial": 1,
     "data.device_budget": 1,
@@ -75,7 +77,6 @@ ONE_OF = {
 }
 #: SSIM's window does not fit into smaller crops.
 SMALLEST_CROP = 11
-MOST_CORNERS = 64
 
 
 def check_settings(config: StudyConfig) -> None:
@@ -90,7 +91,7 @@ def check_settings(config: StudyConfig) -> None:
         given = config.architecture.channels
         raise ValueError(f"architecture.channels is {given}, but data.color={config.data.color} has {channels}")
     check_domains(config)
-    for values in _corners(config.domains):
+    for values in corners(config.domains, fixed_values(config)):
         changed = with_values(config, values)
         try:
             _check_numbers(changed)
@@ -147,13 +148,29 @@ def _check_final_training(config: StudyConfig) -> None:
 
 
 def check_domains(config: StudyConfig) -> None:
-    """ValueError unless every domain names an existing setting that may differ between trials."""
-    for key, distribution in config.domains.items():
-        with_values(config, {key: None})
+    """ValueError unless every domain names an existing setting that may differ between trials, and can be reached."""
+    fixed = fixed_values(config)
+    for key, domain in config.domains.items():
         if not key.startswith(("architecture.", "search.")) or key == "architecture.channels" or key == "search.epochs":
             raise ValueError(f"domains.{key}: cannot differ between trials; possible: architecture.*, search.*")
-        if not isinstance(distribution, BaseDistribution):
-            raise ValueError(f"domains.{key}: {distribution!r} is no Optuna distribution")
+        if not isinstance(distribution_of(domain), BaseDistribution):
+            raise ValueError(f"domains.{key}: {domain!r} is no Optuna distribution")
+    check_conditions(config.domains, fixed)
+
+
+def check_search(config: StudyConfig) -> None:
+    """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
+    check_domains(config)
+    fixed = fixed_values(config)
+    check_sampler(config.tune.sampler, config.domains, fixed=fixed)
+    if config.tune.sampler == "grid":
+        size = grid_size(config.domains, fixed)
+        if config.tune.trials > size:
+            print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
+            config.tune.trials = size
+    if not config.resume:
+        # a study that is continued has its starting points, whatever became of where they are from
+        starting_points(config)
 
 
 def _check_networks(config: StudyConfig) -> None:
@@ -169,24 +186,6 @@ def _check_networks(config: StudyConfig) -> None:
             level_width(config.final.width, multiplier)
         except ValueError as error:
             raise ValueError(f"final.{error}") from None
-
-
-def _corners(domains: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
-    """The extreme configurations, which show an impossible one before it is suggested.
-
-    Where they are too many, those in which one domain at a time leaves its first value.
-    """
-    choices = []
-    for key, distribution in domains.items():
-        if isinstance(distribution, CategoricalDistribution):
-            values = list(distribution.choices)
-        else:
-            values = [distribution.low, distribution.high]  # type: ignore[attr-defined]
-        choices.append([(key, value) for value in values])
-    if math.prod(len(values) for values in choices) <= MOST_CORNERS:
-        return [dict(corner) for corner in product(*choices)]
-    first = dict(values[0] for values in choices)
-    return [first | dict([choice]) for values in choices for choice in values]
 
 
 def _fill_protocol(config: StudyConfig) -> None:

@@ -81,7 +81,9 @@ def run_distributed_final(
         run_config=RunConfig(
             name=_run_name(study, candidate),
             storage_path=storage,
-            failure_config=ray.train.FailureConfig(max_failures=study.tune.max_failures),
+            # Tune starts again what failed here, and also where this trial's own process died; if both did, a training
+            # that fails each time would be tried (1 + max_failures) squared times
+            failure_config=ray.train.FailureConfig(max_failures=0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[TuneReportCallback()],
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),

@@ -5,17 +5,19 @@ subclass mends that on its public extension points.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import optuna
 import optuna.storages.journal
-from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
-SAMPLERS = ("tpe", "random")
+from irnas_ray.domains import Domains, distribution_of, propose
+from irnas_ray.samplers import make_sampler
+
 #: What a trial reports that is kept as user attributes of its Optuna trial.
 ATTRIBUTES = ("genotype", "digest", "margins", "psnr", "ssim", "seconds")
 
@@ -40,7 +42,7 @@ class StudySearch(OptunaSearch):
 
     def __init__(
         self,
-        space: dict[str, BaseDistribution],
+        space: Domains,
         study_name: str,
         storage: optuna.storages.BaseStorage,
         metric: str,
@@ -48,19 +50,18 @@ class StudySearch(OptunaSearch):
         seed: int = 0,
         replicates: int = 1,
         started: int = 0,
+        fixed: Mapping[str, Any] | None = None,
     ) -> None:
         self._replicates, self._first_seed = replicates, seed
-        self._distributions = space
+        self._domains, self._sampler_name, self._fixed = space, sampler, fixed or {}
         #: Trials that were suggested so far, with those of earlier rounds of the same study.
         self._suggested = started
         self._configurations: dict[str, Configuration] = {}
         self._open: Configuration | None = None
         super().__init__(
-            space=space,
+            space={name: distribution_of(domain) for name, domain in space.items()},
             metric=metric,
             mode="max",
-            # a sampler that starts from the same seed again would repeat its first suggestions
-            sampler=make_sampler(sampler, seed + started),
             study_name=study_name,
             storage=storage,
         )
@@ -75,8 +76,7 @@ class StudySearch(OptunaSearch):
         """A configuration and a seed; the same configuration for ``replicates`` calls in a row."""
         if trial_id not in self._configurations:
             if self._open is None or self._suggested % self._replicates == 0:
-                trial = self.study.ask(fixed_distributions=self._distributions)
-                self._open = Configuration(trial.number, trial, dict(trial.params))
+                self._open = self._ask()
             self._configurations[trial_id] = self._open
             self._ot_trials[trial_id] = self._open.trial
             seed = self._first_seed + self._suggested
@@ -85,6 +85,15 @@ class StudySearch(OptunaSearch):
             self._suggested += 1
         configuration = self._configurations[trial_id]
         return {**configuration.params, "seed": configuration.trial.user_attrs["seeds"][trial_id]}
+
+    def _ask(self) -> Configuration:
+        waiting = optuna.trial.TrialState.WAITING
+        number = sum(trial.state != waiting for trial in self.study.get_trials(deepcopy=False))
+        self.study.sampler = make_sampler(
+            self._sampler_name, self._first_seed, number, self._domains, fixed=self._fixed
+        )
+        trial = self.study.ask()
+        return Configuration(trial.number, trial, propose(trial, self._domains, self._fixed))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report the mean over the replicates at a step as soon as all have reached it."""
@@ -158,15 +167,6 @@ def claim_study(name: str, storage: optuna.storages.BaseStorage, folder: Path) -
         raise ValueError(
             f"study {name!r} exists in the storage and belongs to {owner}; choose another name, study=NAME"
         )
-
-
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """The named Optuna sampler; ValueError lists the possible names."""
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=True)
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    raise ValueError(f"tune.sampler: unknown {name!r}; possible: {', '.join(SAMPLERS)}")
 
 
 def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:

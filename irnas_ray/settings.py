@@ -176,8 +176,14 @@ class Tune:
     replicates: int = 1
     #: Seed of the sampler and of the first trial.
     seed: int = 0
-    #: Optuna sampler: tpe or random.
+    #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
     sampler: str = "tpe"
+    #: Configurations that are tried first, whole or in part: [{architecture.nodes: 3, ...}, ...] (docs/tuning.md).
+    points: list[dict[str, Any]] = field(default_factory=list)
+    #: Folder of an earlier study whose best configurations are tried first, or a genotype (a file, or a published one).
+    warm_start: str | None = None
+    #: Most configurations that are taken over from an earlier study.
+    warm_start_count: int = 5
     #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder.
     storage: str | None = None
     #: Stop bad trials early (ASHA on the validation PSNR).
@@ -222,7 +228,7 @@ class StudyConfig:
     final: Final = field(default_factory=Final)
     tune: Tune = field(default_factory=Tune)
     cluster: Cluster = field(default_factory=Cluster)
-    #: Dotted key of a setting above -> its Optuna distribution (see search_spaces/).
+    #: Dotted key of a setting above -> its Optuna distribution, which may have a condition (docs/tuning.md).
     domains: dict[str, Any] = field(default_factory=dict)
 
 

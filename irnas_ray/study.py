@@ -14,9 +14,10 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from irnas_ray.baselines import baselines
-from irnas_ray.checking import check_data, check_settings
+from irnas_ray.checking import check_data, check_search, check_settings
 from irnas_ray.choosing import Candidate, choose
 from irnas_ray.distributed_finals import check_workers
+from irnas_ray.domains import fixed_values
 from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.final_training import FinalData
 from irnas_ray.finals import run_finals
@@ -42,6 +43,7 @@ from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.summary import summarise
 from irnas_ray.trial import SCORE, TrialData, run_trial
 from irnas_ray.tuning import Interrupted, fit
+from irnas_ray.warm_start import enqueue
 
 MIB = 2**20
 
@@ -52,8 +54,7 @@ def run_study(config: StudyConfig) -> Path:
     Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
     was stopped, after saying how it is continued.
     """
-    if not config.domains:
-        raise ValueError("domains: nothing is tuned; a search space needs at least one domain")
+    check_search(config)
     return run(config, _search_candidates)
 
 
@@ -165,6 +166,7 @@ def run_search(
     records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
     storage = open_storage(config.tune.storage, folder.path)
     claim_study(folder.name, storage, folder.path)
+    enqueue(optuna.load_study(study_name=folder.name, storage=storage), config)
     begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
     while True:
         if len(begun) > len({record["round"] for record in records}):
@@ -197,7 +199,15 @@ def _run_round(
     round_folder = folder.trials / f"round-{number}"
     tuned = config.tune
     search = StudySearch(
-        config.domains, folder.name, storage, SCORE, tuned.sampler, tuned.seed, tuned.replicates, started
+        config.domains,
+        folder.name,
+        storage,
+        SCORE,
+        tuned.sampler,
+        tuned.seed,
+        tuned.replicates,
+        started,
+        fixed_values(config),
     )
     if not tune.Tuner.can_restore(str(round_folder)):
         # a driver that was killed leaves its suggestions running; only those of a round that is restored live on

@@ -8,6 +8,7 @@ from command_line_cases import COMMANDS, ROOT, compose, leaves, value_at
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from irnas_ray.conf.command_line import compose_settings, options, run
+from irnas_ray.domains import Conditional
 from irnas_ray.settings import PrepareConfig, RetrainConfig, StudyConfig
 
 SPACES = ("hinas", "irnas_denoise", "irnas_derain", "quickstart")
@@ -22,6 +23,8 @@ def refused(*arguments: str) -> str:
 def other_value(hint: Any, key: str) -> tuple[str, Any]:
     """An override for a setting of a type, and the value it gives."""
     kind = next((option for option in get_args(hint) if option is not type(None)), hint)
+    if hint == list[dict[str, Any]]:
+        return "[{a.b: 1}]", [{"a.b": 1}]
     if kind is Any:
         return "[other,x]", ["other", "x"]
     if getattr(hint, "__origin__", None) is list:
@@ -110,7 +113,36 @@ WRONG_DOMAINS = [
     ("architecture.nodes.hihg=9", "hihg"),
     ("architecture.width.high=9", "domains.architecture.width is a list of choices"),
     ("search.batch=null", "there is no such domain; domains: architecture.nodes"),
+    ("architecture.nodes={choices: [], when: {search.crop: 32}}", "is no distribution"),
+    ("architecture.nodes={when: {search.crop: 32}}", "is no distribution"),
+    (
+        "architecture.nodes={choices: [1], when: [search.crop]}",
+        "is no condition; give {search.ssim_weight: [0.5, 1.0]}",
+    ),
+    ("architecture.nodes={choices: [1], when: {}}", "is no condition"),
+    ("architecture.nodes={choices: [1], when: {search: {crop: 32}}}", "is no condition"),
 ]
+
+
+def test_domains_take_conditions(tmp_path, monkeypatch):
+    when = "when: {search.ssim_weight: [0.5, 1], search.tile: null}"
+    rate = "{_target_: optuna.distributions.FloatDistribution, low: 1, high: 10, " + when + "}"
+    conditions = {"search.ssim_weight": (0.5, 1), "search.tile": (None,)}
+    found = compose(f"domains.search.gradient_clip={rate}").domains["search.gradient_clip"]
+    assert found == Conditional(FloatDistribution(1, 10), conditions)
+    found = compose(f"domains.search.batch={{choices: [2, 4], {when}}}").domains["search.batch"]
+    assert found == Conditional(CategoricalDistribution((2, 4)), conditions)
+    assert compose("domains.search.batch={choices: [2, 4]}").domains["search.batch"] == CategoricalDistribution((2, 4))
+    nodes = "architecture.nodes"
+    found = compose(f"domains.{nodes}.when={{search.crop: 32}}").domains[nodes]
+    assert found == Conditional(IntDistribution(2, 3), {"search.crop": (32,)})
+    (tmp_path / "search_spaces").mkdir()
+    space = f"# @package _global_\nsearch_space: mine\ndomains:\n  search.gradient_clip: {rate}\n"
+    (tmp_path / "search_spaces" / "mine.yaml").write_text(space)
+    monkeypatch.chdir(tmp_path)
+    assert compose("search_spaces=mine").domains == {
+        "search.gradient_clip": Conditional(FloatDistribution(1, 10), conditions)
+    }
 
 
 @pytest.mark.parametrize(("domain", "message"), WRONG_DOMAINS)

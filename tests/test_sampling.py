@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from irnas_ray.sampling import StudySearch, fail_running, make_sampler, open_storage
+from irnas_ray.sampling import StudySearch, fail_running, open_storage
 
 SPACE = {
     "architecture.nodes": IntDistribution(2, 5),
@@ -116,5 +116,3 @@ def test_storages(tmp_path: Path) -> None:
     assert again.trials[0].state == TrialState.FAIL
     with pytest.raises(ValueError, match="tune.storage: cannot open nonsense"):
         open_storage("nonsense://host/db", tmp_path)
-    with pytest.raises(ValueError, match="possible: tpe, random"):
-        make_sampler("tpee", 0)

@@ -198,7 +198,14 @@ def _distribution(key: str, value: Any) -> Any:
     """The object that a domain's YAML describes: a list is a choice, else ``_target_`` names an Optuna distribution."""
     import optuna.distributions
 
+    from irnas_ray.domains import Conditional
+
     hint = "give a list of choices or {_target_: optuna.distributions.FloatDistribution, low: ..., high: ...}"
+    if isinstance(value, dict) and "when" in value:
+        rest = {name: item for name, item in value.items() if name != "when"}
+        return Conditional(_distribution(key, rest), _conditions(key, value["when"]))
+    if isinstance(value, dict) and value.keys() == {"choices"}:
+        value = value["choices"]
     if isinstance(value, list) and value:
         return optuna.distributions.CategoricalDistribution(value)
     if not isinstance(value, dict) or not re.fullmatch(TARGET, str(value.get("_target_", ""))):
@@ -209,6 +216,13 @@ def _distribution(key: str, value: Any) -> Any:
             return instantiate(value, _convert_="all")
     except (HydraException, Warning, TypeError, ValueError) as error:
         raise ValueError(f"domains.{key}: {_first_lines(error)}; {hint}") from None
+
+
+def _conditions(key: str, when: Any) -> dict[str, tuple[Any, ...]]:
+    """Keys and the values under which a domain is tuned; one value may stand without its list."""
+    if not isinstance(when, dict) or not when or any(isinstance(values, dict) for values in when.values()):
+        raise ValueError(f"domains.{key}: when: {when!r} is no condition; give {{search.ssim_weight: [0.5, 1.0]}}")
+    return {name: tuple(values) if isinstance(values, list) else (values,) for name, values in when.items()}
 
 
 def _first_lines(error: BaseException) -> str:
