@@ -18,7 +18,8 @@ from irnas_ray.batches import State
 from irnas_ray.choosing import Candidate
 from irnas_ray.distributed import DistributedTraining, check_same
 from irnas_ray.final_training import FinalData, train_final
-from irnas_ray.runtime import quiet, slots
+from irnas_ray.placement import slots
+from irnas_ray.runtime import quiet
 from irnas_ray.settings import StudyConfig
 from irnas_ray.worker import load_checkpoint, report
 

@@ -11,10 +11,15 @@ from typing import Any
 
 import yaml
 
+from irnas_ray.masking import masked
 from irnas_ray.settings import StudyConfig
+from irnas_ray.urls import absolute, join
 
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
-FREE_TO_CHANGE = ("results", "resume", "cluster", "final", "tune.trials", "tune.max_failures", "data.output")
+FREE_TO_CHANGE = (
+    *("results", "resume", "cluster", "final", "data.output"),
+    *("tune.trials", "tune.max_failures", "tune.storage_patience", "tune.loggers"),
+)
 
 
 LOCK = ".lock"
@@ -28,6 +33,9 @@ class StudyFolder:
         if not self.name or self.name in (".", "..", "prepared") or "/" in self.name or os.sep in self.name:
             raise ValueError(f"study: {self.name!r} cannot name a folder; use letters, digits, '-' and '_'")
         self.path = Path(config.results).absolute() / self.name
+        chosen = config.cluster.storage
+        #: The folder or URL in which Tune keeps its runs: trials, reports and checkpoints.
+        self.storage = str(self.trials) if chosen is None else join(absolute(chosen), self.name)
 
     @property
     def config(self) -> Path:
@@ -41,6 +49,10 @@ class StudyFolder:
     def rounds(self) -> Path:
         """Size and first trial of every round of search trials that was begun."""
         return self.trials / "rounds.json"
+
+    def run(self, name: str) -> str:
+        """Folder or URL of a run of Tune."""
+        return join(self.storage, name)
 
     @property
     def genotypes(self) -> Path:
@@ -120,8 +132,10 @@ class StudyFolder:
 
 
 def as_plain(config: StudyConfig) -> dict[str, Any]:
-    """The settings as plain values that YAML and JSON can hold; distributions as their text."""
+    """The settings as plain values that YAML and JSON can hold; distributions as their text, without passwords."""
     plain = dataclasses.asdict(config)
+    if config.tune.storage:
+        plain["tune"]["storage"] = masked(config.tune.storage)
     plain["domains"] = {key: str(value) for key, value in config.domains.items()}
     return plain
 

@@ -1,66 +1,132 @@
 """Running trials with Ray Tune so that an interrupted run is noticed, and continued where it stopped."""
 
-from collections.abc import Callable
-from pathlib import Path
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
+from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.sampling import StudySearch
+from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
+from irnas_ray.urls import join, split
 
 
 class Interrupted(KeyboardInterrupt):
     """Tune was told to stop before all trials had ended; its state is saved and can be continued."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """Where trials are run or continued, and what an earlier run left that can no longer be continued."""
+
+    #: Folder or URL; its name is the run's.
+    place: str
+    #: Whether Tune can continue what lies there.
+    begun: bool
+    #: Trials of earlier runs that ended, which are not run again.
+    ended: list[tune.Result] = field(default_factory=list)
+    #: How many trials these earlier runs had begun, if any of them ended.
+    lost: int = 0
+
+
+def find_run(place: str) -> Run:
+    """The run that goes on from what lies in a folder or URL.
+
+    A run whose record is damaged, because its driver was killed while writing, is left as it is: a new one beside it
+    runs what had not ended there.
+    """
+    ended: list[tune.Result] = []
+    begun = 0
+    above, name = split(place)
+    for number in range(1, 1000):
+        current = place if number == 1 else join(above, f"{name}-again-{number}")
+        folders = trial_folders(current)
+        if not folders or can_continue(current):
+            return Run(current, bool(folders), ended, begun if ended else 0)
+        found = ended_trials(current)
+        print(
+            f"{current}: the record of this run is damaged, its driver was probably killed while it wrote; "
+            f"{len(found)} of {len(folders)} trials had ended and are kept, the others are begun anew",
+            flush=True,
+        )
+        ended, begun = ended + found, begun + len(folders)
+    raise ValueError(f"{place}: a thousand damaged runs lie here; use a new study")
+
+
 def fit(
     trainable: Callable[..., None],
-    folder: Path,
+    run: Run,
     resources: dict[str, float],
-    progress: ProgressLines,
+    progress: StageProgress,
     *,
     max_failures: int,
     param_space: dict[str, Any] | None = None,
     search: StudySearch | None = None,
     scheduler: TrialScheduler | None = None,
     concurrent: int | None = None,
+    loggers: Sequence[Callback] = (),
+    checkpoints: int = 2,
 ) -> list[tune.Result]:
-    """Run trials with everything under ``folder``, or continue those that an earlier run left there.
+    """Run the trials that ``progress`` counts, or continue those that an earlier driver left there; all results.
+
+    ``checkpoints`` is how many of each trial are kept.
 
     Raises Interrupted if Tune stopped early; a trial's own failure is part of its result.
     """
+    if not progress.trials:
+        return []
     runner = tune.with_resources(trainable, resources)
-    if tune.Tuner.can_restore(str(folder)):
-        tuner = tune.Tuner.restore(str(folder), runner, resume_errored=True, param_space=param_space)
-    else:
-        tuner = tune.Tuner(
-            runner,
-            param_space=param_space or {},
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                scheduler=scheduler,
-                num_samples=progress.trials if search is not None else 1,
-                max_concurrent_trials=concurrent,
-                trial_dirname_creator=_folder_name,
-            ),
-            run_config=tune.RunConfig(
-                name=folder.name,
-                storage_path=str(folder.parent),
-                failure_config=tune.FailureConfig(max_failures=max_failures),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                callbacks=[progress],
-                verbose=0,
-            ),
-        )
-    grid = tuner.fit()
+    above, name = split(run.place)
+    tuner = tune.Tuner(
+        runner,
+        param_space=param_space or {},
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=scheduler,
+            num_samples=progress.trials if search is not None else 1,
+            max_concurrent_trials=concurrent,
+            trial_dirname_creator=_folder_name,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=above,
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=checkpoints),
+            callbacks=[progress, *loggers],
+            verbose=0,
+        ),
+    )
+    if run.begun:
+        # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old one
+        # what the study was told has failed stays so: a later round makes up for it
+        tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
+    with _own_interrupts():
+        grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
     # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped
     ended = [result for result in results if result.error is not None or (result.metrics or {}).get("done")]
     if len(ended) < progress.trials:
         raise Interrupted(f"stopped after {len(ended)} of {progress.trials} trials")
     return results
+
+
+@contextlib.contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Ctrl-C means afterwards what it meant before: Tune leaves a handler behind, which would swallow one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _folder_name(trial: Any) -> str:

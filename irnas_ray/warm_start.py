@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 from irnas_ray.domains import Domains, conditions_of, contains, distribution_of, fixed_values, settle, values_of
 from irnas_ray.genotype import Genotype
 from irnas_ray.published import load_genotype
-from irnas_ray.sampling import open_storage
 from irnas_ray.settings import StudyConfig
+from irnas_ray.storage import open_storage
 
 Point = dict[str, Any]
 #: Name under which a study keeps the points that it was begun with.

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from irnas_ray.domains import Conditional, Domains, propose
 from irnas_ray.samplers import MOST_GRID, POPULATION, SAMPLERS, STARTUP, check_sampler, grid_size, make_sampler
-from irnas_ray.sampling import open_storage
+from irnas_ray.storage import open_storage
 
 SMOOTH: Domains = {
     "search.weight_lr": FloatDistribution(-5, 5),

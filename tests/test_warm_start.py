@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 from irnas_ray.domains import Conditional, Domains, fixed_values, propose
 from irnas_ray.folder import StudyFolder
 from irnas_ray.published import load_genotype
-from irnas_ray.sampling import open_storage
 from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.storage import open_storage
 from irnas_ray.warm_start import enqueue, starting_points
 
 NODES, WIDTH, WEIGHT, CLIP = "architecture.nodes", "architecture.width", "search.ssim_weight", "search.gradient_clip"

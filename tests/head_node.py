@@ -1,0 +1,80 @@
+"""A Ray head node of its own for tests of jobs: other ports, folders and token than any other Ray on the machine."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+class HeadNode:
+    """`ray start --head` in a process group that ``close`` kills; ``with HeadNode() as head:``."""
+
+    def __init__(self, cpus: int = 2, token: str | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="hn", dir="/tmp"))  # sockets' paths are limited to 107 bytes
+        self.token = token or secrets.token_hex(32)
+        self.address = f"http://127.0.0.1:{free_port()}"
+        self.log = self.folder / "log"
+        options = f"--head --block --num-cpus {cpus} --port 0 --temp-dir {self.folder / 'ray'} --dashboard-port"
+        options += f" {self.address.rpartition(':')[2]} --ray-client-server-port {free_port()}"
+        options += f" --dashboard-agent-listen-port {free_port()} --disable-usage-stats"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [*RAY, "start", *options.split()],
+                env=self.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def environment(self, token: str | None = None) -> dict[str, str]:
+        """What this node and the commands that talk to it are told; another ``token`` is wrong."""
+        own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        own |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token or self.token}
+        own |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(self.folder / "ray")}
+        return own | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+    def ray(self, *arguments: str, token: str | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+        """A `ray` command that has ended."""
+        environment = self.environment(token)
+        defaults: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 240, "cwd": ROOT}
+        return subprocess.run([*RAY, *arguments], env=environment, **defaults | options)
+
+    def job(self, verb: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """`ray job VERB` at this node."""
+        return self.ray("job", verb, "--address", self.address, *arguments, **options)
+
+    def __enter__(self) -> "HeadNode":
+        deadline = time.time() + 120
+        while "Ray runtime started" not in self.log.read_text():
+            if self.process.poll() is not None or time.time() > deadline:
+                text = self.log.read_text()
+                self.close()
+                raise RuntimeError(f"no head node was started: {text}")
+            time.sleep(0.2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the node with all that belongs to it."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,138 @@
+"""Runs of Tune that were cut off: what a killed driver leaves behind is continued, or begun anew without what ended."""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle, tune
+
+from irnas_ray.progress import StageProgress
+from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
+from irnas_ray.tuning import Run, find_run, fit
+from irnas_ray.urls import absolute, join, split
+
+STEPS = 3
+# workers cannot import this file
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def count(config: dict[str, Any]) -> None:
+    """Count to STEPS with a checkpoint at each; trials over 1 die at their second step until the gate is open."""
+    checkpoint = tune.get_checkpoint()
+    start = 0
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            start = int((Path(folder) / "step").read_text())
+    for step in range(start + 1, STEPS + 1):
+        if step == 2 and config["value"] > 1 and not Path(config["gate"]).exists():
+            raise RuntimeError("died")
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "step").write_text(str(step))
+            metrics = {"step": step, "started": start, "progress": f"{step}", "finished": step == STEPS}
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def run_all(run: Run, values: list[int], gate: Path) -> dict[int, dict[str, Any]]:
+    """The last report of each trial."""
+    space = {"value": tune.grid_search(values), "gate": str(gate)}
+    progress = StageProgress("count", len(values), "step")
+    results = fit(count, run, {"cpu": 0.5, "gpu": 0.0}, progress, max_failures=0, param_space=space)
+    return {result.config["value"]: result.metrics | {"failed": result.error is not None} for result in results}
+
+
+@pytest.fixture(scope="module")
+def died(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which trial 1 finished and trials 2 and 3 died after their first step."""
+    place = tmp_path_factory.mktemp("died") / "run"
+    found = run_all(find_run(str(place)), [1, 2, 3], place.parent / "gate")
+    assert {value: (last["step"], last["failed"]) for value, last in found.items()} == {
+        1: (3, False),
+        2: (1, True),
+        3: (1, True),
+    }
+    return place
+
+
+@pytest.fixture
+def place(died: Path, tmp_path: Path) -> Path:
+    """A copy of that run, and an open gate: what is tried again succeeds."""
+    (died.parent / "gate").touch()
+    return Path(shutil.copytree(died, tmp_path / "run"))
+
+
+def newest(place: Path, pattern: str) -> Path:
+    return max(place.glob(pattern))
+
+
+def test_an_empty_tuner_file_does_not_matter(died: Path, place: Path) -> None:
+    (place / "tuner.pkl").write_bytes(b"")
+    run = find_run(str(place))
+    assert run == Run(str(place), begun=True)
+    found = run_all(run, [1, 2, 3], died.parent / "gate")
+    assert {value: (last["started"], last["step"]) for value, last in found.items()} == {
+        1: (0, 3),
+        2: (1, 3),
+        3: (1, 3),
+    }
+
+
+@pytest.mark.parametrize("pattern", ["experiment_state-*.json", "basic-variant-state-*.json"])
+@pytest.mark.parametrize("keep", [0, 0.5])
+def test_where_tune_cannot_continue_only_what_had_not_ended_is_begun_anew(
+    place: Path, pattern: str, keep: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = newest(place, pattern)
+    content = record.read_bytes()
+    record.write_bytes(content[: int(len(content) * keep)])
+    before = sorted(path.name for path in place.iterdir())
+    run = find_run(str(place))
+    said = capsys.readouterr().out
+    assert "1 of 3 trials had ended and are kept, the others are begun anew" in said and str(place) in said
+    assert (run.place, run.begun, run.lost) == (f"{place}-again-2", False, 3)
+    assert [result.config["value"] for result in run.ended] == [1]
+    assert run.ended[0].metrics["step"] == STEPS and run.ended[0].checkpoint is not None
+    if keep:
+        return
+    found = run_all(run, [2, 3], place.parent / "gate")
+    assert {value: last["started"] for value, last in found.items()} == {2: 0, 3: 0}
+    assert sorted(path.name for path in place.iterdir()) == before
+    # a later driver finds both, and has nothing left to do
+    again = find_run(str(place))
+    assert again.begun and again.place == run.place and len(again.ended) == 1
+
+
+def test_a_run_that_never_began_is_begun_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tuner.pkl").touch()
+    for place in (tmp_path / "run", tmp_path / "other"):
+        assert find_run(str(place)) == Run(str(place), begun=False)
+
+
+def test_a_report_that_was_cut_off_is_no_end(place: Path) -> None:
+    assert can_continue(str(place)) and len(trial_folders(str(place))) == 3
+    (finished,) = ended_trials(str(place))
+    reports = Path(finished.path) / "result.json"
+    lines = reports.read_text().splitlines()
+    assert json.loads(lines[-1])["finished"]
+    reports.write_text("\n".join([*lines[:-1], lines[-1][:50]]))
+    assert ended_trials(str(place)) == []
+
+
+def test_a_run_can_lie_behind_a_url(ray_local: None, tmp_path: Path) -> None:
+    (tmp_path / "gate").touch()
+    url = join(f"file://{tmp_path}", "study", "run")
+    assert run_all(find_run(url), [1], tmp_path / "gate")[1]["step"] == STEPS
+    assert (tmp_path / "study" / "run" / "tuner.pkl").exists()
+    assert find_run(url) == Run(url, begun=True) and len(ended_trials(url)) == 1
+
+
+def test_paths_and_urls() -> None:
+    assert join("s3://bucket/a?endpoint_override=x:1", "b", "c") == "s3://bucket/a/b/c?endpoint_override=x:1"
+    assert join("s3://bucket", "b") == "s3://bucket/b"
+    assert split("s3://bucket/a/b?region=x") == ("s3://bucket/a?region=x", "b")
+    assert join("/disk/a", "b") == "/disk/a/b" and split("/disk/a/b") == ("/disk/a", "b")
+    assert absolute("s3://bucket/a") == "s3://bucket/a" and absolute("a") == str(Path.cwd() / "a")
