@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from irnas_ray.distributed_finals import CHECKPOINT, WAITING, concurrent_finals,
 from irnas_ray.evaluation import Evaluation
 from irnas_ray.final_training import FinalData, run_final
 from irnas_ray.folder import StudyFolder
-from irnas_ray.progress import ProgressLines
+from irnas_ray.loggers import make_loggers
+from irnas_ray.progress import StageProgress
 from irnas_ray.settings import StudyConfig
 from irnas_ray.tuning import find_run, fit
 
@@ -29,25 +31,30 @@ def run_finals(
     found = find_run(folder.run(run))
     ranks = {candidate.rank for candidate in candidates} - {int((ended.config or {})["rank"]) for ended in found.ended}
     shared: dict[str, Any] = {"study": study, "candidates": candidates, "data": data, "board": folder.tensorboard / run}
-    if study.final.workers == 1:
-        trainable, wanted, concurrent = (
-            tune.with_parameters(run_final, **shared),
-            resources,
-            study.cluster.max_concurrent,
-        )
-    else:
+    trainable: Callable[..., None] = run_final
+    wanted, concurrent = resources, study.cluster.max_concurrent
+    if study.final.workers > 1:
+        trainable = run_distributed_final
         shared |= {"storage": folder.storage, "resources": resources}
-        trainable, wanted = tune.with_parameters(run_distributed_final, **shared), WAITING
-        concurrent = concurrent_finals(study, resources)
+        wanted, concurrent = WAITING, concurrent_finals(study, resources)
     results = found.ended + fit(
-        trainable,
+        tune.with_parameters(trainable, **shared),
         found,
         wanted,
-        ProgressLines("finals", len(ranks), "psnr"),
+        StageProgress("finals", len(ranks), "psnr"),
         max_failures=study.tune.max_failures,
         concurrent=concurrent,
+        loggers=make_loggers(study.tune.loggers, folder.name, folder.path),
         param_space={"rank": tune.grid_search(sorted(ranks))},
     )
+    finals = _collect(results, folder)
+    if not finals:
+        raise ValueError(f"no final training finished; see the errors under {folder.run(run)}")
+    return sorted(finals, key=lambda final: final["rank"])
+
+
+def _collect(results: list[tune.Result], folder: StudyFolder) -> list[dict[str, Any]]:
+    """Copy the files of the finals that finished into the study's folder; their metrics."""
     finals = []
     for result in results:
         checkpoint = _checkpoint(result)
@@ -60,9 +67,7 @@ def run_finals(
         with checkpoint.as_directory() as source:
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state.pt", ".*"))
         finals.append(json.loads((target / "metrics.json").read_text()))
-    if not finals:
-        raise ValueError(f"no final training finished; see the errors under {folder.run(run)}")
-    return sorted(finals, key=lambda final: final["rank"])
+    return finals
 
 
 def _checkpoint(result: tune.Result) -> tune.Checkpoint | None:

@@ -18,7 +18,7 @@ from irnas_ray.rungs import Values
 
 #: What a trial reports that is kept: short values with each seed, and long ones as attributes of their own.
 SHORT = ("psnr", "ssim", "digest", "seconds", "device", "parameters", "multiply_adds_per_pixel", LATENCY)
-LONG = ("genotype", "margins")
+LONG = ("genotype", "margins", "lineage")
 #: States after which a seed runs no more.
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

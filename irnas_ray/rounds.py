@@ -12,14 +12,17 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.claimed_study import claim_study
 from irnas_ray.configurations import by_configuration, state_of
+from irnas_ray.copying import RatePopulation
 from irnas_ray.domains import fixed_values
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
 from irnas_ray.halving import ConfigurationHalving
+from irnas_ray.loggers import make_loggers
 from irnas_ray.objectives import LATENCY, SCORE, objectives_of
-from irnas_ray.progress import ProgressLines
+from irnas_ray.placement import slots
+from irnas_ray.population import kept_checkpoints
+from irnas_ray.progress import StageProgress
 from irnas_ray.rungs import milestones
-from irnas_ray.runtime import slots
 from irnas_ray.sampling import StudySearch
 from irnas_ray.settings import StudyConfig
 from irnas_ray.trial import TrialData, run_trial
@@ -78,15 +81,20 @@ def _run_round(
 ) -> list[dict[str, Any]]:
     run = find_run(folder.run(f"round-{number}"))
     search = make_search(config, folder.name, storage, run.ended)
+    # the trials of a population take turns, so that all of them exist at a time
+    population = config.tune.perturb_every is not None
+    concurrent = size if population else slots(resources, config.cluster.max_concurrent)
     results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
         run,
         resources,
-        ProgressLines("search", size - len(run.ended), SCORE),
+        StageProgress("search", size - len(run.ended), SCORE, rungs=rungs_of(config)),
         max_failures=config.tune.max_failures,
         search=search,
         scheduler=make_scheduler(config),
-        concurrent=slots(resources, config.cluster.max_concurrent),
+        concurrent=concurrent,
+        loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
+        checkpoints=kept_checkpoints(config),
     )
     kept = kept_trials(optuna.load_study(study_name=folder.name, storage=storage))
     # a trial that the study does not know was lost between two states of Tune, and its seed was run by another
@@ -101,9 +109,7 @@ def make_search(
     config: StudyConfig, name: str, storage: optuna.storages.BaseStorage, ended: Sequence[tune.Result] = ()
 ) -> StudySearch:
     """The search algorithm of a study that exists in the storage, which may not have heard yet of what ended."""
-    tuned, end = config.tune, config.search.epochs + bool(config.search.proxy_steps)
-    # at the last epoch a trial can only be spared its proxy
-    rungs = milestones(tuned.grace_epochs, tuned.reduction_factor, end) if tuned.early_stopping else []
+    tuned = config.tune
     search = StudySearch(
         config.domains,
         name,
@@ -112,7 +118,7 @@ def make_search(
         tuned.seed,
         tuned.replicates,
         objectives_of(tuned.objectives),
-        rungs,
+        rungs_of(config),
         tuned.reduction_factor,
         fixed_values(config),
         [_id(result) for result in ended],
@@ -122,9 +128,17 @@ def make_search(
     return search
 
 
+def rungs_of(config: StudyConfig) -> list[int]:
+    """The epochs at which configurations are compared and stopped; none where they are not."""
+    tuned, end = config.tune, config.search.epochs + bool(config.search.proxy_steps)
+    # at the last epoch a trial can only be spared its proxy
+    stopping = tuned.early_stopping and tuned.perturb_every is None
+    return milestones(tuned.grace_epochs, tuned.reduction_factor, end) if stopping else []
+
+
 def make_scheduler(config: StudyConfig) -> TrialScheduler:
     """What decides which trials run; where trials are not stopped early, the search has no rungs."""
-    return ConfigurationHalving()
+    return ConfigurationHalving() if config.tune.perturb_every is None else RatePopulation(config, SCORE)
 
 
 def kept_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -149,6 +163,7 @@ def _record(result: tune.Result, round_number: int, kept: dict[str, tuple[int, d
         **{name: _finite(metrics.get(name)) for name in KEPT},
         "genotype": None if genotype is None else json.loads(genotype),
         "margins": [] if margins is None else json.loads(margins),
+        "lineage": json.loads(metrics.get("lineage") or "[]"),
         "error": replicate["error"],
         "round": round_number,
     }

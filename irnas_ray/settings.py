@@ -200,8 +200,13 @@ class Tune:
     grace_epochs: int = 25
     #: One of so many configurations goes on at each rung.
     reduction_factor: int = 3
+    #: Epochs after which the worst trials go on from copies of the best with changed search.weight_lr and arch_lr
+    #: (population-based training, docs/tuning.md) instead of being stopped early; null: no population.
+    perturb_every: int | None = None
     #: How often a trial that died is started again from its last checkpoint.
     max_failures: int = 3
+    #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.
+    loggers: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -211,8 +216,9 @@ class Cluster:
     #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
     address: str | None = None
     cpus_per_trial: int = 1
-    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none.
-    gpus_per_trial: float | None = None
+    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none; auto: the memory of a
+    #: search trial is measured, and as many share a GPU as fit (final trainings get a whole one each).
+    gpus_per_trial: Any = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
     #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;

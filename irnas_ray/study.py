@@ -18,8 +18,11 @@ from irnas_ray.final_training import FinalData
 from irnas_ray.finals import run_finals
 from irnas_ray.folder import StudyFolder
 from irnas_ray.jobs import check_places
+from irnas_ray.memory import search_resources
 from irnas_ray.objectives import objectives_of
+from irnas_ray.outcomes import Incomplete
 from irnas_ray.patches import PatchSet, open_patches
+from irnas_ray.placement import trial_resources
 from irnas_ray.preparing import (
     ImageRecord,
     Manifest,
@@ -33,7 +36,7 @@ from irnas_ray.preparing import (
 from irnas_ray.progress_bar import progress_bar
 from irnas_ray.protocols import get_protocol
 from irnas_ray.rounds import run_search
-from irnas_ray.runtime import connect, trial_resources
+from irnas_ray.runtime import connect
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
@@ -47,8 +50,8 @@ MIB = 2**20
 def run_study(config: StudyConfig) -> Path:
     """Run or continue the study that the settings describe and return its ``summary.json``.
 
-    Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
-    was stopped, after saying how it is continued.
+    Raises ValueError or OSError with a clear message, before any work where that is possible; Incomplete at the end if
+    trials or final trainings failed; KeyboardInterrupt if it was stopped.
     """
     check_search(config)
     return run(config, _search_candidates)
@@ -127,21 +130,29 @@ def _run_stages(
         with _timed(seconds, "evaluation"):
             evaluations: list[Evaluation] = ray.get(reference)
     except Interrupted as stopped:
-        print(f"{stopped}; continue with the same command and resume=true", flush=True)
+        print(stopped, flush=True)
         raise
     except StorageLost as lost:
         raise OSError(f"{lost}; the trials' checkpoints are kept, continue with resume=true") from None
     summarise(config, folder, seconds, records, finals, evaluations)
-    if len(finals) < len(candidates):
-        raise ValueError(f"{len(candidates) - len(finals)} final trainings failed; resume=true tries them again")
+    _complain_of_failures(config, records, len(candidates) - len(finals))
     return folder.summary
+
+
+def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], finals: int) -> None:
+    asked = config.tune.trials * config.tune.replicates
+    trials = max(0, asked - sum(record["state"] != "FAIL" for record in records)) if records else 0
+    failed = [f"{trials} of {asked} trials"] * bool(trials) + [f"{finals} final trainings"] * bool(finals)
+    if failed:
+        raise Incomplete(f"the study is finished, but {' and '.join(failed)} failed; resume=true tries them again")
 
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
     train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
     tuned, data = stage.config.tune, TrialData(train_w, train_a, stage.validation)
+    resources = search_resources(stage.config, data, stage.resources)
     with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
-        records = run_search(stage.config, stage.folder, data, stage.resources, storage)
+        records = run_search(stage.config, stage.folder, data, resources, storage)
     return records, choose(records, stage.config.final.count, objectives_of(tuned.objectives))
 
 

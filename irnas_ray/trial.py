@@ -17,6 +17,7 @@ from irnas_ray.networks import multiply_adds
 from irnas_ray.objectives import LATENCY, SCORE
 from irnas_ray.operations import DeformableConvolution
 from irnas_ray.patches import PatchSet
+from irnas_ray.population import continued, lineage
 from irnas_ray.preparing import ImageRecord
 from irnas_ray.searching import BilevelSearch, SearchReport, search
 from irnas_ray.settings import StudyConfig, with_values
@@ -86,6 +87,13 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
     epochs = own.epochs
     costs = functools.cache(functools.partial(network_costs, settings=settings, device=device))
 
+    if state is not None:
+        state = continued(state, seed, train_w, train_a)
+    history = lineage(state, seed, own.weight_lr, own.arch_lr)
+    kept = {"seed": seed, "lineage": json.dumps(history)}
+    # only a population changes rates on the way
+    grown = {"lineage": kept["lineage"]} if study.tune.perturb_every is not None else {}
+
     def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
         metrics = {
             "epoch": now.epoch,
@@ -93,9 +101,11 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
             "fraction": now.epoch / (epochs + 1),
             "finished": False,
             SCORE: now.psnr,
+            "loss": now.weight_loss,
+            "arch_loss": now.arch_loss,
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
-        report(metrics | found | costs(now.genotype), bilevel.state_dict())
+        report(metrics | found | costs(now.genotype) | grown, bilevel.state_dict() | kept)
 
     keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
     result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
@@ -106,7 +116,7 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
     seconds = result.seconds + time.perf_counter() - start
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
     found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
-    tune.report(metrics | found | costs(result.genotype))
+    tune.report(metrics | found | costs(result.genotype) | grown)
 
 
 def make_supernet(settings: StudyConfig) -> SuperNet:
