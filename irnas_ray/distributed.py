@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from irnas_ray.accumulation import Average
 from irnas_ray.batches import Batch, ResumableBatches, State
 from irnas_ray.losses import restoration_loss
 from irnas_ray.synchronised import synchronise
@@ -47,9 +48,13 @@ class DistributedTraining(Training):
         super().__init__(network, batches, _first_validates(validate), minutes=minutes, clock=clock, **settings)
         self.batches = Shares(self.batches)
         # static: a user's network may have parameters that it does not use, and always the same ones
+        # a process that repeats a step alone would wait for the others' gradients for ever
+        self.accumulation.divisible = False
         self.called = DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
 
-    def loss(self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+    def loss(
+        self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None = None
+    ) -> Float[Tensor, ""]:
         """The loss of the whole batch, the same in all processes."""
         return restoration_loss(restored, clean, self.ssim_weight, joint_mean)
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irnas_ray.accumulation import Accumulation, Average
 from irnas_ray.batches import Batch, EndlessBatches, ResumableBatches, State
 from irnas_ray.loss_curve import LossCurve
 from irnas_ray.losses import restoration_loss
@@ -42,6 +43,8 @@ class TrainingReport:
     finished: bool
     #: The training loss since the last validation: last step and mean loss of every ``loss_curve.STRETCH`` steps.
     curve: tuple[tuple[int, float], ...]
+    #: Most images that are computed at a time; None where whole batches fit into memory.
+    micro_batch: int | None = None
 
 
 class Training:
@@ -106,6 +109,7 @@ class Training:
         self.validate_every, self.clock = validate_every, clock
         self.optimizer = make_optimizer(optimizer, network, lr, weight_decay)
         self.average = make_average(network, ema_decay)
+        self.accumulation = Accumulation(network, "a smaller final.crop or final.width needs less")
         self.step, self.seconds, self.finished = 0, 0.0, False
         self.best: State = {"step": 0, "psnr": -math.inf, "ssim": -math.inf, "weights": {}}
         self._began: float | None = None
@@ -140,6 +144,7 @@ class Training:
             used=used,
             finished=self.finished,
             curve=curve.points(),
+            micro_batch=self.accumulation.micro_batch,
         )
 
     def _train_until_validation(self) -> LossCurve:
@@ -155,21 +160,25 @@ class Training:
     def _train_step(self, rate: float) -> Float[Tensor, ""]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        degraded, clean = next(self.batches)
-        loss = self.loss(self._restore(degraded), clean)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.accumulation.backward(self._loss_of, self.optimizer, next(self.batches))
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.step += 1
-        return loss.detach()
+        return loss
 
-    def loss(self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
-        """The loss of a batch, which the training lowers."""
-        return restoration_loss(restored, clean, self.ssim_weight)
+    def _loss_of(
+        self, degraded: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None
+    ) -> Float[Tensor, ""]:
+        return self.loss(self._restore(degraded), clean, average)
+
+    def loss(
+        self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss of a batch, which the training lowers; ``average`` as for ``restoration_loss``."""
+        return restoration_loss(restored, clean, self.ssim_weight, average)
 
     def _restore(self, degraded: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if self.precision == "float32":
@@ -201,6 +210,7 @@ class Training:
             "batches": self.batches.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "micro_batch": self.accumulation.micro_batch,
             "random_state": torch.get_rng_state(),
         }
 
@@ -220,6 +230,8 @@ class Training:
         self.best = dict(state["best"])
         self.step, self.seconds, self._began = int(state["step"]), float(state["seconds"]), None
         self.finished = self.budget.used(self.step, self.seconds) >= 1
+        # states of earlier releases have none
+        self.accumulation.micro_batch = state.get("micro_batch")
         torch.set_rng_state(state["random_state"].cpu())
 
 

@@ -71,8 +71,11 @@ def fit(
     scheduler: TrialScheduler | None = None,
     concurrent: int | None = None,
     loggers: Sequence[Callback] = (),
+    checkpoints: int = 2,
 ) -> list[tune.Result]:
     """Run the trials that ``progress`` counts, or continue those that an earlier driver left there; all results.
+
+    ``checkpoints`` is how many of each trial are kept.
 
     Raises Interrupted if Tune stopped early; a trial's own failure is part of its result.
     """
@@ -94,14 +97,15 @@ def fit(
             name=name,
             storage_path=above,
             failure_config=tune.FailureConfig(max_failures=max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=checkpoints),
             callbacks=[progress, *loggers],
             verbose=0,
         ),
     )
     if run.begun:
         # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old one
-        tuner = tune.Tuner.restore(run.place, runner, resume_errored=True, param_space=param_space)
+        # what the study was told has failed stays so: a later round makes up for it
+        tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
     with _own_interrupts():
         grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
