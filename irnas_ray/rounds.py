@@ -12,6 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.claimed_study import claim_study
 from irnas_ray.configurations import by_configuration, state_of
+from irnas_ray.copying import RatePopulation
 from irnas_ray.domains import fixed_values
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
@@ -19,7 +20,7 @@ from irnas_ray.halving import ConfigurationHalving
 from irnas_ray.loggers import make_loggers
 from irnas_ray.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.placement import slots
-from irnas_ray.population import RatePopulation, kept_checkpoints
+from irnas_ray.population import kept_checkpoints
 from irnas_ray.progress import StageProgress
 from irnas_ray.rungs import milestones
 from irnas_ray.sampling import StudySearch
