@@ -39,6 +39,9 @@ class ProgressLines(Callback):
         if not trial.last_result.get("finished"):
             self._print(trial, f"stopped early at {trial.last_result.get('progress', 'the start')}")
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._print(trial, f"died and is started again from its last checkpoint: {last_line(trial)}")
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._print(trial, f"failed: {last_line(trial)}")
 
