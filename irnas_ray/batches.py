@@ -21,6 +21,15 @@ class PatchSource(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
 
+@runtime_checkable
+class ResumableBatches(Protocol):
+    """An endless, resumable stream of batches."""
+
+    def __next__(self) -> Batch: ...
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
 class ResidentPatches:
     """Patches kept on their device and drawn without replacement, in a new seeded order each pass.
 
@@ -132,6 +141,14 @@ class TrainingBatches:
         self.source.load_state_dict(state["source"])
         self.geometry.set_state(state["geometry"].cpu())
         self.noise.set_state(state["noise"].cpu())
+
+    def follow(self, state: State) -> None:
+        """Go to the position of another stream's state, in this stream's own order; crops and noise are drawn anew."""
+        drawn = int(state["source"]["drawn"])
+        self.source.load_state_dict({**self.source.state_dict(), "drawn": drawn})
+        for generator in (self.geometry, self.noise):
+            # a stream that goes the whole way itself has drawn other numbers by then
+            generator.manual_seed((generator.initial_seed() + (drawn + 1) * 1_000_003) % 2**63)
 
 
 class EndlessBatches:

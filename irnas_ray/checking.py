@@ -1,25 +1,30 @@
 """Everything that can be known to be wrong before hours of work: settings against each other and against the data."""
 
-import math
 from dataclasses import asdict
-from itertools import product
 from typing import Any
 
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution
 
 from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
+from irnas_ray.domain_checks import check_conditions, corners
+from irnas_ray.domains import distribution_of, fixed_values
+from irnas_ray.loggers import check_loggers
 from irnas_ray.manifest import Manifest
+from irnas_ray.objectives import objectives_of
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
+from irnas_ray.placement import check_gpus
+from irnas_ray.population import check_population
 from irnas_ray.preparing import is_prepared
 from irnas_ray.protocols import check_form, get_protocol, protocol_id
-from irnas_ray.sampling import SAMPLERS
+from irnas_ray.samplers import SAMPLERS, check_sampler, grid_size
 from irnas_ray.schedules import SCHEDULES, Budget, check_schedule
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.sources import form_of
 from irnas_ray.supernet import SuperNet
 from irnas_ray.training import PRECISIONS
+from irnas_ray.warm_start import starting_points
 
 AT_LEAST = {
     "architecture.channels": 1,
@@ -33,12 +38,14 @@ AT_LEAST = {
     "final.count": 1,
     "final.steps": 1,
     "final.batch": 1,
+    "final.workers": 1,
     "final.stem_channels": 1,
     "final.aspp_channels": 1,
     "final.low_level_channels": 1,
     "final.validate_every": 1,
     "tune.trials": 1,
     "tune.replicates": 1,
+    "tune.warm_start_count": 1,
     "tune.grace_epochs": 1,
     "cluster.cpus_per_trial": 1,
     "data.device_budget": 1,
@@ -56,11 +63,11 @@ AT_LEAST = {
     "final.seed": 0,
     "tune.seed": 0,
     "tune.max_failures": 0,
+    "tune.storage_patience": 0,
     # these may also be null
     "search.tile": 1,
     "final.images": 1,
     "cluster.max_concurrent": 1,
-    "cluster.gpus_per_trial": 0,
     "search.gradient_clip": 0,
     "final.gradient_clip": 0,
 }
@@ -74,7 +81,6 @@ ONE_OF = {
 }
 #: SSIM's window does not fit into smaller crops.
 SMALLEST_CROP = 11
-MOST_CORNERS = 64
 
 
 def check_settings(config: StudyConfig) -> None:
@@ -83,13 +89,15 @@ def check_settings(config: StudyConfig) -> None:
     for key, possible in ONE_OF.items():
         if _value(config, key) not in possible:
             raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
+    check_loggers(config.tune.loggers)
     _check_final_training(config)
+    objectives_of(config.tune.objectives)
     channels = 1 if config.data.color == "gray" else 3
     if config.architecture.channels != channels:
         given = config.architecture.channels
         raise ValueError(f"architecture.channels is {given}, but data.color={config.data.color} has {channels}")
     check_domains(config)
-    for values in _corners(config.domains):
+    for values in corners(config.domains, fixed_values(config)):
         changed = with_values(config, values)
         try:
             _check_numbers(changed)
@@ -105,6 +113,7 @@ def _check_numbers(config: StudyConfig) -> None:
         value = _value(config, key)
         if value is not None and value < least:
             raise ValueError(f"{key}: {value}; at least {least}")
+    check_gpus(config.cluster.gpus_per_trial)
     if not 0 < config.search.validation_share <= 1:
         raise ValueError(f"search.validation_share: {config.search.validation_share}; over 0 and at most 1")
     for key in ("search.crop", "final.crop"):
@@ -130,6 +139,12 @@ def _check_degradation(config: StudyConfig) -> None:
 
 def _check_final_training(config: StudyConfig) -> None:
     final = config.final
+    if final.batch % final.workers:
+        fitting = [workers for workers in range(1, final.batch + 1) if final.batch % workers == 0]
+        raise ValueError(
+            f"final.workers: a batch of {final.batch} cannot be divided among {final.workers} workers; "
+            f"possible: {', '.join(map(str, fitting))}, or change final.batch"
+        )
     try:
         check_schedule(final.schedule, final.warmup)
         check_decay(final.ema_decay)
@@ -140,13 +155,30 @@ def _check_final_training(config: StudyConfig) -> None:
 
 
 def check_domains(config: StudyConfig) -> None:
-    """ValueError unless every domain names an existing setting that may differ between trials."""
-    for key, distribution in config.domains.items():
-        with_values(config, {key: None})
+    """ValueError unless every domain names an existing setting that may differ between trials, and can be reached."""
+    fixed = fixed_values(config)
+    for key, domain in config.domains.items():
         if not key.startswith(("architecture.", "search.")) or key == "architecture.channels" or key == "search.epochs":
             raise ValueError(f"domains.{key}: cannot differ between trials; possible: architecture.*, search.*")
-        if not isinstance(distribution, BaseDistribution):
-            raise ValueError(f"domains.{key}: {distribution!r} is no Optuna distribution")
+        if not isinstance(distribution_of(domain), BaseDistribution):
+            raise ValueError(f"domains.{key}: {domain!r} is no Optuna distribution")
+    check_conditions(config.domains, fixed)
+
+
+def check_search(config: StudyConfig) -> None:
+    """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
+    check_domains(config)
+    fixed = fixed_values(config)
+    check_sampler(config.tune.sampler, config.domains, len(config.tune.objectives), fixed)
+    if config.tune.sampler == "grid":
+        size = grid_size(config.domains, fixed)
+        if config.tune.trials > size:
+            print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
+            config.tune.trials = size
+    check_population(config)
+    if not config.resume:
+        # a study that is continued has its starting points, whatever became of where they are from
+        starting_points(config)
 
 
 def _check_networks(config: StudyConfig) -> None:
@@ -162,24 +194,6 @@ def _check_networks(config: StudyConfig) -> None:
             level_width(config.final.width, multiplier)
         except ValueError as error:
             raise ValueError(f"final.{error}") from None
-
-
-def _corners(domains: dict[str, BaseDistribution]) -> list[dict[str, Any]]:
-    """The extreme configurations, which show an impossible one before it is suggested.
-
-    Where they are too many, those in which one domain at a time leaves its first value.
-    """
-    choices = []
-    for key, distribution in domains.items():
-        if isinstance(distribution, CategoricalDistribution):
-            values = list(distribution.choices)
-        else:
-            values = [distribution.low, distribution.high]  # type: ignore[attr-defined]
-        choices.append([(key, value) for value in values])
-    if math.prod(len(values) for values in choices) <= MOST_CORNERS:
-        return [dict(corner) for corner in product(*choices)]
-    first = dict(values[0] for values in choices)
-    return [first | dict([choice]) for values in choices for choice in values]
 
 
 def _fill_protocol(config: StudyConfig) -> None:

@@ -11,11 +11,15 @@ from typing import Any
 
 import yaml
 
+from irnas_ray.masking import masked
 from irnas_ray.settings import StudyConfig
 from irnas_ray.urls import absolute, join
 
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
-FREE_TO_CHANGE = ("results", "resume", "cluster", "final", "tune.trials", "tune.max_failures", "data.output")
+FREE_TO_CHANGE = (
+    *("results", "resume", "cluster", "final", "data.output"),
+    *("tune.trials", "tune.max_failures", "tune.storage_patience", "tune.loggers"),
+)
 
 
 LOCK = ".lock"
@@ -128,8 +132,10 @@ class StudyFolder:
 
 
 def as_plain(config: StudyConfig) -> dict[str, Any]:
-    """The settings as plain values that YAML and JSON can hold; distributions as their text."""
+    """The settings as plain values that YAML and JSON can hold; distributions as their text, without passwords."""
     plain = dataclasses.asdict(config)
+    if config.tune.storage:
+        plain["tune"]["storage"] = masked(config.tune.storage)
     plain["domains"] = {key: str(value) for key, value in config.domains.items()}
     return plain
 

@@ -8,25 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from irnas_ray.checking import check_settings
-from irnas_ray.finals import BUILT_IN, Candidate
+from irnas_ray.choosing import BUILT_IN, Candidate
 from irnas_ray.network import count_parameters
 from irnas_ray.networks import GENOTYPE, check_name
 from irnas_ray.published import load_genotype
 from irnas_ray.settings import RetrainConfig, with_values
 from irnas_ray.study import run
+from irnas_ray.synchronised import synchronise
 from irnas_ray.tables import short_config
 
 #: Settings of retrain.py itself that may be compared, beside those of ``final`` and those that shape a network.
 OWN = ("genotype", "network", "network_arguments")
-#: Settings of ``final`` that must be equal for all: what is scored, and how many are trained.
-COMMON = ("final.count", "final.protocol", "final.images")
+#: Settings of ``final`` that must be equal for all: what is scored, how many are trained, and by how many workers.
+COMMON = ("final.count", "final.protocol", "final.images", "final.workers")
 
 
 def run_retraining(config: RetrainConfig) -> Path:
     """Train and score the networks that the settings name, in a study's folder without search trials.
 
     Returns the study's ``summary.json``. Raises ValueError or OSError with a clear message before any work where that
-    is possible; KeyboardInterrupt if it was stopped, after saying how it is continued.
+    is possible; Incomplete at the end if final trainings failed; KeyboardInterrupt if it was stopped.
     """
     candidates = candidates_of(config)
     config.study = config.study or f"retrain-{_digest(candidates)}"
@@ -48,7 +49,11 @@ def candidates_of(config: RetrainConfig) -> list[Candidate]:
         try:
             candidate = _candidate(len(candidates) + 1, settings, chosen)
             check_settings(settings)
-            parameters = count_parameters(candidate.make_network(settings))
+            network = candidate.make_network(settings)
+            parameters = count_parameters(network)
+            if settings.final.workers > 1:
+                # a user's network may be of a kind that several cannot train
+                synchronise(network)
         except TypeError as error:
             raise ValueError(f"compare: {short_config(chosen)} are not of the settings' types ({error})") from None
         except ValueError as error:

@@ -1,5 +1,6 @@
 """The bilevel search of section 3.3: weights on Train W, alpha and beta on Train A, alternating, first order."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from irnas_ray.accumulation import Accumulation, Average
 from irnas_ray.batches import Batch, EndlessBatches, State
 from irnas_ray.genotype import Genotype, Margin
 from irnas_ray.losses import restoration_loss
@@ -29,6 +31,8 @@ class SearchReport:
     genotype: Genotype
     margins: list[Margin]
     seconds: float
+    #: Most images that are computed at a time; None where whole batches fit into memory.
+    micro_batch: int | None = None
 
 
 @dataclass
@@ -76,6 +80,7 @@ class BilevelSearch:
         self.train_w, self.train_a = EndlessBatches(train_w), EndlessBatches(train_a)
         self.epochs, self.warmup_epochs, self.steps_per_epoch = epochs, warmup_epochs, steps_per_epoch
         self.ssim_weight, self.gradient_clip, self.validate_every = ssim_weight, gradient_clip, validate_every
+        self.weight_lr, self.arch_lr = weight_lr, arch_lr
         self.weights, self.architecture = net.weight_parameters(), net.arch_parameters()
         self.weight_optimizer = torch.optim.SGD(
             self.weights, lr=weight_lr, momentum=momentum, weight_decay=weight_decay
@@ -83,6 +88,9 @@ class BilevelSearch:
         self.arch_optimizer = torch.optim.Adam(self.architecture, lr=arch_lr, weight_decay=arch_weight_decay)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.weight_optimizer, T_max=epochs * steps_per_epoch, eta_min=weight_lr_min
+        )
+        self.accumulation = Accumulation(
+            net, "a smaller search.crop or architecture.width needs less, architecture.recompute=true a tenth"
         )
         self.epoch = 0
         self.seconds = 0.0
@@ -130,16 +138,16 @@ class BilevelSearch:
         # what the step does not learn needs no gradient: a third of the backward pass of an architecture step
         for parameter in frozen:
             parameter.requires_grad_(False)
-        degraded, clean = batch
-        loss = restoration_loss(self.net(degraded), clean, self.ssim_weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.accumulation.backward(self._loss, optimizer, batch)
         if self.gradient_clip is not None and learned is self.weights:
             torch.nn.utils.clip_grad_norm_(learned, self.gradient_clip)
         optimizer.step()
         for parameter in frozen:
             parameter.requires_grad_(True)
-        return loss.detach()
+        return loss
+
+    def _loss(self, degraded: Tensor, clean: Tensor, average: Average | None) -> Tensor:
+        return restoration_loss(self.net(degraded), clean, self.ssim_weight, average)
 
     def _report(self, weight_loss: float, arch_loss: float, scores: dict[str, float], elapsed: float) -> SearchReport:
         # alpha and beta of the warm-up are random, so its validations do not compete
@@ -164,6 +172,7 @@ class BilevelSearch:
             genotype=Genotype.from_json(self.best["genotype"]),
             margins=[Margin(**margin) for margin in self.best["margins"]],
             seconds=self.seconds,
+            micro_batch=self.accumulation.micro_batch,
         )
 
     def result(self) -> SearchResult:
@@ -190,11 +199,15 @@ class BilevelSearch:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "best": self.best,
+            "micro_batch": self.accumulation.micro_batch,
             "random_state": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a ``state_dict``; ValueError if it belongs to another supernet."""
+        """Continue from a ``state_dict``; ValueError if it belongs to another supernet.
+
+        This search's own rates hold from here on, on the schedule's same position.
+        """
         try:
             self.net.load_state_dict(state["net"])
         except RuntimeError as error:
@@ -203,10 +216,27 @@ class BilevelSearch:
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self._set_rates()
         self.train_w.load_state_dict(state["train_w"])
         self.train_a.load_state_dict(state["train_a"])
         self.epoch, self.seconds, self.best = int(state["epoch"]), float(state["seconds"]), dict(state["best"])
+        # states of earlier releases have none
+        self.accumulation.micro_batch = state.get("micro_batch")
         torch.set_rng_state(state["random_state"].cpu())
+
+    def _set_rates(self) -> None:
+        """Replace the rates that a loaded state brought by this search's own."""
+        for group in self.arch_optimizer.param_groups:
+            group["lr"] = self.arch_lr
+        schedule = self.schedule
+        if schedule.base_lrs == [self.weight_lr]:
+            # the schedule multiplies step by step: computed at once its rate would differ in the last bit
+            return
+        schedule.base_lrs = [self.weight_lr]
+        left = (1 + math.cos(math.pi * schedule.last_epoch / schedule.T_max)) / 2
+        for group in self.weight_optimizer.param_groups:
+            group["initial_lr"] = self.weight_lr
+            group["lr"] = schedule.eta_min + (self.weight_lr - schedule.eta_min) * left
 
 
 def search(

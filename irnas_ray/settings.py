@@ -130,6 +130,9 @@ class Final:
     minutes: float | None = None
     batch: int = 12
     crop: int = 64
+    #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
+    #: and, where trials have GPUs, one GPU of its own. The result is that of one but for rounding.
+    workers: int = 1
     #: adam, adamw, or sgd (momentum 0.9).
     optimizer: str = "adam"
     #: Initial rate. The paper prints 0.05, with which Adam diverges.
@@ -173,18 +176,37 @@ class Tune:
     replicates: int = 1
     #: Seed of the sampler and of the first trial.
     seed: int = 0
-    #: Optuna sampler: tpe or random.
+    #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
     sampler: str = "tpe"
-    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder.
+    #: Configurations that are tried first, whole or in part: [{architecture.nodes: 3, ...}, ...] (docs/tuning.md).
+    points: list[dict[str, Any]] = field(default_factory=list)
+    #: Folder of an earlier study whose best configurations are tried first, or a genotype (a file, or a published one).
+    warm_start: str | None = None
+    #: Most configurations that are taken over from an earlier study.
+    warm_start_count: int = 5
+    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder. The
+    #: password may be *** and is then taken from IRNAS_RAY_STORAGE_PASSWORD; it is never written down.
     storage: str | None = None
-    #: Stop bad trials early (ASHA on the validation PSNR).
+    #: Minutes to wait for a storage that another process locks, or whose disk is full, before the study stops.
+    storage_patience: float = 10
+    #: What configurations are compared by: score (the validation PSNR), and beside it parameters, multiply_adds or
+    #: latency (seconds per megapixel, measured on the trial's device). Of several, the Pareto front is sought.
+    objectives: list[str] = field(default_factory=lambda: ["score"])
+    #: Stop bad configurations early: asynchronous successive halving on the mean over the seeds, or by dominance where
+    #: there are several objectives.
     early_stopping: bool = True
-    #: Epochs that every trial gets before it can be stopped.
+    #: Epochs that every configuration gets before it can be stopped; further rungs follow, each later by
+    #: reduction_factor.
     grace_epochs: int = 25
-    #: One of so many trials goes on at each rung.
+    #: One of so many configurations goes on at each rung.
     reduction_factor: int = 3
+    #: Epochs after which the worst trials go on from copies of the best with changed search.weight_lr and arch_lr
+    #: (population-based training, docs/tuning.md) instead of being stopped early; null: no population.
+    perturb_every: int | None = None
     #: How often a trial that died is started again from its last checkpoint.
     max_failures: int = 3
+    #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.
+    loggers: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -194,8 +216,9 @@ class Cluster:
     #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
     address: str | None = None
     cpus_per_trial: int = 1
-    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none.
-    gpus_per_trial: float | None = None
+    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none; auto: the memory of a
+    #: search trial is measured, and as many share a GPU as fit (final trainings get a whole one each).
+    gpus_per_trial: Any = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
     #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;
@@ -222,7 +245,7 @@ class StudyConfig:
     final: Final = field(default_factory=Final)
     tune: Tune = field(default_factory=Tune)
     cluster: Cluster = field(default_factory=Cluster)
-    #: Dotted key of a setting above -> its Optuna distribution (see search_spaces/).
+    #: Dotted key of a setting above -> its Optuna distribution, which may have a condition (docs/tuning.md).
     domains: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irnas_ray.batches import Batch, EndlessBatches, State
+from irnas_ray.accumulation import Accumulation, Average
+from irnas_ray.batches import Batch, EndlessBatches, ResumableBatches, State
 from irnas_ray.loss_curve import LossCurve
 from irnas_ray.losses import restoration_loss
 from irnas_ray.optimizers import make_average, make_optimizer
@@ -42,6 +43,8 @@ class TrainingReport:
     finished: bool
     #: The training loss since the last validation: last step and mean loss of every ``loss_curve.STRETCH`` steps.
     curve: tuple[tuple[int, float], ...]
+    #: Most images that are computed at a time; None where whole batches fit into memory.
+    micro_batch: int | None = None
 
 
 class Training:
@@ -97,12 +100,16 @@ class Training:
         if validate_every < 1:
             raise ValueError(f"validate_every: {validate_every}; at least 1")
         self.budget = Budget(steps, minutes)
-        self.network, self.validate, self.batches = network, validate, EndlessBatches(batches)
+        self.network, self.validate = network, validate
+        self.batches: ResumableBatches = EndlessBatches(batches)
+        #: What a training step calls: the network, or what joins several processes around it.
+        self.called = network
         self.lr, self.schedule, self.warmup = lr, schedule, warmup
         self.ssim_weight, self.gradient_clip, self.precision = ssim_weight, gradient_clip, precision
         self.validate_every, self.clock = validate_every, clock
         self.optimizer = make_optimizer(optimizer, network, lr, weight_decay)
         self.average = make_average(network, ema_decay)
+        self.accumulation = Accumulation(network, "a smaller final.crop or final.width needs less")
         self.step, self.seconds, self.finished = 0, 0.0, False
         self.best: State = {"step": 0, "psnr": -math.inf, "ssim": -math.inf, "weights": {}}
         self._began: float | None = None
@@ -137,6 +144,7 @@ class Training:
             used=used,
             finished=self.finished,
             curve=curve.points(),
+            micro_batch=self.accumulation.micro_batch,
         )
 
     def _train_until_validation(self) -> LossCurve:
@@ -152,23 +160,31 @@ class Training:
     def _train_step(self, rate: float) -> Float[Tensor, ""]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        degraded, clean = next(self.batches)
-        loss = restoration_loss(self._restore(degraded), clean, self.ssim_weight)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.accumulation.backward(self._loss_of, self.optimizer, next(self.batches))
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.step += 1
-        return loss.detach()
+        return loss
+
+    def _loss_of(
+        self, degraded: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None
+    ) -> Float[Tensor, ""]:
+        return self.loss(self._restore(degraded), clean, average)
+
+    def loss(
+        self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss of a batch, which the training lowers; ``average`` as for ``restoration_loss``."""
+        return restoration_loss(restored, clean, self.ssim_weight, average)
 
     def _restore(self, degraded: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if self.precision == "float32":
-            return self.network(degraded)
+            return self.called(degraded)
         with torch.autocast(degraded.device.type, torch.bfloat16):
-            restored = self.network(degraded)
+            restored = self.called(degraded)
         # SSIM's variances are differences of nearly equal numbers
         return restored.float()
 
@@ -194,6 +210,7 @@ class Training:
             "batches": self.batches.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "micro_batch": self.accumulation.micro_batch,
             "random_state": torch.get_rng_state(),
         }
 
@@ -213,6 +230,8 @@ class Training:
         self.best = dict(state["best"])
         self.step, self.seconds, self._began = int(state["step"]), float(state["seconds"]), None
         self.finished = self.budget.used(self.step, self.seconds) >= 1
+        # states of earlier releases have none
+        self.accumulation.micro_batch = state.get("micro_batch")
         torch.set_rng_state(state["random_state"].cpu())
 
 
@@ -223,6 +242,7 @@ def train(
     *,
     on_report: Callable[[TrainingReport, Training], None] | None = None,
     state: State | None = None,
+    kind: type[Training] = Training,
     **settings: Any,
 ) -> TrainingReport:
     """Train a network in place and return the report of the last validation; the settings are those of ``Training``.
@@ -231,13 +251,14 @@ def train(
         network, batches, validate: As for ``Training``.
         on_report: Called with the report and the training after each validation, for example to save a checkpoint.
         state: ``Training.state_dict()`` of a training to continue.
+        kind: ``Training``, or ``distributed.DistributedTraining`` in each of several processes.
         settings: The keywords of ``Training``; ``steps`` or ``minutes`` is needed.
 
     Raises:
         ValueError: if a setting is unknown or impossible, or ``state`` belongs to another network.
         FloatingPointError: if the loss is no longer finite.
     """
-    training = Training(network, batches, validate, **settings)
+    training = kind(network, batches, validate, **settings)
     if state is not None:
         training.load_state_dict(state)
     while True:

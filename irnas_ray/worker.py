@@ -46,9 +46,9 @@ def make_batches(
     return TrainingBatches(source, crop, make_degradation(degradation), seed, device, rotate)
 
 
-def load_checkpoint() -> State | None:
+def load_checkpoint(get: Callable[[], tune.Checkpoint | None] = tune.get_checkpoint) -> State | None:
     """The state that this worker's run saved last, or None at its first start."""
-    checkpoint = tune.get_checkpoint()
+    checkpoint = get()
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
@@ -56,13 +56,21 @@ def load_checkpoint() -> State | None:
         return load_state(Path(folder) / CHECKPOINT)
 
 
-def report(metrics: dict[str, Any], state: State, write: Callable[[Path], None] | None = None) -> None:
-    """Report metrics to Tune with a checkpoint of ``state`` and whatever files ``write`` puts beside it."""
+def report(
+    metrics: dict[str, Any],
+    state: State,
+    write: Callable[[Path], None] | None = None,
+    send: Callable[..., None] = tune.report,
+) -> None:
+    """Report metrics to Tune with a checkpoint of ``state`` and whatever files ``write`` puts beside it.
+
+    ``send`` is ``ray.train.report`` in a worker of Ray Train.
+    """
     with tempfile.TemporaryDirectory() as folder:
         save_state(state, Path(folder) / CHECKPOINT)
         if write is not None:
             write(Path(folder))
-        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+        send(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
 def final_degradation(study: StudyConfig) -> Degradation:

@@ -15,8 +15,12 @@ torch.set_num_threads(1)  # tensors of tests are small, and the cores are shared
 
 # Shapes in annotations are checked in every test, below the Ray layer; before irnas_ray is first imported.
 typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a float, as mypy has it
-ANNOTATED = "baselines batches bilateral camera checkpoints colors comparison contact_sheet decoding deformable"
-ANNOTATED += " degradation dncnn evaluation examining filters image_files images inference leakage loss_curve"
+ANNOTATED = (
+    "accumulation baselines batches bilateral camera checkpoints colors comparison contact_sheet decoding deformable"
+)
+ANNOTATED += (
+    " degradation distributed dncnn evaluation examining filters image_files images inference leakage loss_curve"
+)
 ANNOTATED += " losses metrics mosaic network networks operations parts preparing protocols rain ranges reading"
 ANNOTATED += " restored screening searching sheet sources storing supernet tensorboard training unprocessing"
 ANNOTATED += " validation"

@@ -7,7 +7,8 @@ import pytest
 from command_line_cases import leaves
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from irnas_ray.checking import AT_LEAST, ONE_OF, SMALLEST_CROP, check_data, check_settings
+from irnas_ray.checking import AT_LEAST, ONE_OF, SMALLEST_CROP, check_data, check_search, check_settings
+from irnas_ray.domains import Conditional
 from irnas_ray.manifest import ImageEntry, Manifest
 from irnas_ray.settings import StudyConfig, with_values
 
@@ -149,7 +150,38 @@ WRONG_DOMAINS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"architecture.width": CategoricalDistribution((4, 0, 6))}, ("architecture.width: 0",)),
     ({"search.batch": IntDistribution(0, 8)}, ("search.batch: 0; at least 1",)),
     ({"search.crop": CategoricalDistribution((64, 128))}, ("search.crop: 128", "data.patch=96")),
+    ({"search.batch": Conditional(IntDistribution(0, 8), {"search.crop": (64,)})}, ("search.batch: 0; at least 1",)),
+    ({"search.batch": Conditional(CHOICE, {"search.crop": (48,)})}, ("domains.search.batch", "search.crop", "is 64")),
+    ({"search.batch": Conditional(CHOICE, {"search.corp": (48,)})}, ("domains.search.batch: when: search.corp",)),
+    ({"final.width": Conditional(CHOICE, {"search.crop": (64,)})}, ("domains.final.width: cannot differ",)),
 ]
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+def test_what_is_impossible_only_where_it_is_not_tuned_is_no_fault():
+    """Width 5 cannot be multiplied by 1.5; it is tuned only where no level is."""
+    levels = CategoricalDistribution(([1, 2], [1, 1.5]))
+    values = {"final.width": 4}
+    domains: dict[str, Any] = {"architecture.tie_cells": CategoricalDistribution((True, False))}
+    domains["architecture.multipliers"] = Conditional(levels, {"architecture.tie_cells": (True,)})
+    domains["architecture.width"] = Conditional(CategoricalDistribution((5,)), {"architecture.tie_cells": (False,)})
+    check_settings(make_config(values, domains))
+    domains["architecture.width"] = CategoricalDistribution((5,))
+    assert "architecture.width: 5 times 1.5" in refused(values, domains)
+
+
+def test_a_search_needs_domains_or_a_grid(capsys):
+    with pytest.raises(ValueError, match="nothing is tuned.*tune.sampler=grid"):
+        check_search(make_config())
+    config = make_config({"tune.sampler": "grid", "tune.replicates": 3, "tune.trials": 9})
+    check_search(config)
+    assert (config.tune.trials, config.tune.replicates) == (1, 3)
+    assert capsys.readouterr().out == "tune.trials: 9, but the whole grid is 1, so that many are run\n"
+    config = make_config({"tune.sampler": "grid", "tune.trials": 3}, {"architecture.nodes": IntDistribution(1, 5)})
+    check_search(config)
+    assert config.tune.trials == 3 and not capsys.readouterr().out
+    with pytest.raises(ValueError, match="domains.search.arch_lr: .*is continuous"):
+        check_search(make_config({"tune.sampler": "grid"}, {"search.arch_lr": FloatDistribution(0, 1)}))
 
 
 @pytest.mark.parametrize(("domains", "parts"), WRONG_DOMAINS)

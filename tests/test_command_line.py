@@ -8,6 +8,9 @@ from command_line_cases import COMMANDS, ROOT, compose, leaves, value_at
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from irnas_ray.conf.command_line import compose_settings, options, run
+from irnas_ray.domains import Conditional
+from irnas_ray.folder import StudyFolder
+from irnas_ray.outcomes import Incomplete
 from irnas_ray.settings import PrepareConfig, RetrainConfig, StudyConfig
 
 SPACES = ("hinas", "irnas_denoise", "irnas_derain", "quickstart")
@@ -22,6 +25,8 @@ def refused(*arguments: str) -> str:
 def other_value(hint: Any, key: str) -> tuple[str, Any]:
     """An override for a setting of a type, and the value it gives."""
     kind = next((option for option in get_args(hint) if option is not type(None)), hint)
+    if hint == list[dict[str, Any]]:
+        return "[{a.b: 1}]", [{"a.b": 1}]
     if kind is Any:
         return "[other,x]", ["other", "x"]
     if getattr(hint, "__origin__", None) is list:
@@ -110,7 +115,36 @@ WRONG_DOMAINS = [
     ("architecture.nodes.hihg=9", "hihg"),
     ("architecture.width.high=9", "domains.architecture.width is a list of choices"),
     ("search.batch=null", "there is no such domain; domains: architecture.nodes"),
+    ("architecture.nodes={choices: [], when: {search.crop: 32}}", "is no distribution"),
+    ("architecture.nodes={when: {search.crop: 32}}", "is no distribution"),
+    (
+        "architecture.nodes={choices: [1], when: [search.crop]}",
+        "is no condition; give {search.ssim_weight: [0.5, 1.0]}",
+    ),
+    ("architecture.nodes={choices: [1], when: {}}", "is no condition"),
+    ("architecture.nodes={choices: [1], when: {search: {crop: 32}}}", "is no condition"),
 ]
+
+
+def test_domains_take_conditions(tmp_path, monkeypatch):
+    when = "when: {search.ssim_weight: [0.5, 1], search.tile: null}"
+    rate = "{_target_: optuna.distributions.FloatDistribution, low: 1, high: 10, " + when + "}"
+    conditions = {"search.ssim_weight": (0.5, 1), "search.tile": (None,)}
+    found = compose(f"domains.search.gradient_clip={rate}").domains["search.gradient_clip"]
+    assert found == Conditional(FloatDistribution(1, 10), conditions)
+    found = compose(f"domains.search.batch={{choices: [2, 4], {when}}}").domains["search.batch"]
+    assert found == Conditional(CategoricalDistribution((2, 4)), conditions)
+    assert compose("domains.search.batch={choices: [2, 4]}").domains["search.batch"] == CategoricalDistribution((2, 4))
+    nodes = "architecture.nodes"
+    found = compose(f"domains.{nodes}.when={{search.crop: 32}}").domains[nodes]
+    assert found == Conditional(IntDistribution(2, 3), {"search.crop": (32,)})
+    (tmp_path / "search_spaces").mkdir()
+    space = f"# @package _global_\nsearch_space: mine\ndomains:\n  search.gradient_clip: {rate}\n"
+    (tmp_path / "search_spaces" / "mine.yaml").write_text(space)
+    monkeypatch.chdir(tmp_path)
+    assert compose("search_spaces=mine").domains == {
+        "search.gradient_clip": Conditional(FloatDistribution(1, 10), conditions)
+    }
 
 
 @pytest.mark.parametrize(("domain", "message"), WRONG_DOMAINS)
@@ -196,9 +230,31 @@ def test_help_mentions_every_key_and_says_what_it_means(command, monkeypatch, ca
     for key in leaves(COMMANDS[command]):
         line = next(line for line in text.splitlines() if line.startswith(f"  {key}="))
         assert key.endswith(("batch", "crop")) or len(line) > 42, f"{key} has no meaning"
+    assert "exit status: 0 all done, 1 the work failed, 2 the command line is wrong, " in text
+    assert ("4 the study is finished, but some trials" in text) == (command in ("search", "retrain"))
     composed: Any = compose_settings(command, COMMANDS[command], [], ROOT)
     groups = options(ROOT) if hasattr(composed, "domains") else {}
     assert all(f"{group}=NAME, one of: {', '.join(names)}" in text for group, names in groups.items())
+
+
+def test_an_interrupt_tells_the_command_that_goes_on(monkeypatch, capsys, tmp_path):
+    """As it was typed and can be typed again; with resume=true once there is something to resume."""
+
+    def interrupt(config: StudyConfig) -> None:
+        raise KeyboardInterrupt
+
+    words = ["domains.architecture.nodes=[3, 4]", f"results={tmp_path}", "study=mine", "resume=false"]
+    monkeypatch.setattr(sys, "argv", ["launchers/search.py", *words])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "launchers/search.py", *words])
+    again = f"  python launchers/search.py 'domains.architecture.nodes=[3, 4]' results={tmp_path} study=mine"
+    for begun in (False, True):
+        if begun:
+            StudyFolder(StudyConfig(study="mine", results=str(tmp_path))).create(StudyConfig())
+        with pytest.raises(SystemExit) as caught:
+            run("search", StudyConfig, interrupt, "", ROOT)
+        told = capsys.readouterr().err.splitlines()
+        assert caught.value.code == 130 and told[0].startswith("error: interrupted; what was finished is kept")
+        assert told[1] == again + " resume=true" * begun
 
 
 def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
@@ -218,8 +274,8 @@ def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
     assert outcome("search.epoch=3", never)[0] == 2 and outcome("--epochs", never)[0] == 2
     for error in (ValueError("bad data"), OSError("disk full"), FloatingPointError("diverged")):
         assert outcome("study=mine", fail(error)) == (1, f"error: {error}\n")
-    status, message = outcome("study=mine", fail(KeyboardInterrupt()))
-    assert status == 130 and "interrupted" in message
+    status, message = outcome("study=mine", fail(Incomplete("2 of 9 trials failed")))
+    assert (status, message) == (4, "error: 2 of 9 trials failed\n")
     status, message = outcome("study=mine", fail(ZeroDivisionError("a bug")))
     assert status == 1 and message.startswith("error: ZeroDivisionError: a bug") and len(message.splitlines()) == 1
     monkeypatch.setenv("IRNAS_RAY_TRACEBACK", "1")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from irnas_ray import folder
+from irnas_ray.domains import Conditional
 from irnas_ray.folder import StudyFolder, as_plain, write_json, write_text
 from irnas_ray.settings import StudyConfig, with_values
 
@@ -117,6 +118,20 @@ def test_a_setting_newer_than_the_study_is_taken_as_its_default(tmp_path, begun)
     for key, message in (("search__gradient_clip", r"\(5\.0 -> 1\)"), ("degradation__rain__layers", "-> 1")):
         with pytest.raises(ValueError, match=f"begun with other settings.*{message}"):
             begun.check(make_config(tmp_path, resume=True, **{key: 1}))
+
+
+def test_conditions_are_written_and_compared(tmp_path, begun):
+    nodes = optuna.distributions.IntDistribution(2, 3)
+    config = make_config(tmp_path, study="other")
+    config.domains = {"architecture.nodes": Conditional(nodes, {"search.crop": (64, 32)})}
+    study = StudyFolder(config)
+    study.create(config)
+    text = f"{nodes} when search.crop in [64, 32]"
+    assert yaml.safe_load(study.config.read_text())["domains"] == {"architecture.nodes": text}
+    study.check(with_values(config, {"resume": True}))
+    config.domains = {"architecture.nodes": Conditional(nodes, {"search.crop": (64,)})}
+    with pytest.raises(ValueError, match=r"begun with other settings.*domains"):
+        study.check(with_values(config, {"resume": True}))
 
 
 def test_several_changed_settings_are_listed_together(tmp_path, begun):

@@ -11,8 +11,10 @@ import skimage.data
 import torch
 
 from irnas_ray.checkpoints import load_network
+from irnas_ray.choosing import Candidate
 from irnas_ray.evaluation import evaluate
-from irnas_ray.finals import Candidate, evaluation_of, write_final
+from irnas_ray.final_training import write_final
+from irnas_ray.finals import evaluation_of
 from irnas_ray.inference import restorer
 from irnas_ray.networks import make_peer
 from irnas_ray.preparing import ImageRecord

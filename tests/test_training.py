@@ -184,7 +184,7 @@ def test_time_between_validations_counts():
 def test_bfloat16_is_for_the_network_and_not_for_the_loss(monkeypatch):
     kinds: list[tuple[torch.dtype, torch.dtype]] = []
 
-    def loss(prediction: torch.Tensor, target: torch.Tensor, weight: float) -> torch.Tensor:
+    def loss(prediction: torch.Tensor, target: torch.Tensor, weight: float, average: Any = None) -> torch.Tensor:
         kinds.append((prediction.dtype, target.dtype))
         assert not torch.is_autocast_enabled("cpu")
         return restoration_loss(prediction, target, weight)

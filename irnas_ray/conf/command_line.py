@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
 import sys
 import tempfile
 import warnings
@@ -20,6 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from irnas_ray.conf.describe import describe
+from irnas_ray.folder import StudyFolder
+from irnas_ray.outcomes import FAILED, INCOMPLETE, INTERRUPTED, WRONG_COMMAND, Incomplete
+from irnas_ray.settings import StudyConfig
 
 Settings = TypeVar("Settings")
 
@@ -36,8 +40,7 @@ def run(
 ) -> None:
     """Compose the settings that ``sys.argv`` asks for, call ``function`` with them, and exit with a clear status.
 
-    ``root`` is the folder that holds ``search_spaces/``. Exit status: 0 done, 1 the work failed, 2 the command line is
-    wrong, 130 interrupted.
+    ``root`` is the folder that holds ``search_spaces/``. The exit statuses are those of ``irnas_ray.outcomes``.
     """
     arguments = sys.argv[1:]
     try:
@@ -46,18 +49,31 @@ def run(
             return
         settings = compose_settings(name, kind, arguments, root)
     except ValueError as error:
-        sys.exit(_complain(error, 2))
+        sys.exit(_complain(error, WRONG_COMMAND))
     try:
         function(settings)
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; what was finished is kept", 130))
+        sys.exit(_complain(f"interrupted; what was finished is kept{_continued(settings)}", INTERRUPTED))
+    except Incomplete as error:
+        sys.exit(_complain(error, INCOMPLETE))
     except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(_complain(error, 1))
+        sys.exit(_complain(error, FAILED))
     except Exception as error:
         if os.environ.get("IRNAS_RAY_TRACEBACK"):
             raise
         hint = "IRNAS_RAY_TRACEBACK=1 in the environment shows where"
-        sys.exit(_complain(f"{type(error).__name__}: {_first_lines(error)} ({hint})", 1))
+        sys.exit(_complain(f"{type(error).__name__}: {_first_lines(error)} ({hint})", FAILED))
+
+
+def _continued(settings: object) -> str:
+    """The command line that goes on with a study, as it is to be typed; nothing where there is none."""
+    if not isinstance(settings, StudyConfig):
+        return ""
+    words = [word for word in sys.orig_argv if not word.startswith("resume=")]
+    begun = False
+    with contextlib.suppress(ValueError):
+        begun = StudyFolder(settings).config.exists()
+    return f"; continue with\n  {shlex.join([*words, 'resume=true'] if begun else words)}"
 
 
 def compose_settings(name: str, kind: type[Settings], arguments: list[str], root: Path | None = None) -> Settings:
@@ -198,7 +214,14 @@ def _distribution(key: str, value: Any) -> Any:
     """The object that a domain's YAML describes: a list is a choice, else ``_target_`` names an Optuna distribution."""
     import optuna.distributions
 
+    from irnas_ray.domains import Conditional
+
     hint = "give a list of choices or {_target_: optuna.distributions.FloatDistribution, low: ..., high: ...}"
+    if isinstance(value, dict) and "when" in value:
+        rest = {name: item for name, item in value.items() if name != "when"}
+        return Conditional(_distribution(key, rest), _conditions(key, value["when"]))
+    if isinstance(value, dict) and value.keys() == {"choices"}:
+        value = value["choices"]
     if isinstance(value, list) and value:
         return optuna.distributions.CategoricalDistribution(value)
     if not isinstance(value, dict) or not re.fullmatch(TARGET, str(value.get("_target_", ""))):
@@ -209,6 +232,13 @@ def _distribution(key: str, value: Any) -> Any:
             return instantiate(value, _convert_="all")
     except (HydraException, Warning, TypeError, ValueError) as error:
         raise ValueError(f"domains.{key}: {_first_lines(error)}; {hint}") from None
+
+
+def _conditions(key: str, when: Any) -> dict[str, tuple[Any, ...]]:
+    """Keys and the values under which a domain is tuned; one value may stand without its list."""
+    if not isinstance(when, dict) or not when or any(isinstance(values, dict) for values in when.values()):
+        raise ValueError(f"domains.{key}: when: {when!r} is no condition; give {{search.ssim_weight: [0.5, 1.0]}}")
+    return {name: tuple(values) if isinstance(values, list) else (values,) for name, values in when.items()}
 
 
 def _first_lines(error: BaseException) -> str:

@@ -1,0 +1,182 @@
+"""The training of one final network in its Ray worker, and the files with its scores that it leaves."""
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from irnas_ray.batches import State
+from irnas_ray.checkpoints import save_network
+from irnas_ray.choosing import Candidate
+from irnas_ray.degradation import validation_degradations
+from irnas_ray.evaluation import evaluate
+from irnas_ray.folder import write_json
+from irnas_ray.inference import restorer
+from irnas_ray.network import count_parameters
+from irnas_ray.networks import multiply_adds
+from irnas_ray.patches import PatchSet
+from irnas_ray.preparing import ImageRecord
+from irnas_ray.protocols import get_protocol
+from irnas_ray.settings import StudyConfig, with_values
+from irnas_ray.tensorboard import TrainingBoard
+from irnas_ray.training import Training, TrainingReport, train
+from irnas_ray.validation import validator
+from irnas_ray.worker import (
+    final_degradation,
+    load_checkpoint,
+    make_batches,
+    prepare_device,
+    report,
+    scored_degradation,
+    training_keywords,
+)
+
+
+@dataclass(frozen=True)
+class FinalData:
+    """What all final trainings share: patches of Train W and A together, and the images of Train V and of the test."""
+
+    train: PatchSet
+    validation: list[ImageRecord]
+    test: list[ImageRecord]
+
+
+#: Takes the metrics of a report, the training's state, and what writes further files beside it.
+Report = Callable[[dict[str, Any], State, Callable[[Path], None] | None], None]
+
+
+def run_final(
+    config: dict[str, Any], study: StudyConfig, candidates: list[Candidate], data: FinalData, board: Path
+) -> None:
+    """Train the candidate of ``config["rank"]`` from scratch, score it, and report to Tune with all its files.
+
+    Curves and sample images go to a folder of its own under ``board``.
+    """
+    candidate = candidates[int(config["rank"]) - 1]
+    device = prepare_device(study.cluster.cpus_per_trial)
+    train_final(candidate, study, data, board, device, load_checkpoint(), report)
+
+
+def train_final(
+    candidate: Candidate,
+    study: StudyConfig,
+    data: FinalData,
+    board: Path | None,
+    device: torch.device,
+    state: State | None,
+    report: Report,
+    kind: type[Training] = Training,
+) -> None:
+    """Train a candidate from scratch, or on from ``state``, under the study's settings; the last report has its files.
+
+    Every validation is reported. Without ``board`` no curves are written.
+    """
+    study = with_values(study, candidate.settings)
+    final = study.final
+    torch.manual_seed(final.seed)
+    network = candidate.make_network(study).to(device)
+    batches = make_batches(
+        data.train,
+        final_degradation(study),
+        batch=final.batch,
+        crop=final.crop,
+        rotate=final.rotate,
+        seed=final.seed,
+        device=device,
+    )
+    degradations = validation_degradations(scored_degradation(study))
+    validate = validator(data.validation, degradations, study.search.tile, device)
+    with ExitStack() as stack:
+        curves: TrainingBoard | None = None
+        if board is not None:
+            own = board / re.sub(r"[^\w.=-]+", "_", f"{candidate.rank}-{candidate.name}")
+            begun = int(state["step"]) if state else 0
+            curves = stack.enter_context(TrainingBoard(own, data.validation, degradations, device, begun))
+
+        def on_report(now: TrainingReport, training: Training) -> None:
+            if curves is not None:
+                curves.write(now, training.validated)
+            write = partial(write_final, training, study, data.test, candidate, now) if now.finished else None
+            report(_metrics(now, training), training.state_dict(), write)
+
+        train(
+            network,
+            batches,
+            validate,
+            steps=None if final.minutes else final.steps,
+            minutes=final.minutes,
+            ema_decay=final.ema_decay,
+            validate_every=final.validate_every,
+            on_report=on_report,
+            state=state,
+            kind=kind,
+            **training_keywords(final),
+        )
+
+
+def _metrics(now: TrainingReport, training: Training) -> dict[str, Any]:
+    return {
+        "psnr": now.psnr,
+        "ssim": now.ssim,
+        "loss": now.loss,
+        "seconds": now.seconds,
+        "progress": training.budget.describe(now.step, now.seconds),
+        "fraction": now.used,
+        "finished": now.finished,
+    }
+
+
+def write_final(
+    training: Training,
+    study: StudyConfig,
+    test: list[ImageRecord],
+    candidate: Candidate,
+    now: TrainingReport,
+    folder: Path,
+) -> None:
+    """Write what a training came to into a folder, and score it on the test images.
+
+    network.pt holds the weights of the best validation, which are scored; last.pt those of the end. genotype.json,
+    metrics.json, scores.csv and images/ lie beside them.
+    """
+    assert study.final.protocol is not None
+    protocol, sigma = get_protocol(study.final.protocol, study.degradation), study.final.sigma
+    network = copy.deepcopy(training.validated)
+    trained = {"protocol": protocol.id, "sigma": protocol.level(sigma), "degradation": asdict(study.degradation)}
+    save_network(network, folder / "last.pt", trained | {"step": now.step, "validation_psnr": now.psnr})
+    network.load_state_dict(training.best["weights"] or network.state_dict())
+    result = evaluate(restorer(network), test, protocol, sigma, name=candidate.name, pictures=folder / "images")
+    scores = {"protocol": result.protocol, "sigma": result.sigma, "psnr": result.psnr, "ssim": result.ssim}
+    metrics = {
+        "rank": candidate.rank,
+        "name": candidate.name,
+        "trial": candidate.trial,
+        "kind": candidate.kind,
+        "arguments": candidate.arguments,
+        "genotype": json.loads(candidate.genotype.to_json()) if candidate.genotype else None,
+        "settings": candidate.settings,
+        "seed": study.final.seed,
+        "workers": study.final.workers,
+        **scores,
+        "validation_psnr": now.best_psnr,
+        "best_step": now.best_step,
+        "steps": now.step,
+        "parameters": count_parameters(network),
+        "multiply_adds_per_pixel": multiply_adds(network),
+        "seconds": now.seconds,
+        "evaluation": result.to_dict(),
+    }
+    save_network(
+        network, folder / "network.pt", trained | scores | {"step": now.best_step, "validation_psnr": now.best_psnr}
+    )
+    if candidate.genotype is not None:
+        candidate.genotype.save(folder / "genotype.json")
+    result.write_csv(folder / "scores.csv")
+    write_json(folder / "metrics.json", metrics)

@@ -1,0 +1,212 @@
+"""The study's storage next to other processes: readers do not stop it, writers are waited for, passwords hidden."""
+
+import pickle
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from irnas_ray import storage as storage_module
+from irnas_ray.folder import StudyFolder, as_plain
+from irnas_ray.masking import masked
+from irnas_ray.results import read_study
+from irnas_ray.settings import StudyConfig
+from irnas_ray.storage import PASSWORD, PatientStorage, StorageLost, on_local_disk, open_storage, opened_storage
+
+#: Opens a transaction, says so, and keeps it open for so many seconds or until its input ends.
+HOLD = """
+import select, sqlite3, sys
+file, seconds, *statements = sys.argv[1:]
+database = sqlite3.connect(file, isolation_level=None, timeout=30)
+for statement in statements:
+    database.execute(statement).fetchone()
+print("held", flush=True)
+select.select([sys.stdin], [], [], float(seconds))
+database.execute("ROLLBACK")
+"""
+
+
+@contextmanager
+def held_by_another_process(file: Path, *statements: str, seconds: float = 60) -> Iterator[None]:
+    """Another process keeps a transaction of these statements open, for so long at most."""
+    command = [sys.executable, "-S", "-c", HOLD, str(file), str(seconds), *statements]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            process.communicate()
+
+
+READ = ("BEGIN", "SELECT count(*) FROM trials")
+WRITE = ("BEGIN IMMEDIATE",)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_module, "ATTEMPT", 0.2)
+    monkeypatch.setattr(storage_module, "BETWEEN_LINES", 1)
+
+
+def write_a_trial(study: optuna.Study, value: float) -> None:
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.report(value, 1)
+    trial.set_user_attr("digest", "abc")
+    study.tell(trial, value)
+
+
+def test_a_reader_does_not_stop_the_search_and_sees_one_moment(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with opened_storage(None, tmp_path, patience=1) as storage:
+        study = optuna.create_study(storage=storage, study_name="s")
+        write_a_trial(study, 1.0)
+        with held_by_another_process(tmp_path / "study.db", *READ):
+            start = time.monotonic()
+            for value in range(5):
+                write_a_trial(study, float(value))
+            assert time.monotonic() - start < 5
+        assert len(study.trials) == 6 and capsys.readouterr().out == ""
+    # nothing but the file itself: it can be copied, and read where nothing may be written
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert database.execute("SELECT count(*) FROM trials WHERE state='COMPLETE'").fetchone() == (6,)
+
+
+def test_a_file_that_a_reader_holds_open_at_the_end_is_complete(tmp_path: Path) -> None:
+    with opened_storage(None, tmp_path, patience=1) as storage:
+        study = optuna.create_study(storage=storage, study_name="s")
+        write_a_trial(study, 1.0)
+        reader = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+        reader.execute("SELECT count(*) FROM trials").fetchone()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "study.db").write_bytes((tmp_path / "study.db").read_bytes())
+    reader.close()
+    assert len(optuna.load_study(study_name="s", storage=open_storage(None, tmp_path / "copy")).trials) == 1
+
+
+@pytest.mark.parametrize(("wal", "statements"), [(True, WRITE), (False, WRITE), (False, READ)])
+def test_who_is_in_the_way_is_waited_for_and_the_user_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture, wal: bool, statements: tuple[str, ...]
+) -> None:
+    """Without the log, on a shared disk, even a reader is in the way."""
+    study = optuna.create_study(storage=open_storage(None, tmp_path, patience=1, wal=wal), study_name="s")
+    write_a_trial(study, 1.0)
+    trial = study.ask()
+    start = time.monotonic()
+    with held_by_another_process(tmp_path / "study.db", *statements, seconds=2):
+        study.tell(trial, 2.0)
+        waited = time.monotonic() - start
+    write_a_trial(study, 3.0)
+    assert 1.9 < waited < 30
+    assert [(trial.number, trial.value) for trial in study.trials] == [(0, 1.0), (1, 2.0), (2, 3.0)]
+    lines = capsys.readouterr().out.splitlines()
+    assert 1 <= len(lines) <= waited
+    assert re.fullmatch(r"\[storage\] .*study\.db: database is locked; waiting for \d+ s of at most 60 s; .*", lines[0])
+
+
+def test_patience_ends_with_a_message_that_no_library_takes_for_a_trials_failure(tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path, patience=0.02, wal=True)
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    with held_by_another_process(tmp_path / "study.db", *WRITE):
+        with pytest.raises(StorageLost, match=r"study\.db: database is locked for 0\.02 minutes"):
+            study.tell(trial, 1.0)
+        with pytest.raises(StorageLost):
+            open_storage(None, tmp_path, patience=0.02).create_new_study([optuna.study.StudyDirection.MAXIMIZE], "t")
+    assert not issubclass(StorageLost, Exception)
+    study.tell(trial, 1.0)
+    assert [trial.value for trial in study.trials] == [1.0]
+
+
+def test_a_running_study_can_be_analysed_while_another_process_writes(tmp_path: Path) -> None:
+    folder = StudyFolder(StudyConfig(study="s", results=str(tmp_path)))
+    folder.create(StudyConfig(study="s", results=str(tmp_path)))
+    with opened_storage(None, folder.path, patience=1) as storage:
+        write_a_trial(optuna.create_study(storage=storage, study_name="s"), 1.0)
+        with held_by_another_process(folder.path / "study.db", *WRITE):
+            assert len(read_study(folder.path).configurations) == 1
+        with sqlite3.connect(folder.path / "study.db") as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_the_log_is_used_on_local_disks_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert on_local_disk(Path("/dev/shm")) and not on_local_disk(Path("/proc"))
+    monkeypatch.setattr(storage_module, "LOCAL_DISKS", set())
+    with opened_storage(None, tmp_path, patience=1):
+        with sqlite3.connect(tmp_path / "study.db") as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_a_saved_storage_goes_on_with_its_patience_and_log(tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path, patience=3, wal=True)
+    again = pickle.loads(pickle.dumps(storage))
+    assert isinstance(again, PatientStorage) and (again.patience, again.wal) == (3, True)
+    with again.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+SECRET = "p@ss:w/rd"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"postgresql://me:{SECRET}@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("mysql+pymysql://me@host/db?password=secret&ssl=1", "mysql+pymysql://me@host/db?password=***&ssl=1"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
+        ("journal:/shared/study.log", "journal:/shared/study.log"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    assert masked(url) == masked(shown) == shown
+
+
+def test_a_password_is_written_nowhere_and_a_study_resumes_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = StudyConfig(study="s", results=str(tmp_path))
+    config.tune.storage = "postgresql://me:secret@host/db"
+    folder = StudyFolder(config)
+    folder.create(config)
+    assert "secret" not in folder.config.read_text()
+    assert yaml.safe_load(folder.config.read_text())["tune"]["storage"] == "postgresql://me:***@host/db"
+    assert config.tune.storage == "postgresql://me:secret@host/db"
+    config.resume = True
+    for again in ("postgresql://me:changed@host/db", "postgresql://me:***@host/db"):
+        config.tune.storage = again
+        folder.check(config)
+    config.tune.storage = "postgresql://me:secret@other/db"
+    with pytest.raises(ValueError, match=r"tune\.storage \('postgresql://me:\*\*\*@host/db' -> "):
+        folder.check(config)
+    with pytest.raises(ValueError, match=f"cannot open postgresql://me:[*]+@host/db .*set {PASSWORD}"):
+        open_storage(as_plain(config)["tune"]["storage"].replace("other", "host"), tmp_path)
+
+
+def test_a_hidden_password_comes_from_the_environment_or_from_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SQLite knows no users, but its URLs may have parameters
+    monkeypatch.setenv(PASSWORD, "secret")
+    url = f"sqlite:///{tmp_path}/x.db?password=***"
+    opened: list[str] = []
+    monkeypatch.setattr(storage_module, "PatientStorage", lambda url, *rest: opened.append(url))
+    open_storage(url, tmp_path)
+    open_storage(url.replace("***", "typed"), tmp_path)
+    open_storage(url, tmp_path)
+    assert [url.rpartition("=")[2] for url in opened] == ["secret", "typed", "typed"]
+
+
+def test_a_saved_search_holds_no_password(tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path)
+    storage.url = "postgresql://me:secret@host/db"
+    assert b"secret" not in pickle.dumps(storage) and b"me:***@host" in pickle.dumps(storage)
