@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,9 @@ from irnas_ray.batches import State
 from irnas_ray.choosing import Candidate
 from irnas_ray.distributed import DistributedTraining, check_same
 from irnas_ray.final_training import FinalData, train_final
+from irnas_ray.reporting import Reports, Write
 from irnas_ray.runtime import quiet, slots
 from irnas_ray.settings import StudyConfig
-from irnas_ray.worker import load_checkpoint, report
 
 #: What the Tune trial itself takes, which only waits: a byte, because Tune wants something, and a share of a CPU would
 #: keep the workers from a machine that they fill.
@@ -99,27 +98,21 @@ def _run_name(study: StudyConfig, candidate: Candidate) -> str:
 def _train_in_worker(candidate: Candidate, study: StudyConfig, data: FinalData, board: Path) -> None:
     quiet()
     torch.set_num_threads(max(1, study.cluster.cpus_per_trial))
-    state = load_checkpoint(ray.train.get_checkpoint)
+    first = ray.train.get_context().get_world_rank() == 0
+    reports = (Reports if first else _Silent)(ray.train.get_checkpoint, ray.train.report, alone=False)
+    state = reports.load()
     check_same("genotype", candidate.genotype.digest if candidate.genotype else candidate.kind)
     # workers on several machines may see different states of their storage
     check_same("step to go on from", str(state["step"] if state else 0))
-    first = ray.train.get_context().get_world_rank() == 0
-    train_final(
-        candidate,
-        study,
-        data,
-        board if first else None,
-        get_device(),
-        state,
-        _report_first if first else _wait_for_first,
-        DistributedTraining,
-    )
+    try:
+        train_final(candidate, study, data, board if first else None, get_device(), state, reports, DistributedTraining)
+    except FloatingPointError as error:
+        # the loss is the same in all of them, so that all come here
+        reports.fail(error, {"progress": "the end", "psnr": math.nan})
 
 
-def _report_first(metrics: dict[str, Any], state: State, write: Callable[[Path], None] | None) -> None:
-    report(metrics, state, write, ray.train.report)
+class _Silent(Reports):
+    """The reports of a worker that leaves saving to the first; a report counts when every worker has made it."""
 
-
-def _wait_for_first(metrics: dict[str, Any], state: State, write: Callable[[Path], None] | None) -> None:
-    # a report counts when every worker has made it
-    ray.train.report(metrics)
+    def report(self, metrics: dict[str, Any], state: State | None = None, write: Write | None = None) -> None:
+        super().report(metrics)

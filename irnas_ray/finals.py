@@ -61,7 +61,8 @@ def run_finals(
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state.pt", ".*"))
         finals.append(json.loads((target / "metrics.json").read_text()))
     if not finals:
-        raise ValueError(f"no final training finished; see the errors under {folder.run(run)}")
+        reasons = {metrics["error"] for result in results if "error" in (metrics := result.metrics or {})}
+        raise ValueError("; ".join(["no final training finished", *sorted(reasons), f"see {folder.run(run)}"]))
     return sorted(finals, key=lambda final: final["rank"])
 
 

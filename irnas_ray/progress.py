@@ -1,5 +1,6 @@
 """What a user sees while trials run: one plain line for each report, with the best so far and the time left."""
 
+import math
 import time
 from typing import Any
 
@@ -28,15 +29,19 @@ class ProgressLines(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        if "notice" in result:
+            self._print(trial, result["notice"])
         value = result.get(self.score)
-        if not isinstance(value, float):
+        if not isinstance(value, float) or not math.isfinite(value):
             return
         self.best = value if self.best is None else max(self.best, value)
         what = "finished" if result.get("finished") else f"{result['progress']}"
         self._print(trial, f"{what}  {value:.2f} {self.unit}  best {self.best:.2f}  {_left(self._remaining(trials))}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if not trial.last_result.get("finished"):
+        if "error" in trial.last_result:
+            self._print(trial, f"failed: {trial.last_result['error']}")
+        elif not trial.last_result.get("finished"):
             self._print(trial, f"stopped early at {trial.last_result.get('progress', 'the start')}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

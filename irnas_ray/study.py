@@ -141,7 +141,9 @@ def _run_stages(
         raise OSError(f"{lost}; the trials' checkpoints are kept, continue with resume=true") from None
     summarise(config, folder, seconds, records, finals, evaluations)
     if len(finals) < len(candidates):
-        raise ValueError(f"{len(candidates) - len(finals)} final trainings failed; resume=true tries them again")
+        raise ValueError(
+            f"{len(candidates) - len(finals)} final trainings failed; resume=true repeats those that did not diverge"
+        )
     return folder.summary
 
 
@@ -266,7 +268,8 @@ def make_scheduler(config: StudyConfig) -> TrialScheduler | None:
 
 def _record(result: tune.Result, round_number: int) -> dict[str, Any]:
     metrics = result.metrics or {}
-    state = "FAIL" if result.error is not None else "COMPLETE" if metrics.get("finished") else "PRUNED"
+    failed = result.error is not None or "error" in metrics
+    state = "FAIL" if failed else "COMPLETE" if metrics.get("finished") else "PRUNED"
     genotype, margins = metrics.get("genotype"), metrics.get("margins")
     return {
         "id": Path(result.path).name,
@@ -279,9 +282,9 @@ def _record(result: tune.Result, round_number: int) -> dict[str, Any]:
         "digest": metrics.get("digest"),
         "margins": [] if margins is None else json.loads(margins),
         "seconds": metrics.get("seconds"),
-        "error": None if result.error is None else str(result.error).strip().splitlines()[-1],
+        "error": metrics.get("error") if result.error is None else str(result.error).strip().splitlines()[-1],
         "round": round_number,
-    }
+    } | {name: metrics[name] for name in ("micro_batch",) if name in metrics}
 
 
 def _baseline_names(config: StudyConfig) -> list[str]:

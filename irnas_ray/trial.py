@@ -1,12 +1,12 @@
 """One Tune trial: a supernet searched with one configuration and one seed, reported and saved after each validation."""
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from ray import tune
 
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.genotype import Genotype, Margin
@@ -14,6 +14,7 @@ from irnas_ray.network import DerivedNetwork
 from irnas_ray.operations import DeformableConvolution
 from irnas_ray.patches import PatchSet
 from irnas_ray.preparing import ImageRecord
+from irnas_ray.reporting import Reports
 from irnas_ray.searching import BilevelSearch, SearchReport, search
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.supernet import SuperNet
@@ -21,10 +22,8 @@ from irnas_ray.training import train
 from irnas_ray.validation import validation_pixels, validator
 from irnas_ray.worker import (
     final_degradation,
-    load_checkpoint,
     make_batches,
     prepare_device,
-    report,
     scored_degradation,
     training_keywords,
 )
@@ -60,12 +59,21 @@ class TrialData:
 def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> None:
     """Search with the values in ``config`` (dotted keys and ``seed``), reporting to Tune; continues a checkpoint.
 
-    The last report has ``finished=True`` and the score that picks the finals.
+    The last report has ``finished=True`` and the score that picks the finals; or, where the loss diverged, NaN for the
+    score and the reason as ``error``: started again from its last checkpoint the trial would only diverge again.
     """
+    reports = Reports(patience=study.tune.storage_patience)
+    try:
+        _search(config, study, data, reports)
+    except FloatingPointError as error:
+        reports.fail(error, {"epoch": reports.last.get("epoch", 0) + 1, "progress": "the end", SCORE: math.nan})
+
+
+def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
     seed = int(config["seed"])
     settings = with_values(study, {key: value for key, value in config.items() if key != "seed"})
     device = prepare_device(study.cluster.cpus_per_trial)
-    state = load_checkpoint()
+    state = reports.load()
     torch.manual_seed(seed)
     net = make_supernet(settings).to(device)
     stream: dict[str, Any] = {
@@ -92,18 +100,19 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
             SCORE: now.psnr,
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
-        report(metrics | found, bilevel.state_dict())
+        found |= reports.divided(now.micro_batch, own.batch)
+        reports.report(metrics | found, bilevel.state_dict())
 
     keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
     result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
     start = time.perf_counter()
     score = result.psnr
     if settings.search.proxy_steps:
-        score = train_proxy(result.genotype, settings, data, device, seed)
+        score = train_proxy(result.genotype, settings, data, device, seed, reports)
     seconds = result.seconds + time.perf_counter() - start
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
     found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
-    tune.report(metrics | found)
+    reports.report(metrics | found | reports.divided(result.micro_batch, own.batch))
 
 
 def make_supernet(settings: StudyConfig) -> SuperNet:
@@ -125,7 +134,9 @@ def describe(
     }
 
 
-def train_proxy(genotype: Genotype, settings: StudyConfig, data: TrialData, device: torch.device, seed: int) -> float:
+def train_proxy(
+    genotype: Genotype, settings: StudyConfig, data: TrialData, device: torch.device, seed: int, reports: Reports
+) -> float:
     """Validation PSNR of the decoded network after a short training, which compares trials of any node count and width.
 
     Supernets do not: one with more nodes or channels scores higher whatever its genotype is worth.
@@ -146,6 +157,7 @@ def train_proxy(genotype: Genotype, settings: StudyConfig, data: TrialData, devi
     validate = validator(data.validation, degradations, settings.search.tile, device)
     steps = settings.search.proxy_steps
     last = train(network, batches, validate, steps=steps, validate_every=steps, **training_keywords(final))
+    reports.divided(last.micro_batch, final.batch)
     return last.psnr
 
 
