@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import ray.train
 import torch
+from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 
@@ -17,6 +19,7 @@ from irnas_ray.batches import State
 from irnas_ray.choosing import Candidate
 from irnas_ray.distributed import DistributedTraining, check_same
 from irnas_ray.final_training import FinalData, train_final
+from irnas_ray.heartbeat import Pulse
 from irnas_ray.reporting import Reports, Write
 from irnas_ray.runtime import quiet, slots
 from irnas_ray.settings import StudyConfig
@@ -68,8 +71,10 @@ def run_distributed_final(
     quiet()
     candidate = candidates[int(config["rank"]) - 1]
     own = worker_resources(resources)
+    context = tune.get_context()
+    watched = partial(Pulse, context.get_experiment_name(), context.get_trial_id(), study.cluster.hang_minutes)
     trainer = TorchTrainer(
-        partial(_train_in_worker, candidate=candidate, study=study, data=data, board=board),
+        partial(_train_in_worker, watched, candidate=candidate, study=study, data=data, board=board),
         scaling_config=ray.train.ScalingConfig(
             num_workers=study.final.workers,
             use_gpu=own["gpu"] > 0,
@@ -95,11 +100,13 @@ def _run_name(study: StudyConfig, candidate: Candidate) -> str:
     return f"final-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _train_in_worker(candidate: Candidate, study: StudyConfig, data: FinalData, board: Path) -> None:
+def _train_in_worker(
+    watched: Callable[[], Pulse], candidate: Candidate, study: StudyConfig, data: FinalData, board: Path
+) -> None:
     quiet()
     torch.set_num_threads(max(1, study.cluster.cpus_per_trial))
     first = ray.train.get_context().get_world_rank() == 0
-    reports = (Reports if first else _Silent)(ray.train.get_checkpoint, ray.train.report, alone=False)
+    reports = (Reports if first else _Silent)(ray.train.get_checkpoint, ray.train.report, alone=False, pulse=watched())
     state = reports.load()
     check_same("genotype", candidate.genotype.digest if candidate.genotype else candidate.kind)
     # workers on several machines may see different states of their storage

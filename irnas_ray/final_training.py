@@ -18,6 +18,7 @@ from irnas_ray.choosing import Candidate
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.evaluation import evaluate
 from irnas_ray.folder import write_json
+from irnas_ray.heartbeat import pulse_of_trial
 from irnas_ray.inference import restorer
 from irnas_ray.network import count_parameters
 from irnas_ray.networks import multiply_adds
@@ -57,7 +58,7 @@ def run_final(
     """
     candidate = candidates[int(config["rank"]) - 1]
     device = prepare_device(study.cluster.cpus_per_trial)
-    reports = Reports(patience=study.tune.storage_patience)
+    reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
     try:
         train_final(candidate, study, data, board, device, reports.load(), reports)
     except FloatingPointError as error:
@@ -82,6 +83,7 @@ def train_final(
     final = study.final
     torch.manual_seed(final.seed)
     network = candidate.make_network(study).to(device)
+    reports.follow(network)
     batches = make_batches(
         data.train,
         final_degradation(study),

@@ -46,6 +46,7 @@ def run_finals(
         ProgressLines("finals", len(ranks), "psnr"),
         max_failures=study.tune.max_failures,
         concurrent=concurrent,
+        hang_minutes=study.cluster.hang_minutes,
         param_space={"rank": tune.grid_search(sorted(ranks))},
     )
     finals = []

@@ -47,6 +47,10 @@ class ProgressLines(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._print(trial, f"failed: {last_line(trial)}")
 
+    def notice(self, trial: Any, text: str) -> None:
+        """Say something about a trial."""
+        self._print(trial, text)
+
     def _remaining(self, trials: list[Any]) -> float | None:
         done = sum(trial.last_result.get("fraction", 0.0) for trial in trials)
         elapsed = time.time() - self.start

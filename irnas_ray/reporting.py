@@ -9,9 +9,11 @@ from typing import Any
 
 import pyarrow.fs
 from ray import tune
+from torch import nn
 
 from irnas_ray.batches import State
 from irnas_ray.checkpoints import load_state, save_state
+from irnas_ray.heartbeat import Pulse
 
 STATE = "state.pt"
 #: Seconds between two attempts to save what cannot be saved later.
@@ -28,6 +30,7 @@ class Reports:
         get, send: Give the newest checkpoint and send a report: those of Tune, or of Ray Train in one of its workers.
         patience: Minutes for which the last report waits for space on a full disk.
         alone: Whether this worker reports by itself. Of several, none may repeat a report that failed.
+        pulse: The worker's sign of life; None: it gives none.
     """
 
     def __init__(
@@ -36,8 +39,9 @@ class Reports:
         send: Callable[..., None] = tune.report,
         patience: float = 10,
         alone: bool = True,
+        pulse: Pulse | None = None,
     ) -> None:
-        self._get, self._send, self.patience, self.alone = get, send, patience, alone
+        self._get, self._send, self.patience, self.alone, self.pulse = get, send, patience, alone, pulse
         #: The metrics that were reported last.
         self.last: dict[str, Any] = {}
         self._notices: list[str] = []
@@ -46,6 +50,11 @@ class Reports:
     def notice(self, text: str) -> None:
         """Tell the user something with the next report."""
         self._notices.append(text)
+
+    def follow(self, network: nn.Module) -> None:
+        """Let every forward pass of a network, and of its copies, be a sign of life."""
+        if self.pulse is not None:
+            self.pulse.follow(network)
 
     def divided(self, micro_batch: int | None, batch: int) -> dict[str, int]:
         """The metric that tells that batches do not fit into memory, empty where they do; the user is told once."""
@@ -108,6 +117,8 @@ class Reports:
                 told = True
                 self.notice(f"its results cannot be saved ({reason}); waits up to {self.patience:g} minutes for space")
                 self._tell(metrics | {"finished": False})
+            if self.pulse is not None:
+                self.pulse()
             time.sleep(AGAIN)
 
     def _save(self, metrics: dict[str, Any], state: State, write: Write | None) -> str | None:

@@ -243,6 +243,7 @@ def _run_round(
         search=search,
         scheduler=make_scheduler(config),
         concurrent=slots(resources, config.cluster.max_concurrent),
+        hang_minutes=config.cluster.hang_minutes,
     )
     records = [_record(result, number) for result in results]
     for record in records:

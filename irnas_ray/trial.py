@@ -10,6 +10,7 @@ import torch
 
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.genotype import Genotype, Margin
+from irnas_ray.heartbeat import pulse_of_trial
 from irnas_ray.network import DerivedNetwork
 from irnas_ray.operations import DeformableConvolution
 from irnas_ray.patches import PatchSet
@@ -62,7 +63,7 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
     The last report has ``finished=True`` and the score that picks the finals; or, where the loss diverged, NaN for the
     score and the reason as ``error``: started again from its last checkpoint the trial would only diverge again.
     """
-    reports = Reports(patience=study.tune.storage_patience)
+    reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
     try:
         _search(config, study, data, reports)
     except FloatingPointError as error:
@@ -76,6 +77,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     state = reports.load()
     torch.manual_seed(seed)
     net = make_supernet(settings).to(device)
+    reports.follow(net)
     stream: dict[str, Any] = {
         "batch": settings.search.batch,
         "crop": settings.search.crop,
@@ -144,6 +146,7 @@ def train_proxy(
     final = settings.final
     torch.manual_seed(seed)
     network = make_network(genotype, settings).to(device)
+    reports.follow(network)
     batches = make_batches(
         data.train_w,
         final_degradation(settings),

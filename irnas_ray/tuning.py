@@ -7,6 +7,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from irnas_ray.heartbeat import HangWatch
 from irnas_ray.progress import ProgressLines
 from irnas_ray.sampling import StudySearch
 from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
@@ -66,15 +67,18 @@ def fit(
     search: StudySearch | None = None,
     scheduler: TrialScheduler | None = None,
     concurrent: int | None = None,
+    hang_minutes: float | None = None,
 ) -> list[tune.Result]:
     """Run the trials that ``progress`` counts, or continue those that an earlier driver left there; all results.
 
+    Trials whose workers give no sign of life for ``hang_minutes`` are started again, see ``heartbeat``.
     Raises Interrupted if Tune stopped early; a trial's own failure is part of its result.
     """
     if not progress.trials:
         return []
     runner = tune.with_resources(trainable, resources)
     above, name = split(run.place)
+    watches = [] if hang_minutes is None else [HangWatch(name, hang_minutes, progress)]
     tuner = tune.Tuner(
         runner,
         param_space=param_space or {},
@@ -90,7 +94,7 @@ def fit(
             storage_path=above,
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-            callbacks=[progress],
+            callbacks=[progress, *watches],
             verbose=0,
         ),
     )
