@@ -19,7 +19,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from ray import tune
 from ray.cluster_utils import Cluster as SimulatedCluster
 
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.runtime import connect
 from irnas_ray.sampling import StudySearch
 from irnas_ray.settings import Cluster
@@ -69,7 +69,7 @@ def run(
         tune.with_parameters(rest, seconds=seconds, reports=reports, checkpoint_bytes=checkpoint_bytes),
         folder / "trials",
         {"cpu": 1.0, "gpu": 0.0},
-        ProgressLines("trials", trials, "score"),
+        StageProgress("trials", trials, "score"),
         max_failures=0,
         search=search,
         concurrent=concurrent,

@@ -141,6 +141,14 @@ class TrainingBatches:
         self.geometry.set_state(state["geometry"].cpu())
         self.noise.set_state(state["noise"].cpu())
 
+    def follow(self, state: State) -> None:
+        """Go to the position of another stream's state, in this stream's own order; crops and noise are drawn anew."""
+        drawn = int(state["source"]["drawn"])
+        self.source.load_state_dict({**self.source.state_dict(), "drawn": drawn})
+        for generator in (self.geometry, self.noise):
+            # a stream that goes the whole way itself has drawn other numbers by then
+            generator.manual_seed((generator.initial_seed() + (drawn + 1) * 1_000_003) % 2**63)
+
 
 class EndlessBatches:
     """Any iterable of batches as one persistent, resumable iterator that starts over at the end.

@@ -9,9 +9,13 @@ from optuna.distributions import BaseDistribution
 from irnas_ray.degradation import KINDS, GaussianNoise, check_degradation
 from irnas_ray.domain_checks import check_conditions, corners
 from irnas_ray.domains import distribution_of, fixed_values
+from irnas_ray.loggers import check_loggers
 from irnas_ray.manifest import Manifest
+from irnas_ray.objectives import objectives_of
 from irnas_ray.operations import level_width
 from irnas_ray.optimizers import OPTIMIZERS, check_decay, warn_of_rate
+from irnas_ray.placement import check_gpus
+from irnas_ray.population import check_population
 from irnas_ray.preparing import is_prepared
 from irnas_ray.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.samplers import SAMPLERS, check_sampler, grid_size
@@ -64,7 +68,6 @@ AT_LEAST = {
     "search.tile": 1,
     "final.images": 1,
     "cluster.max_concurrent": 1,
-    "cluster.gpus_per_trial": 0,
     "search.gradient_clip": 0,
     "final.gradient_clip": 0,
 }
@@ -86,7 +89,9 @@ def check_settings(config: StudyConfig) -> None:
     for key, possible in ONE_OF.items():
         if _value(config, key) not in possible:
             raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
+    check_loggers(config.tune.loggers)
     _check_final_training(config)
+    objectives_of(config.tune.objectives)
     channels = 1 if config.data.color == "gray" else 3
     if config.architecture.channels != channels:
         given = config.architecture.channels
@@ -108,6 +113,7 @@ def _check_numbers(config: StudyConfig) -> None:
         value = _value(config, key)
         if value is not None and value < least:
             raise ValueError(f"{key}: {value}; at least {least}")
+    check_gpus(config.cluster.gpus_per_trial)
     if not 0 < config.search.validation_share <= 1:
         raise ValueError(f"search.validation_share: {config.search.validation_share}; over 0 and at most 1")
     if config.cluster.hang_minutes is not None and not config.cluster.hang_minutes > 0:
@@ -165,12 +171,13 @@ def check_search(config: StudyConfig) -> None:
     """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
     check_domains(config)
     fixed = fixed_values(config)
-    check_sampler(config.tune.sampler, config.domains, fixed=fixed)
+    check_sampler(config.tune.sampler, config.domains, len(config.tune.objectives), fixed)
     if config.tune.sampler == "grid":
         size = grid_size(config.domains, fixed)
         if config.tune.trials > size:
             print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
             config.tune.trials = size
+    check_population(config)
     if not config.resume:
         # a study that is continued has its starting points, whatever became of where they are from
         starting_points(config)

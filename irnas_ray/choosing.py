@@ -2,13 +2,16 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+from irnas_ray.configurations import front_of
 from irnas_ray.genotype import Genotype
 from irnas_ray.networks import GENOTYPE, make_peer
+from irnas_ray.objectives import OBJECTIVES, Objective
 from irnas_ray.settings import StudyConfig
 from irnas_ray.trial import make_network
 
@@ -45,9 +48,16 @@ class Candidate:
         return [self.kind, self.arguments, self.genotype.digest if self.genotype else None, self.settings]
 
 
-def choose(records: list[dict[str, Any]], count: int) -> list[Candidate]:
-    """The best distinct genotypes of the finished trials, best first; ValueError if no trial finished."""
-    finished = [record for record in records if record["state"] == "COMPLETE" and math.isfinite(record["score"])]
+def choose(
+    records: list[dict[str, Any]], count: int, objectives: Sequence[Objective] = (OBJECTIVES["score"],)
+) -> list[Candidate]:
+    """The best distinct genotypes of the finished trials, best first; ValueError if no trial finished.
+
+    With several objectives, those of the Pareto front.
+    """
+    finished: list[Any] = [r for r in records if r["state"] == "COMPLETE" and math.isfinite(r["score"] or math.nan)]
+    if len(objectives) > 1:
+        finished = list(front_of(finished, objectives))
     if not finished:
         states = ", ".join(f"{record['id']} {record['state']}" for record in records) or "none was run"
         raise ValueError(

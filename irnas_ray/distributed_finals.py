@@ -20,8 +20,9 @@ from irnas_ray.choosing import Candidate
 from irnas_ray.distributed import DistributedTraining, check_same
 from irnas_ray.final_training import FinalData, train_final
 from irnas_ray.heartbeat import Pulse
+from irnas_ray.placement import slots
 from irnas_ray.reporting import Reports, Write
-from irnas_ray.runtime import quiet, slots
+from irnas_ray.runtime import quiet
 from irnas_ray.settings import StudyConfig
 
 #: What the Tune trial itself takes, which only waits: a byte, because Tune wants something, and a share of a CPU would

@@ -14,7 +14,8 @@ from irnas_ray.distributed_finals import CHECKPOINT, WAITING, concurrent_finals,
 from irnas_ray.evaluation import Evaluation
 from irnas_ray.final_training import FinalData, run_final
 from irnas_ray.folder import StudyFolder
-from irnas_ray.progress import ProgressLines
+from irnas_ray.loggers import make_loggers
+from irnas_ray.progress import StageProgress
 from irnas_ray.settings import StudyConfig
 from irnas_ray.tuning import find_run, fit
 
@@ -43,10 +44,11 @@ def run_finals(
         trainable,
         found,
         wanted,
-        ProgressLines("finals", len(ranks), "psnr"),
+        StageProgress("finals", len(ranks), "psnr"),
         max_failures=study.tune.max_failures,
         concurrent=concurrent,
         hang_minutes=study.cluster.hang_minutes,
+        loggers=make_loggers(study.tune.loggers, folder.name, folder.path),
         param_space={"rank": tune.grid_search(sorted(ranks))},
     )
     finals = []

@@ -18,7 +18,7 @@ from irnas_ray.urls import absolute, join
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
 FREE_TO_CHANGE = (
     *("results", "resume", "cluster", "final", "data.output"),
-    *("tune.trials", "tune.max_failures", "tune.storage_patience"),
+    *("tune.trials", "tune.max_failures", "tune.storage_patience", "tune.loggers"),
 )
 
 

@@ -11,7 +11,7 @@ from ray.tune import Callback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import nn
 
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 
 #: Seconds between two signs of a worker, and two looks at all of them; less where the limit is short.
 INTERVAL = 10.0
@@ -88,7 +88,7 @@ class HangWatch(Callback):
     wait for it. One that is stopped or hangs in a library cannot end itself; Ray lets its node kill it.
     """
 
-    def __init__(self, run: str, minutes: float, progress: ProgressLines) -> None:
+    def __init__(self, run: str, minutes: float, progress: StageProgress) -> None:
         self.run, self.minutes, self.progress = run, minutes, progress
         self._interval = _interval(minutes)
         self._heartbeats: ActorHandle | None = None

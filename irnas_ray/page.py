@@ -16,6 +16,7 @@ from irnas_ray.tables import (
     Table,
     facts,
     finals_table,
+    front_table,
     margins_of,
     margins_table,
     noise_levels,
@@ -60,7 +61,7 @@ img { max-width: min(100%, 44rem); height: auto; border-radius: 6px; background:
 def render(results: StudyResults) -> str:
     """The whole page as HTML text."""
     title = html.escape(f"Study {results.name}")
-    sections = [_head(results), _finals(results), _best(results), _search(results), _trials(results)]
+    sections = [_head(results), _finals(results), _front(results), _best(results), _search(results), _trials(results)]
     sections += [_samples(results), f"<h2>Setting</h2>\n{facts(results).html()}"]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -113,6 +114,13 @@ def _best(results: StudyResults) -> str:
     return "\n".join(lines)
 
 
+def _front(results: StudyResults) -> str:
+    if len(results.objectives) == 1:
+        return ""
+    text = "Configurations that no other one beats in all objectives; means over their seeds."
+    return f"<h2>Pareto front</h2>\n{_note(text)}\n{front_table(results.records, results.objectives).html()}"
+
+
 def _search(results: StudyResults) -> str:
     lines = ["<h2>Search</h2>"]
     if results.records:
@@ -120,7 +128,7 @@ def _search(results: StudyResults) -> str:
     try:
         if results.problem:
             raise ValueError(f"Parameter importances need the Optuna study: {results.problem}")
-        picture = png(plot_importances(importances(results.configurations)))
+        picture = png(plot_importances(importances(results.configurations, results.objectives)))
         text = "How much each parameter decides whether a configuration is among the best; completed trials only."
         lines.append(_figure(picture, "importance of each parameter", text))
     except ValueError as error:

@@ -8,7 +8,7 @@ from irnas_ray.page import render
 from irnas_ray.plots import plot_history, plot_importances, save_png
 from irnas_ray.results import StudyResults, genotype_of, importances, read_study
 from irnas_ray.settings import AnalyzeConfig
-from irnas_ray.tables import Table, frequencies, margins_of, state_counts, trials_table
+from irnas_ray.tables import Table, frequencies, front_table, margins_of, state_counts, trials_table
 
 
 def write_report(folder: Path) -> Path:
@@ -40,6 +40,8 @@ def analyze(config: AnalyzeConfig) -> None:
     print(f"# Study {results.name}{finished}\n\nSearch space {results.search_space}; {state_counts(results.records)}\n")
     if top:
         print(f"## Best trials\n\n{trials_table(top).markdown()}")
+    if len(results.objectives) > 1:
+        print(f"## Pareto front\n\n{front_table(results.records, results.objectives).markdown()}")
     _print_importances(results)
     genotypes = [genotype for genotype in map(genotype_of, top) if genotype is not None]
     if genotypes:
@@ -56,7 +58,11 @@ def save_pictures_of(results: StudyResults, output: Path) -> list[Path]:
     if results.records:
         saved.append(save_png(plot_history(results.records), output / "history.png"))
     try:
-        saved.append(save_png(plot_importances(importances(results.configurations)), output / "importances.png"))
+        saved.append(
+            save_png(
+                plot_importances(importances(results.configurations, results.objectives)), output / "importances.png"
+            )
+        )
     except ValueError:
         # a picture of an earlier state would contradict the text
         (output / "importances.png").unlink(missing_ok=True)
@@ -70,7 +76,7 @@ def save_pictures_of(results: StudyResults, output: Path) -> list[Path]:
 def _print_importances(results: StudyResults) -> None:
     print("## Parameter importances\n")
     try:
-        shares = importances(results.configurations)
+        shares = importances(results.configurations, results.objectives)
         print(
             Table(["parameter", ">importance"], [[name, f"{share:.3f}"] for name, share in shares.items()]).markdown()
         )

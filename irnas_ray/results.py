@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import optuna
 import yaml
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from irnas_ray.genotype import Genotype
+from irnas_ray.objectives import SCORE, Objective, objectives_of
+from irnas_ray.replicates import SHORT
 from irnas_ray.storage import StorageLost, open_storage, sqlite_file
 
 #: Fewest completed configurations of which parameter importances say more than chance.
@@ -36,6 +38,11 @@ class StudyResults:
     configurations: list[FrozenTrial]
     #: Why there are no configurations; None where they were read.
     problem: str | None
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """What the configurations are compared by."""
+        return objectives_of((self.config.get("tune") or {}).get("objectives") or ["score"])
 
     def ranked(self) -> list[dict[str, Any]]:
         """The records, best first: completed trials by their score, then stopped and running ones, then failed ones."""
@@ -83,13 +90,20 @@ def genotype_of(record: Mapping[str, Any]) -> Genotype | None:
     return Genotype.from_json(json.dumps(record["genotype"])) if record.get("genotype") else None
 
 
-def importances(configurations: list[FrozenTrial]) -> dict[str, float]:
+def importances(configurations: list[FrozenTrial], objectives: Sequence[Objective] = ()) -> dict[str, float]:
     """The share of each parameter in reaching good scores (PED-ANOVA), largest first; the shares add up to one.
+
+    ``objectives`` are those of the study, if it has several; the score is what counts.
 
     Raises ValueError that says in words why there are none: too few completed trials, scores or parameters that do not
     vary.
     """
-    completed = [trial for trial in configurations if trial.state == TrialState.COMPLETE]
+    place = [objective.metric for objective in objectives].index(SCORE) if objectives else 0
+    completed = [
+        create_trial(value=trial.values[place], params=trial.params, distributions=trial.distributions)
+        for trial in configurations
+        if trial.state == TrialState.COMPLETE
+    ]
     if len(completed) < FEWEST_FOR_IMPORTANCES:
         raise ValueError(
             f"parameter importances need at least {FEWEST_FOR_IMPORTANCES} completed configurations; "
@@ -152,26 +166,29 @@ def _storage_file(url: str | None, folder: Path) -> Path | None:
 
 
 def _records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
-    """What the Optuna study knows of a configuration's replicates, in the form of ``summary.json``."""
+    """What the Optuna study knows of a configuration's seeds, in the form of ``summary.json``."""
     attributes = trial.user_attrs
-    seeds: dict[str, int] = attributes.get("seeds") or {f"trial {trial.number}": trial.number}
+    # one that this package did not run, or that is being proposed, stands for itself
+    alone = {"seed": trial.number, "trial": f"trial {trial.number}", "state": trial.state.name, "error": None}
+    replicates = attributes.get("replicates", [alone | {SCORE: trial.values[0] if trial.values else None}])
     last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
-    # the study is told the mean over the replicates, so that each of them is listed with it
-    score = trial.value if trial.value is not None else last
     records = []
-    for trial_id, seed in seeds.items():
-        own = {name: attributes.get(name, attributes.get(f"{name}/{trial_id}")) for name in ("psnr", "ssim", "seconds")}
-        genotype, margins = (attributes.get(n, attributes.get(f"{n}/{trial_id}")) for n in ("genotype", "margins"))
+    for replicate in [replicate for replicate in replicates if replicate["trial"] is not None]:
+        own = {name: replicate.get(name) for name in SHORT}
+        key = "" if len(replicates) == 1 else f"/seed {replicate['seed']}"
+        genotype, margins = attributes.get(f"genotype{key}"), attributes.get(f"margins{key}")
         records.append(
             {
-                "id": trial_id,
-                "state": trial.state.name,
-                "config": {**trial.params, "seed": seed},
-                "score": score,
+                **own,
+                "id": replicate["trial"],
+                "configuration": trial.number,
+                "state": replicate["state"],
+                "config": {**trial.params, "seed": replicate["seed"]},
+                # what a seed that runs has reached is known as the mean over the seeds
+                "score": last if replicate["state"] == "RUNNING" else replicate[SCORE],
                 "genotype": json.loads(genotype) if genotype else None,
                 "margins": json.loads(margins) if margins else [],
-                "error": None,
-                **own,
+                "error": replicate["error"],
             }
         )
     return records

@@ -27,7 +27,7 @@ def run_retraining(config: RetrainConfig) -> Path:
     """Train and score the networks that the settings name, in a study's folder without search trials.
 
     Returns the study's ``summary.json``. Raises ValueError or OSError with a clear message before any work where that
-    is possible; KeyboardInterrupt if it was stopped, after saying how it is continued.
+    is possible; Incomplete at the end if final trainings failed; KeyboardInterrupt if it was stopped.
     """
     candidates = candidates_of(config)
     config.study = config.study or f"retrain-{_digest(candidates)}"

@@ -1,4 +1,4 @@
-"""Connecting to Ray: which cluster, which resources, and a clean stop when a job is told to end."""
+"""Connecting to Ray: which cluster, and a clean stop when a job is told to end."""
 
 import logging
 import os
@@ -59,28 +59,3 @@ def quiet() -> None:
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("optuna").setLevel(logging.WARNING)
-
-
-def trial_resources(cluster: Cluster) -> dict[str, float]:
-    """CPUs and GPUs of one trial; ValueError if no node has as many."""
-    gpus = cluster.gpus_per_trial
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if gpus is None:
-        gpus = 1 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0
-    wanted = {"cpu": float(cluster.cpus_per_trial), "gpu": float(gpus)}
-    if not any(node.get("CPU", 0) >= wanted["cpu"] and node.get("GPU", 0) >= gpus for node in nodes):
-        have = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise ValueError(
-            f"cluster: a trial wants {wanted['cpu']:g} CPUs and {gpus:g} GPUs, but no node has as many ({have}); "
-            "lower cluster.cpus_per_trial or cluster.gpus_per_trial"
-        )
-    return wanted
-
-
-def slots(resources: dict[str, float], most: int | None) -> int:
-    """How many trials of these resources fit the cluster at a time, and never more than ``most``."""
-    total = ray.cluster_resources()
-    fit = total.get("CPU", 0) // max(resources["cpu"], 1e-9)
-    if resources["gpu"]:
-        fit = min(fit, total.get("GPU", 0) // resources["gpu"])
-    return max(1, int(min(fit, most or fit)))

@@ -1,172 +1,262 @@
 """The bridge from Ray Tune to the Optuna study: what is suggested, and what the study is told.
 
-Ray's ``OptunaSearch`` records stopped trials as complete and NaN as running for ever, and knows nothing of seeds; this
-subclass mends that on its public extension points.
+Ray's own ``OptunaSearch`` records stopped trials as complete and NaN as running for ever, and knows nothing of seeds.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import pickle
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import optuna
-from optuna.trial import TrialState
-from ray.tune.search.optuna import OptunaSearch
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
 
-from irnas_ray.domains import Domains, distribution_of, propose
+from irnas_ray.domains import Domains, propose
+from irnas_ray.objectives import OBJECTIVES, Objective
+from irnas_ray.replicates import Configuration, Replicate
+from irnas_ray.rungs import Rungs, Values, Verdict
 from irnas_ray.samplers import make_sampler
 
-#: What a trial reports that is kept as user attributes of its Optuna trial.
-ATTRIBUTES = ("genotype", "digest", "margins", "psnr", "ssim", "seconds")
 
+class StudySearch(Searcher):
+    """Optuna proposes configurations; each runs under ``replicates`` seeds and is told once, with the mean.
 
-@dataclass
-class Configuration:
-    """One Optuna trial and what its replicates, one Tune trial for each seed, came to."""
+    Trials report the objectives' metrics and ``epoch`` with every report, ``finished=True`` with the last one, and
+    ``error`` where they gave up. All state is in the study's storage, from which it is read again after a restart:
+    only which trials Tune knows is saved with Tune's own state.
 
-    number: int
-    trial: optuna.Trial
-    params: dict[str, Any]
-    outcomes: dict[str, tuple[TrialState, float | None]] = field(default_factory=dict)
-    reports: dict[int, list[float]] = field(default_factory=dict)
-
-
-class StudySearch(OptunaSearch):
-    """Optuna proposes configurations; each is run under ``replicates`` seeds and told once, with the mean.
-
-    A configuration is COMPLETE if a replicate finished, PRUNED if all that lived were stopped early, FAIL if all died
-    or scored NaN. Trials report ``metric`` at every step and ``finished=True`` with their last report.
+    Args:
+        domains: Dotted key of a setting -> its distribution.
+        study_name, storage: The study, which exists (``claim_study``).
+        sampler: Name of the Optuna sampler.
+        seed: Of the sampler, and of the first trial; replicate r of configuration n has seed + n * replicates + r.
+        replicates: Seeds of each configuration.
+        objectives: What is told to Optuna.
+        milestones, factor: Rungs of the early stopping, see ``Rungs``; it takes ``ConfigurationHalving`` as scheduler.
+        fixed: The study's own values of what conditions name (``domains.fixed_values``).
+        ended: Trials of earlier runs of Tune that ended; all others that the study believes running are lost.
     """
 
     def __init__(
         self,
-        space: Domains,
+        domains: Domains,
         study_name: str,
         storage: optuna.storages.BaseStorage,
-        metric: str,
         sampler: str = "tpe",
         seed: int = 0,
         replicates: int = 1,
-        started: int = 0,
+        objectives: Sequence[Objective] = (OBJECTIVES["score"],),
+        milestones: Sequence[int] = (),
+        factor: int = 3,
         fixed: Mapping[str, Any] | None = None,
+        ended: Iterable[str] = (),
     ) -> None:
-        self._replicates, self._first_seed = replicates, seed
-        self._domains, self._sampler_name, self._fixed = space, sampler, fixed or {}
-        #: Trials that were suggested so far, with those of earlier rounds of the same study.
-        self._suggested = started
-        self._configurations: dict[str, Configuration] = {}
-        self._open: Configuration | None = None
-        super().__init__(
-            space={name: distribution_of(domain) for name, domain in space.items()},
-            metric=metric,
-            mode="max",
-            study_name=study_name,
-            storage=storage,
-        )
+        # Tune is not told the metrics: one that is missing from a report would end the whole study
+        super().__init__()
+        self._objectives = list(objectives)
+        self._domains, self._study_name, self._storage = dict(domains), study_name, storage
+        self._sampler, self._seed, self._replicates = sampler, seed, replicates
+        self._milestones, self._factor = list(milestones), factor
+        self._fixed, self._ended_before = dict(fixed or {}), set(ended)
+        #: Most trials at a time.
+        self.limit = sys.maxsize
+        self._load()
+        self.adopt({})
 
     @property
-    def study(self) -> optuna.Study:
-        """The Optuna study that is told."""
-        assert self._ot_study is not None
-        return self._ot_study
+    def _metrics(self) -> list[str]:
+        return [objective.metric for objective in self._objectives]
+
+    def _load(self) -> None:
+        self.study = optuna.load_study(study_name=self._study_name, storage=self._storage)
+        maximise = [objective.maximise for objective in self._objectives]
+        self._rungs = Rungs(self._milestones, self._factor, maximise)
+        self._configurations: dict[int, Configuration] = {}
+        #: Id of a Tune trial -> its configuration and seed.
+        self._trials: dict[str, tuple[Configuration, Replicate]] = {}
+        for trial in self.study.get_trials(deepcopy=False):
+            # one that waits was enqueued, and one without a record was not yet proposed in full
+            if trial.state != TrialState.WAITING and "replicates" in trial.user_attrs:
+                self._add(trial)
+        for configuration in self._configurations.values():
+            configuration.tell()
+            self._rungs.decide(configuration.number)
+
+    def _add(self, trial: FrozenTrial) -> Configuration:
+        first = self._seed + trial.number * self._replicates
+        seeds = range(first, first + self._replicates)
+        configuration = Configuration(self.study, self._storage, self._objectives, trial, seeds)
+        self._configurations[trial.number] = configuration
+        self._rungs.enter(trial.number, configuration.running(), configuration.rungs)
+        for replicate in configuration.replicates.values():
+            if replicate.trial is not None:
+                self._trials[replicate.trial] = configuration, replicate
+        return configuration
+
+    def adopt(self, known: Mapping[str, int]) -> None:
+        """Take up the trials that Tune knows after a restart, by id, and the last epoch that it knows of each.
+
+        Seeds whose trials it has lost are suggested again.
+        """
+        for trial_id, (configuration, replicate) in list(self._trials.items()):
+            if configuration.told or trial_id in self._ended_before:
+                continue
+            if trial_id in known:
+                replicate.set_back(known[trial_id])
+            else:
+                del self._trials[trial_id]
+                replicate.lose()
+                self._rungs.enter(configuration.number, configuration.running())
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """A configuration and a seed; the same configuration for ``replicates`` calls in a row."""
-        if trial_id not in self._configurations:
-            if self._open is None or self._suggested % self._replicates == 0:
-                self._open = self._ask()
-            self._configurations[trial_id] = self._open
-            self._ot_trials[trial_id] = self._open.trial
-            seed = self._first_seed + self._suggested
-            seeds = {**self._open.trial.user_attrs.get("seeds", {}), trial_id: seed}
-            self._open.trial.set_user_attr("seeds", seeds)
-            self._suggested += 1
-        configuration = self._configurations[trial_id]
-        return {**configuration.params, "seed": configuration.trial.user_attrs["seeds"][trial_id]}
+        """A configuration and one of its seeds; None while as many trials run as may."""
+        if trial_id not in self._trials:
+            if self._active() >= self.limit:
+                return None
+            configuration = next((c for c in self._configurations.values() if c.next_waiting()), None)
+            configuration = configuration or self._add(self._ask())
+            replicate = configuration.next_waiting()
+            assert replicate is not None
+            configuration.begin(replicate.seed, trial_id)
+            self._trials[trial_id] = configuration, replicate
+        configuration, replicate = self._trials[trial_id]
+        return {**configuration.params, "seed": replicate.seed}
 
-    def _ask(self) -> Configuration:
-        waiting = optuna.trial.TrialState.WAITING
-        number = sum(trial.state != waiting for trial in self.study.get_trials(deepcopy=False))
+    def _ask(self) -> FrozenTrial:
+        """A new configuration, proposed by a sampler made anew for it."""
+        states = [state for state in TrialState if state != TrialState.WAITING]
+        trials = self.study.get_trials(deepcopy=False, states=states)
+        half = [trial for trial in trials if trial.state == TrialState.RUNNING and "replicates" not in trial.user_attrs]
+        number = half[0].number if half else len(trials)
         self.study.sampler = make_sampler(
-            self._sampler_name, self._first_seed, number, self._domains, fixed=self._fixed
+            self._sampler, self._seed, number, self._domains, len(self._objectives), self._fixed
         )
-        trial = self.study.ask()
-        return Configuration(trial.number, trial, propose(trial, self._domains, self._fixed))
+        study_id = self._storage.get_study_id_from_name(self._study_name)
+        if half:
+            # the driver died while it was proposed
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+            trial = optuna.Trial(self.study, trial_id)
+        else:
+            trial = self.study.ask()
+        propose(trial, self._domains, self._fixed)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        return self._storage.get_trial(trial_id)
+
+    def judge(self, trial_id: str, result: Mapping[str, Any]) -> Verdict:
+        """What a trial that reports is to do; a score that is not finite ends it."""
+        if trial_id not in self._trials:
+            return Verdict.GO_ON
+        configuration, replicate = self._trials[trial_id]
+        values = self._values(result)
+        if values is None:
+            return Verdict.STOP
+        if result.get("finished"):
+            return Verdict.GO_ON
+        verdict = self._rungs.report(configuration.number, replicate.seed, int(result["epoch"]), values)
+        configuration.keep_rungs(self._rungs.standings(configuration.number))
+        return verdict
+
+    def verdict(self, trial_id: str, epoch: int) -> Verdict:
+        """What a trial that does not run is to do, ``epoch`` being the last that it finished."""
+        if trial_id not in self._trials:
+            return Verdict.GO_ON
+        configuration, replicate = self._trials[trial_id]
+        return self._rungs.verdict(configuration.number, replicate.seed, epoch)
+
+    def order(self, trial_id: str) -> tuple[float, int]:
+        """Trials with smaller order run first: the seeds of older configurations."""
+        if trial_id not in self._trials:
+            return math.inf, 0
+        configuration, replicate = self._trials[trial_id]
+        return configuration.number, replicate.seed
+
+    def note(self, trial_id: str, folder: str | None = None, error: str | None = None) -> None:
+        """Keep where a trial's files are, and the error that it died of."""
+        if trial_id in self._trials:
+            replicate = self._trials[trial_id][1]
+            replicate.folder = folder or replicate.folder
+            replicate.error = error or replicate.error
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report the mean over the replicates at a step as soon as all have reached it."""
-        configuration = self._configurations.get(trial_id)
-        value = result.get(self.metric)
-        if configuration is None or trial_id in self._completed_trials or not _is_number(value):
-            return
-        step = int(result["epoch"])
-        values = configuration.reports.setdefault(step, [])
-        values.append(float(value))
-        if len(values) == self._replicates and not result.get("finished"):
-            configuration.trial.report(sum(values) / len(values), step)
+        """Keep what a trial reported."""
+        if trial_id in self._trials:
+            configuration, replicate = self._trials[trial_id]
+            values = self._values(result)
+            if values is not None:
+                configuration.report(replicate.seed, int(result["epoch"]), values, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Note how a replicate ended; with the last one tell the study."""
-        configuration = self._configurations.get(trial_id)
-        if configuration is None or trial_id in self._completed_trials:
+        """Note how a trial ended; with the last seed of a configuration the study is told."""
+        if trial_id not in self._trials:
             return
-        self._completed_trials.add(trial_id)
-        result = result or {}
-        value = result.get(self.metric)
-        if error or not _is_number(value):
-            configuration.outcomes[trial_id] = (TrialState.FAIL, None)
-        else:
-            state = TrialState.COMPLETE if result.get("finished") else TrialState.PRUNED
-            configuration.outcomes[trial_id] = (state, float(value))
-        suffix = "" if self._replicates == 1 else f"/{trial_id}"
-        for name in ATTRIBUTES:
-            if name in result:
-                configuration.trial.set_user_attr(name + suffix, result[name])
-        if len(configuration.outcomes) == self._replicates:
-            self._tell(configuration)
+        configuration, replicate = self._trials[trial_id]
+        if result and not error:
+            # where the scheduler stopped it, this is the first that is heard of its last report
+            self.on_trial_result(trial_id, result)
+        state, text = self._ended(replicate, result or {}, error)
+        configuration.end(replicate.seed, state, text)
+        self._rungs.end(configuration.number, replicate.seed, state == TrialState.FAIL)
+        configuration.keep_rungs(self._rungs.standings(configuration.number))
 
-    def _tell(self, configuration: Configuration) -> None:
-        outcomes = list(configuration.outcomes.values())
-        finished = [value for state, value in outcomes if state == TrialState.COMPLETE and value is not None]
-        configuration.trial.set_user_attr("replicate scores", [value for _, value in outcomes])
-        if finished:
-            self.study.tell(configuration.trial, sum(finished) / len(finished))
-        elif any(state == TrialState.PRUNED for state, _ in outcomes):
-            self.study.tell(configuration.trial, state=TrialState.PRUNED)
-        else:
-            self.study.tell(configuration.trial, state=TrialState.FAIL)
+    def _ended(self, replicate: Replicate, result: Mapping[str, Any], error: bool) -> tuple[TrialState, str | None]:
+        if error:
+            return TrialState.FAIL, replicate.error or "the trial died"
+        if result.get("error"):
+            return TrialState.FAIL, str(result["error"])
+        wrong = [metric for metric in self._metrics if not _is_finite(result.get(metric))]
+        if wrong and "epoch" in result:
+            return TrialState.FAIL, f"{wrong[0]} is {result.get(wrong[0])} after epoch {result['epoch']}"
+        if replicate.values is None:
+            return TrialState.FAIL, "the trial ended without a report"
+        return (TrialState.COMPLETE if result.get("finished") else TrialState.PRUNED), None
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Continue a saved search; suggestions that died with the driver are marked as failed, not left running."""
-        super().restore(checkpoint_path)
-        known = {configuration.number for configuration in self._configurations.values()}
-        fail_running(self.study, known)
+    def expect_no_more(self) -> None:
+        """Give up seeds that were never suggested, as Tune asks for no more trials, so that nobody waits for them."""
+        for configuration in self._configurations.values():
+            while (replicate := configuration.next_waiting()) is not None:
+                configuration.end(replicate.seed, TrialState.FAIL, "Tune has lost the trial")
+                self._rungs.end(configuration.number, replicate.seed, failed=True)
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Let at most so many trials run, not counting those that wait at a rung."""
+        self.limit = max_concurrent
+        return True
 
-def fail_running(study: optuna.Study, but: set[int]) -> None:
-    """Mark the study's RUNNING trials as FAIL, except those with the given numbers."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.number not in but:
-            study.tell(trial.number, state=TrialState.FAIL)
-
-
-def claim_study(name: str, storage: optuna.storages.BaseStorage, folder: Path) -> None:
-    """Tie the storage's study of this name to a results folder; ValueError if it belongs to another one.
-
-    Studies that share a database under one name would be merged without a word.
-    """
-    if name not in optuna.get_all_study_names(storage):
-        study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
-        study.set_user_attr("folder", str(folder))
-        return
-    study = optuna.load_study(study_name=name, storage=storage)
-    owner = study.user_attrs.get("folder")
-    if owner != str(folder):
-        raise ValueError(
-            f"study {name!r} exists in the storage and belongs to {owner}; choose another name, study=NAME"
+    def _active(self) -> int:
+        """Trials that run, or would if there were room."""
+        return sum(
+            replicate.state == TrialState.RUNNING
+            and self._rungs.verdict(configuration.number, replicate.seed, replicate.epoch) != Verdict.WAIT
+            for configuration, replicate in self._trials.values()
         )
 
+    def _values(self, result: Mapping[str, Any]) -> Values | None:
+        values = [result.get(metric) for metric in self._metrics]
+        return tuple(map(float, values)) if all(map(_is_finite, values)) else None  # type: ignore[arg-type]
 
-def _is_number(value: Any) -> TypeGuard[float]:
+    def save(self, checkpoint_path: str) -> None:
+        """Write which trials Tune knows; all else is in the study's storage."""
+        known = {trial_id: replicate.epoch for trial_id, (_, replicate) in self._trials.items()}
+        Path(checkpoint_path).write_bytes(pickle.dumps({"trials": known}))
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Go on from the study's storage with the trials that Tune knew when ``save`` was called."""
+        self._load()
+        self.adopt(pickle.loads(Path(checkpoint_path).read_bytes())["trials"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("study", "_rungs", "_configurations", "_trials"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._load()
+
+
+def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)

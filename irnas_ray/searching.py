@@ -1,5 +1,6 @@
 """The bilevel search of section 3.3: weights on Train W, alpha and beta on Train A, alternating, first order."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ class BilevelSearch:
         self.train_w, self.train_a = EndlessBatches(train_w), EndlessBatches(train_a)
         self.epochs, self.warmup_epochs, self.steps_per_epoch = epochs, warmup_epochs, steps_per_epoch
         self.ssim_weight, self.gradient_clip, self.validate_every = ssim_weight, gradient_clip, validate_every
+        self.weight_lr, self.arch_lr = weight_lr, arch_lr
         self.weights, self.architecture = net.weight_parameters(), net.arch_parameters()
         self.weight_optimizer = torch.optim.SGD(
             self.weights, lr=weight_lr, momentum=momentum, weight_decay=weight_decay
@@ -205,7 +207,10 @@ class BilevelSearch:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from a ``state_dict``; ValueError if it belongs to another supernet."""
+        """Continue from a ``state_dict``; ValueError if it belongs to another supernet.
+
+        This search's own rates hold from here on, on the schedule's same position.
+        """
         try:
             self.net.load_state_dict(state["net"])
         except RuntimeError as error:
@@ -214,12 +219,27 @@ class BilevelSearch:
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self._set_rates()
         self.train_w.load_state_dict(state["train_w"])
         self.train_a.load_state_dict(state["train_a"])
         self.epoch, self.seconds, self.best = int(state["epoch"]), float(state["seconds"]), dict(state["best"])
         # states of earlier releases have none
         self.accumulation.micro_batch = state.get("micro_batch")
         torch.set_rng_state(state["random_state"].cpu())
+
+    def _set_rates(self) -> None:
+        """Replace the rates that a loaded state brought by this search's own."""
+        for group in self.arch_optimizer.param_groups:
+            group["lr"] = self.arch_lr
+        schedule = self.schedule
+        if schedule.base_lrs == [self.weight_lr]:
+            # the schedule multiplies step by step: computed at once its rate would differ in the last bit
+            return
+        schedule.base_lrs = [self.weight_lr]
+        left = (1 + math.cos(math.pi * schedule.last_epoch / schedule.T_max)) / 2
+        for group in self.weight_optimizer.param_groups:
+            group["initial_lr"] = self.weight_lr
+            group["lr"] = schedule.eta_min + (self.weight_lr - schedule.eta_min) * left
 
 
 def search(

@@ -189,14 +189,24 @@ class Tune:
     storage: str | None = None
     #: Minutes to wait for a storage that another process locks, or whose disk is full, before the study stops.
     storage_patience: float = 10
-    #: Stop bad trials early (ASHA on the validation PSNR).
+    #: What configurations are compared by: score (the validation PSNR), and beside it parameters, multiply_adds or
+    #: latency (seconds per megapixel, measured on the trial's device). Of several, the Pareto front is sought.
+    objectives: list[str] = field(default_factory=lambda: ["score"])
+    #: Stop bad configurations early: asynchronous successive halving on the mean over the seeds, or by dominance where
+    #: there are several objectives.
     early_stopping: bool = True
-    #: Epochs that every trial gets before it can be stopped.
+    #: Epochs that every configuration gets before it can be stopped; further rungs follow, each later by
+    #: reduction_factor.
     grace_epochs: int = 25
-    #: One of so many trials goes on at each rung.
+    #: One of so many configurations goes on at each rung.
     reduction_factor: int = 3
+    #: Epochs after which the worst trials go on from copies of the best with changed search.weight_lr and arch_lr
+    #: (population-based training, docs/tuning.md) instead of being stopped early; null: no population.
+    perturb_every: int | None = None
     #: How often a trial that died is started again from its last checkpoint.
     max_failures: int = 3
+    #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.
+    loggers: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -206,8 +216,9 @@ class Cluster:
     #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
     address: str | None = None
     cpus_per_trial: int = 1
-    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none.
-    gpus_per_trial: float | None = None
+    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none; auto: the memory of a
+    #: search trial is measured, and as many share a GPU as fit (final trainings get a whole one each).
+    gpus_per_trial: Any = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
     #: Minutes without a forward pass after which a trial's worker counts as hanging, and the trial is started again

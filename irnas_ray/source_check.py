@@ -23,7 +23,7 @@ from irnas_ray.sources import SourceImage
 _PIECE, _FEW = 16, 64
 
 
-#: Exit status of a check that found something that would falsify results.
+#: Exit status of a check that found something that would falsify results; the others are in ``outcomes``.
 FALSIFIED = 3
 
 

@@ -1,31 +1,28 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
-import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
 import torch
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from irnas_ray.baselines import baselines
 from irnas_ray.checking import check_data, check_search, check_settings
 from irnas_ray.choosing import Candidate, choose
 from irnas_ray.distributed_finals import check_workers
-from irnas_ray.domains import fixed_values
 from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.final_training import FinalData
 from irnas_ray.finals import run_finals
-from irnas_ray.folder import StudyFolder, write_json
-from irnas_ray.genotype import Genotype
+from irnas_ray.folder import StudyFolder
 from irnas_ray.jobs import check_places
+from irnas_ray.memory import search_resources
+from irnas_ray.objectives import objectives_of
+from irnas_ray.outcomes import Incomplete
 from irnas_ray.patches import PatchSet, open_patches
+from irnas_ray.placement import trial_resources
 from irnas_ray.preparing import (
     ImageRecord,
     Manifest,
@@ -36,18 +33,16 @@ from irnas_ray.preparing import (
     prepare,
     split_training,
 )
-from irnas_ray.progress import ProgressLines
 from irnas_ray.progress_bar import progress_bar
 from irnas_ray.protocols import get_protocol
-from irnas_ray.runtime import connect, slots, trial_resources
-from irnas_ray.sampling import StudySearch, claim_study, fail_running
+from irnas_ray.rounds import run_search
+from irnas_ray.runtime import connect
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.storage import StorageLost, opened_storage
 from irnas_ray.summary import summarise
-from irnas_ray.trial import SCORE, TrialData, run_trial
+from irnas_ray.trial import TrialData
 from irnas_ray.trial_storage import claim_storage
-from irnas_ray.tuning import Interrupted, find_run, fit
-from irnas_ray.warm_start import enqueue
+from irnas_ray.tuning import Interrupted
 
 MIB = 2**20
 
@@ -55,8 +50,8 @@ MIB = 2**20
 def run_study(config: StudyConfig) -> Path:
     """Run or continue the study that the settings describe and return its ``summary.json``.
 
-    Raises ValueError or OSError with a clear message, before any work where that is possible; KeyboardInterrupt if it
-    was stopped, after saying how it is continued.
+    Raises ValueError or OSError with a clear message, before any work where that is possible; Incomplete at the end if
+    trials or final trainings failed; KeyboardInterrupt if it was stopped.
     """
     check_search(config)
     return run(config, _search_candidates)
@@ -135,24 +130,30 @@ def _run_stages(
         with _timed(seconds, "evaluation"):
             evaluations: list[Evaluation] = ray.get(reference)
     except Interrupted as stopped:
-        print(f"{stopped}; continue with the same command and resume=true", flush=True)
+        print(stopped, flush=True)
         raise
     except StorageLost as lost:
         raise OSError(f"{lost}; the trials' checkpoints are kept, continue with resume=true") from None
     summarise(config, folder, seconds, records, finals, evaluations)
-    if len(finals) < len(candidates):
-        raise ValueError(
-            f"{len(candidates) - len(finals)} final trainings failed; resume=true repeats those that did not diverge"
-        )
+    _complain_of_failures(config, records, len(candidates) - len(finals))
     return folder.summary
+
+
+def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], finals: int) -> None:
+    asked = config.tune.trials * config.tune.replicates
+    trials = max(0, asked - sum(record["state"] != "FAIL" for record in records)) if records else 0
+    failed = [f"{trials} of {asked} trials"] * bool(trials) + [f"{finals} final trainings"] * bool(finals)
+    if failed:
+        raise Incomplete(f"the study is finished, but {' and '.join(failed)} failed; resume=true tries them again")
 
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
     train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
     tuned, data = stage.config.tune, TrialData(train_w, train_a, stage.validation)
+    resources = search_resources(stage.config, data, stage.resources)
     with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
-        records = run_search(stage.config, stage.folder, data, stage.resources, storage)
-    return records, choose(records, stage.config.final.count)
+        records = run_search(stage.config, stage.folder, data, resources, storage)
+    return records, choose(records, stage.config.final.count, objectives_of(tuned.objectives))
 
 
 def prepare_data(config: StudyConfig) -> Path:
@@ -164,128 +165,6 @@ def prepare_data(config: StudyConfig) -> Path:
     folder = Path(data.output) if data.output else Path(config.results).absolute() / "prepared" / name
     with progress_bar("prepare") as progress:
         return prepare(data, folder, progress, degradation=config.degradation)
-
-
-def run_search(
-    config: StudyConfig,
-    folder: StudyFolder,
-    data: TrialData,
-    resources: dict[str, float],
-    storage: optuna.storages.BaseStorage,
-) -> list[dict[str, Any]]:
-    """Run the search trials that the study still lacks, in rounds, and return the records of all.
-
-    A round that was interrupted is finished as it was begun; then a further one makes up for trials that were asked
-    for since, or that failed in an earlier run.
-    """
-    kept = folder.trials / "records.json"
-    records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
-    claim_study(folder.name, storage, folder.path)
-    enqueue(optuna.load_study(study_name=folder.name, storage=storage), config)
-    begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
-    while True:
-        if len(begun) > len({record["round"] for record in records}):
-            size, started = begun[-1]
-        else:
-            succeeded = sum(record["state"] != "FAIL" for record in records)
-            size = config.tune.trials * config.tune.replicates - succeeded
-            # seeds count the suggestions, also those that a damaged run has lost
-            started = max((record["config"]["seed"] + 1 for record in records), default=config.tune.seed)
-            started -= config.tune.seed
-            if size <= 0:
-                return records
-            begun.append([size, started])
-            write_json(folder.rounds, begun)
-        new = _run_round(config, folder, data, resources, storage, len(begun), size, started)
-        records += new
-        write_json(kept, records)
-        if any(record["state"] == "FAIL" for record in new):
-            # what failed just now would most likely fail again; a later resume tries anew
-            return records
-
-
-def _run_round(
-    config: StudyConfig,
-    folder: StudyFolder,
-    data: TrialData,
-    resources: dict[str, float],
-    storage: optuna.storages.BaseStorage,
-    number: int,
-    size: int,
-    started: int,
-) -> list[dict[str, Any]]:
-    run = find_run(folder.run(f"round-{number}"))
-    tuned = config.tune
-    # whole configurations: a replicate of its own would never be told to the study
-    missing = math.ceil((size - len(run.ended)) / tuned.replicates) * tuned.replicates
-    started += math.ceil(run.lost / tuned.replicates) * tuned.replicates
-    search = StudySearch(
-        config.domains,
-        folder.name,
-        storage,
-        SCORE,
-        tuned.sampler,
-        tuned.seed,
-        tuned.replicates,
-        started,
-        fixed_values(config),
-    )
-    if not run.begun:
-        # a driver that was killed leaves its suggestions running; only those of a round that is restored live on
-        fail_running(search.study, but=set())
-    search.study.set_user_attr("search_space", config.search_space)
-    results = run.ended + fit(
-        tune.with_parameters(run_trial, study=config, data=data),
-        run,
-        resources,
-        ProgressLines("search", missing, SCORE),
-        max_failures=tuned.max_failures,
-        search=search,
-        scheduler=make_scheduler(config),
-        concurrent=slots(resources, config.cluster.max_concurrent),
-        hang_minutes=config.cluster.hang_minutes,
-    )
-    records = [_record(result, number) for result in results]
-    for record in records:
-        if record["genotype"] is not None:
-            Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")
-    return records
-
-
-def make_scheduler(config: StudyConfig) -> TrialScheduler | None:
-    """ASHA on the validation PSNR, or None where trials are not stopped early."""
-    if not config.tune.early_stopping:
-        return None
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric=SCORE,
-        mode="max",
-        # one more than the epochs: the report after the last one carries the proxy's score and must not be cut off
-        max_t=config.search.epochs + 2,
-        grace_period=min(config.tune.grace_epochs, config.search.epochs),
-        reduction_factor=config.tune.reduction_factor,
-    )
-
-
-def _record(result: tune.Result, round_number: int) -> dict[str, Any]:
-    metrics = result.metrics or {}
-    failed = result.error is not None or "error" in metrics
-    state = "FAIL" if failed else "COMPLETE" if metrics.get("finished") else "PRUNED"
-    genotype, margins = metrics.get("genotype"), metrics.get("margins")
-    return {
-        "id": Path(result.path).name,
-        "state": state,
-        "config": result.config,
-        "psnr": metrics.get("psnr"),
-        "ssim": metrics.get("ssim"),
-        "score": metrics.get(SCORE),
-        "genotype": None if genotype is None else json.loads(genotype),
-        "digest": metrics.get("digest"),
-        "margins": [] if margins is None else json.loads(margins),
-        "seconds": metrics.get("seconds"),
-        "error": metrics.get("error") if result.error is None else str(result.error).strip().splitlines()[-1],
-        "round": round_number,
-    } | {name: metrics[name] for name in ("micro_batch",) if name in metrics}
 
 
 def _baseline_names(config: StudyConfig) -> list[str]:

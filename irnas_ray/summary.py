@@ -10,12 +10,15 @@ import torch
 
 import irnas_ray
 from irnas_ray.comparison import comparison_table
+from irnas_ray.configurations import configurations_of
 from irnas_ray.evaluation import Evaluation, file_name
 from irnas_ray.finals import evaluation_of
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
+from irnas_ray.objectives import objectives_of
 from irnas_ray.report import write_report
 from irnas_ray.settings import StudyConfig
+from irnas_ray.tables import front_table
 
 
 def summarise(
@@ -34,6 +37,8 @@ def summarise(
     # numbers of two noise levels never share a table
     levels = sorted({evaluation.sigma for evaluation in evaluations}, key=lambda sigma: sigma or 0)
     tables = [comparison_table([e for e in evaluations if e.sigma == sigma]) for sigma in levels]
+    objectives = objectives_of(config.tune.objectives)
+    configurations = configurations_of(records, objectives)
     summary = {
         "study": folder.name,
         "search_space": config.search_space,
@@ -42,6 +47,7 @@ def summarise(
         "versions": versions(),
         "seconds": seconds,
         "trials": records,
+        "configurations": configurations,
         "finals": [
             {key: value for key, value in final.items() if key != "evaluation"}
             | {"network": str(folder.final(final["rank"]).relative_to(folder.path) / "network.pt")}
@@ -49,11 +55,15 @@ def summarise(
         ],
         "baselines": {_baseline(e, levels): {"psnr": e.psnr, "ssim": e.ssim, "sigma": e.sigma} for e in reference},
     }
+    if len(objectives) > 1:
+        summary["pareto"] = [entry["number"] for entry in configurations if entry["pareto"]]
     (folder.path / "baselines").mkdir(exist_ok=True)
     for evaluation in reference:
         evaluation.write_csv(folder.path / "baselines" / f"{file_name(_baseline(evaluation, levels))}.csv")
     write_json(folder.summary, summary)
     write_report(folder.path)
+    if len(objectives) > 1:
+        print(f"Pareto front\n\n{front_table(records, objectives).markdown()}")
     for table in tables:
         print(table)
     for final in finals:

@@ -3,11 +3,13 @@
 import html
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from irnas_ray.configurations import configurations_of, front_of
 from irnas_ray.genotype import Genotype, Margin
+from irnas_ray.objectives import Objective
 from irnas_ray.results import StudyResults, genotype_of
 
 #: What a tie in a decision of a genotype is called.
@@ -108,6 +110,19 @@ def trials_table(records: Iterable[Mapping[str, Any]]) -> Table:
         scores = [number(record.get("score"), 2), number(record.get("psnr"), 2), number(record.get("ssim"), 4)]
         row = [str(record["id"]), state_name(record), short_config(config), str(seed), *scores]
         rows.append([*row, duration(record.get("seconds")), str(genotype_of(record) or "–")])
+    return Table(headers, rows)
+
+
+def front_table(records: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> Table:
+    """The configurations on the Pareto front, best score first: means over their seeds, and the best seed's trial."""
+    headers = ["configuration", "values", *(f">{objective.label}" for objective in objectives), ">seeds", "best trial"]
+    configurations = {entry["number"]: entry for entry in configurations_of(records, objectives)}
+    rows = []
+    for record in front_of(records, objectives):
+        entry = configurations[record.get("configuration", record["id"])]
+        means = [number(entry["means"][objective.metric], objective.digits) for objective in objectives]
+        seeds = str(len(entry["seeds"]))
+        rows.append([str(entry["number"]), short_config(entry["params"]), *means, seeds, str(record["id"])])
     return Table(headers, rows)
 
 

@@ -1,5 +1,6 @@
 """One Tune trial: a supernet searched with one configuration and one seed, reported and saved after each validation."""
 
+import functools
 import json
 import math
 import time
@@ -8,12 +9,16 @@ from typing import Any
 
 import torch
 
+from irnas_ray.costs import seconds_per_megapixel
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.genotype import Genotype, Margin
 from irnas_ray.heartbeat import pulse_of_trial
-from irnas_ray.network import DerivedNetwork
+from irnas_ray.network import DerivedNetwork, count_parameters
+from irnas_ray.networks import multiply_adds
+from irnas_ray.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.operations import DeformableConvolution
 from irnas_ray.patches import PatchSet
+from irnas_ray.population import continued, lineage
 from irnas_ray.preparing import ImageRecord
 from irnas_ray.reporting import Reports
 from irnas_ray.searching import BilevelSearch, SearchReport, search
@@ -29,8 +34,6 @@ from irnas_ray.worker import (
     training_keywords,
 )
 
-#: The metric that compares trials: the validation PSNR of the supernet and, at the end, of the proxy if there is one.
-SCORE = "score"
 #: Settings of ``Search`` that are keywords of ``BilevelSearch``.
 SEARCH_KEYWORDS = (
     "epochs",
@@ -67,7 +70,10 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
     try:
         _search(config, study, data, reports)
     except FloatingPointError as error:
-        reports.fail(error, {"epoch": reports.last.get("epoch", 0) + 1, "progress": "the end", SCORE: math.nan})
+        # Tune and Optuna want every objective in every report
+        lacking = [objective.metric for objective in objectives_of(study.tune.objectives)]
+        unknown = {name: math.nan for name in lacking if name == SCORE or name not in reports.last}
+        reports.fail(error, unknown | {"epoch": reports.last.get("epoch", 0) + 1, "progress": "the end"})
 
 
 def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
@@ -92,6 +98,14 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     pixels = validation_pixels(own.validation_share, between, own.batch, own.crop)
     validate = validator(data.validation, degradations, own.tile, device, pixels)
     epochs = own.epochs
+    costs = functools.cache(functools.partial(network_costs, settings=settings, device=device))
+
+    if state is not None:
+        state = continued(state, seed, train_w, train_a)
+    history = lineage(state, seed, own.weight_lr, own.arch_lr)
+    kept = {"seed": seed, "lineage": json.dumps(history)}
+    # only a population changes rates on the way
+    grown = {"lineage": kept["lineage"]} if study.tune.perturb_every is not None else {}
 
     def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
         metrics = {
@@ -100,10 +114,12 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
             "fraction": now.epoch / (epochs + 1),
             "finished": False,
             SCORE: now.psnr,
+            "loss": now.weight_loss,
+            "arch_loss": now.arch_loss,
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
-        found |= reports.divided(now.micro_batch, own.batch)
-        reports.report(metrics | found, bilevel.state_dict())
+        found |= costs(now.genotype) | grown | reports.divided(now.micro_batch, own.batch)
+        reports.report(metrics | found, bilevel.state_dict() | kept)
 
     keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
     result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
@@ -114,7 +130,8 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     seconds = result.seconds + time.perf_counter() - start
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
     found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
-    reports.report(metrics | found | reports.divided(result.micro_batch, own.batch))
+    found |= costs(result.genotype) | grown | reports.divided(result.micro_batch, own.batch)
+    reports.report(metrics | found)
 
 
 def make_supernet(settings: StudyConfig) -> SuperNet:
@@ -134,6 +151,23 @@ def describe(
         "margins": json.dumps([asdict(margin) for margin in margins]),
         "seconds": seconds,
     }
+
+
+def network_costs(genotype: Genotype, settings: StudyConfig, device: torch.device) -> dict[str, str | float]:
+    """What the final network of a genotype costs, and the device of the trial; its time only where it is asked for."""
+    with torch.device("meta"):
+        network = make_network(genotype, settings)
+    found: dict[str, str | float] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "parameters": count_parameters(network),
+        "multiply_adds_per_pixel": multiply_adds(network),
+    }
+    if "latency" in settings.tune.objectives:
+        # the search's random numbers must not depend on what is measured
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            network = make_network(genotype, settings)
+        found[LATENCY] = seconds_per_megapixel(network, settings.architecture.channels, device)
+    return found
 
 
 def train_proxy(

@@ -1,14 +1,18 @@
 """Running trials with Ray Tune so that an interrupted run is noticed, and continued where it stopped."""
 
-from collections.abc import Callable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
+from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.heartbeat import HangWatch
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.sampling import StudySearch
 from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
 from irnas_ray.urls import join, split
@@ -60,18 +64,22 @@ def fit(
     trainable: Callable[..., None],
     run: Run,
     resources: dict[str, float],
-    progress: ProgressLines,
+    progress: StageProgress,
     *,
     max_failures: int,
     param_space: dict[str, Any] | None = None,
     search: StudySearch | None = None,
     scheduler: TrialScheduler | None = None,
     concurrent: int | None = None,
+    loggers: Sequence[Callback] = (),
+    checkpoints: int = 2,
     hang_minutes: float | None = None,
 ) -> list[tune.Result]:
     """Run the trials that ``progress`` counts, or continue those that an earlier driver left there; all results.
 
-    Trials whose workers give no sign of life for ``hang_minutes`` are started again, see ``heartbeat``.
+    ``checkpoints`` is how many of each trial are kept. Trials whose workers give no sign of life for ``hang_minutes``
+    are started again, see ``heartbeat``.
+
     Raises Interrupted if Tune stopped early; a trial's own failure is part of its result.
     """
     if not progress.trials:
@@ -93,21 +101,36 @@ def fit(
             name=name,
             storage_path=above,
             failure_config=tune.FailureConfig(max_failures=max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-            callbacks=[progress, *watches],
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=checkpoints),
+            callbacks=[progress, *watches, *loggers],
             verbose=0,
         ),
     )
     if run.begun:
         # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old one
-        tuner = tune.Tuner.restore(run.place, runner, resume_errored=True, param_space=param_space)
-    grid = tuner.fit()
+        # what the study was told has failed stays so: a later round makes up for it
+        tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
+    with _own_interrupts():
+        grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
     # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped
     ended = [result for result in results if result.error is not None or (result.metrics or {}).get("done")]
     if len(ended) < progress.trials:
         raise Interrupted(f"stopped after {len(ended)} of {progress.trials} trials")
     return results
+
+
+@contextlib.contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Ctrl-C means afterwards what it meant before: Tune leaves a handler behind, which would swallow one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _folder_name(trial: Any) -> str:

@@ -15,7 +15,7 @@ from ray import tune
 
 from irnas_ray.patches import open_patches
 from irnas_ray.preparing import Manifest, load_images, prepare
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.settings import Data, StudyConfig, with_values
 from irnas_ray.supernet import SuperNet
 from irnas_ray.trial import SCORE, TrialData, run_trial
@@ -46,7 +46,7 @@ def run_with_fault(config: dict[str, Any], study: StudyConfig, data: TrialData) 
     run_trial({"seed": config["seed"]} | changed, study, data)
 
 
-class Saboteur(ProgressLines):
+class Saboteur(StageProgress):
     """Notes all reports; damages the checkpoints of some trials and kills their workers, stops those of others."""
 
     def __init__(self, *arguments: Any) -> None:

@@ -16,12 +16,13 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 ROOMS = {
     "facts": "bilateral bilinear camera cells colors decoding deformable degradation degradation_settings"
     " environment filters genotype geometry gridded image_files images jobs manifest masking metrics mosaic native"
-    " normalising protocols published rain ranges schedules separable settings synchronised unprocessing urls",
-    "networks": "dncnn folding losses network networks operations supercell supernet",
-    "loops": "accumulation baselines batches candidates checkpoints claiming comparison contact_sheet distributed"
-    " evaluation examining folder freezing inference leakage loss_curve optimizers pairing parallel parts"
-    " preparing processes progress_bar reading restored scoring screening searching sheet source_check"
-    " sources storing tensorboard training validation",
+    " normalising objectives outcomes protocols published rain ranges rungs schedules separable settings synchronised"
+    " unprocessing urls",
+    "networks": "costs dncnn folding losses network networks operations supercell supernet",
+    "loops": "accumulation baselines batches candidates checkpoints claiming comparison configurations"
+    " contact_sheet distributed evaluation examining folder freezing inference leakage loss_curve"
+    " optimizers pairing parallel parts preparing processes progress_bar reading restored scoring"
+    " screening searching sheet source_check sources storing tensorboard training validation",
 }
 ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
 ORDER = [*ROOMS, "Ray layer"]

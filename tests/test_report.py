@@ -131,7 +131,9 @@ def make_record(trial_id: str, state: str, config: dict[str, Any], score: float)
 
 def make_trial(record: dict[str, Any], params: dict[str, Any], score: float) -> optuna.trial.FrozenTrial:
     state = TrialState[record["state"]]
-    attributes: dict[str, Any] = {"seeds": {record["id"]: record["config"]["seed"]}}
+    replicate = {"seed": record["config"]["seed"], "trial": record["id"], "error": record["error"]}
+    replicate |= {name: record[name] for name in ("state", "score", "psnr", "ssim", "seconds")}
+    attributes: dict[str, Any] = {"replicates": [replicate]}
     if record["genotype"]:
         attributes |= {"genotype": DENOISING.to_json(None), "margins": json.dumps(record["margins"]), "psnr": score}
     value = None if state in (TrialState.FAIL, TrialState.RUNNING) else score
@@ -302,7 +304,8 @@ def test_analyze_a_running_study(tmp_path: Path, capsys: pytest.CaptureFixture[s
     folder = make_study(tmp_path / "small", summary=False)
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder}/study.db")
     running = study.ask(SPACE)
-    running.set_user_attr("seeds", {"alive": 24})
+    replicate = {"seed": 24, "trial": "alive", "state": "RUNNING", "score": None, "error": None}
+    running.set_user_attr("replicates", [replicate])
     running.report(21.5, 1)
     before = sorted(folder.rglob("*"))
     analyze(AnalyzeConfig(str(folder), top=3, output=str(tmp_path / "pictures")))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray import cloudpickle, tune
 
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
 from irnas_ray.tuning import Run, find_run, fit
 from irnas_ray.urls import absolute, join, split
@@ -39,7 +39,7 @@ def count(config: dict[str, Any]) -> None:
 def run_all(run: Run, values: list[int], gate: Path) -> dict[int, dict[str, Any]]:
     """The last report of each trial."""
     space = {"value": tune.grid_search(values), "gate": str(gate)}
-    progress = ProgressLines("count", len(values), "step")
+    progress = StageProgress("count", len(values), "step")
     results = fit(count, run, {"cpu": 0.5, "gpu": 0.0}, progress, max_failures=0, param_space=space)
     return {result.config["value"]: result.metrics | {"failed": result.error is not None} for result in results}
 

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
 import sys
 import tempfile
 import warnings
@@ -20,6 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from irnas_ray.conf.describe import describe
+from irnas_ray.folder import StudyFolder
+from irnas_ray.outcomes import FAILED, INCOMPLETE, INTERRUPTED, WRONG_COMMAND, Incomplete
+from irnas_ray.settings import StudyConfig
 
 Settings = TypeVar("Settings")
 
@@ -36,8 +40,7 @@ def run(
 ) -> None:
     """Compose the settings that ``sys.argv`` asks for, call ``function`` with them, and exit with a clear status.
 
-    ``root`` is the folder that holds ``search_spaces/``. Exit status: 0 done, 1 the work failed, 2 the command line is
-    wrong, 130 interrupted.
+    ``root`` is the folder that holds ``search_spaces/``. The exit statuses are those of ``irnas_ray.outcomes``.
     """
     arguments = sys.argv[1:]
     try:
@@ -46,18 +49,31 @@ def run(
             return
         settings = compose_settings(name, kind, arguments, root)
     except ValueError as error:
-        sys.exit(_complain(error, 2))
+        sys.exit(_complain(error, WRONG_COMMAND))
     try:
         function(settings)
     except KeyboardInterrupt:
-        sys.exit(_complain("interrupted; what was finished is kept", 130))
+        sys.exit(_complain(f"interrupted; what was finished is kept{_continued(settings)}", INTERRUPTED))
+    except Incomplete as error:
+        sys.exit(_complain(error, INCOMPLETE))
     except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(_complain(error, 1))
+        sys.exit(_complain(error, FAILED))
     except Exception as error:
         if os.environ.get("IRNAS_RAY_TRACEBACK"):
             raise
         hint = "IRNAS_RAY_TRACEBACK=1 in the environment shows where"
-        sys.exit(_complain(f"{type(error).__name__}: {_first_lines(error)} ({hint})", 1))
+        sys.exit(_complain(f"{type(error).__name__}: {_first_lines(error)} ({hint})", FAILED))
+
+
+def _continued(settings: object) -> str:
+    """The command line that goes on with a study, as it is to be typed; nothing where there is none."""
+    if not isinstance(settings, StudyConfig):
+        return ""
+    words = [word for word in sys.orig_argv if not word.startswith("resume=")]
+    begun = False
+    with contextlib.suppress(ValueError):
+        begun = StudyFolder(settings).config.exists()
+    return f"; continue with\n  {shlex.join([*words, 'resume=true'] if begun else words)}"
 
 
 def compose_settings(name: str, kind: type[Settings], arguments: list[str], root: Path | None = None) -> Settings:

@@ -6,6 +6,8 @@ import re
 import textwrap
 from typing import Any
 
+from irnas_ray.outcomes import INCOMPLETE, STATUSES
+
 
 def describe(name: str, kind: type, description: str, groups: dict[str, list[str]]) -> str:
     """What a launcher does, the configuration groups it takes, and all keys with defaults and meanings."""
@@ -15,6 +17,10 @@ def describe(name: str, kind: type, description: str, groups: dict[str, list[str
     for group, names in known.items():
         lines.append(f"  {group}=NAME, one of: {', '.join(names)}")
     lines += ["", "keys (defaults before the chosen files are applied):", *_fields(kind, "")]
+    if "exit status" not in description.lower():
+        # only a study can be finished in part
+        known_statuses = [x for x in STATUSES if "domains" in fields or not x.startswith(str(INCOMPLETE))]
+        lines += ["", f"exit status: {', '.join(known_statuses)}"]
     return "\n".join(lines)
 
 

@@ -1,0 +1,110 @@
+"""Asynchronous successive halving of configurations as a scheduler of Ray Tune.
+
+It holds no state: where every configuration stands is kept by ``StudySearch`` in the study's storage, so that rungs
+survive a killed driver (Tune saves no scheduler's state).
+"""
+
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from irnas_ray.progress import last_line
+from irnas_ray.rungs import Verdict
+from irnas_ray.sampling import StudySearch
+
+DECISIONS = {
+    Verdict.GO_ON: TrialScheduler.CONTINUE,
+    Verdict.WAIT: TrialScheduler.PAUSE,
+    Verdict.STOP: TrialScheduler.STOP,
+}
+
+
+class ConfigurationHalving(TrialScheduler):
+    """Runs the trials of a ``StudySearch``; a seed waits, without resources, until its configuration's fate is decided.
+
+    With one seed for each configuration none waits, as in ASHA. Where the search has no rungs, all trials run to the
+    end. There are never more running trials than the search's limit, after a restart either.
+    """
+
+    _supports_buffered_results = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._restarted = True
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Nothing: the search knows the trials that it suggested."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Go on, pause or stop, as the search says."""
+        search = _search(tune_controller)
+        search.note(trial.trial_id, folder=trial.path)
+        return DECISIONS[search.judge(trial.trial_id, result)]
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Keep the error for the study; it is told if the trial is not tried again."""
+        _search(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Nothing: the search is told by Tune."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Nothing: the search is told by Tune."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The next trial that may run; before that, trials are stopped or left waiting whose rung was decided since."""
+        search = _search(tune_controller)
+        if self._restarted:
+            self._restarted = False
+            search.adopt({trial.trial_id: _epoch(trial) for trial in tune_controller.get_trials()})
+            self._leave_waiting(tune_controller, self._ready(tune_controller, Trial.PENDING)[search.limit :])
+        for trial in _in_order(tune_controller, Trial.PENDING, Trial.PAUSED):
+            verdict = search.verdict(trial.trial_id, _epoch(trial))
+            if verdict == Verdict.STOP:
+                # Tune marks only those as done that it stops while they run
+                trial.last_result["done"] = True
+                tune_controller.stop_trial(trial)
+            elif verdict == Verdict.WAIT and trial.status == Trial.PENDING:
+                self._leave_waiting(tune_controller, [trial])
+        active = _in_order(tune_controller, Trial.PENDING, Trial.RUNNING)
+        paused = self._ready(tune_controller, Trial.PAUSED)
+        if not active and tune_controller.search_alg.is_finished():
+            search.expect_no_more()
+        if paused and len(active) < search.limit:
+            return paused[0]
+        return next((trial for trial in active if trial.status == Trial.PENDING), None)
+
+    def _ready(self, tune_controller: Any, status: str) -> list[Trial]:
+        search = _search(tune_controller)
+        return [
+            trial
+            for trial in _in_order(tune_controller, status)
+            if search.verdict(trial.trial_id, _epoch(trial)) == Verdict.GO_ON
+        ]
+
+    def _leave_waiting(self, tune_controller: Any, trials: list[Trial]) -> None:
+        for trial in trials:
+            tune_controller._set_trial_status(trial, Trial.PAUSED)
+
+    def debug_string(self) -> str:
+        """What Tune's status shows."""
+        return "Successive halving of configurations"
+
+
+def _search(tune_controller: Any) -> StudySearch:
+    search = tune_controller.search_alg
+    while not isinstance(search, StudySearch):
+        # Tune wraps it in its generator and its limiter
+        search = search.searcher
+    return search
+
+
+def _in_order(tune_controller: Any, *states: str) -> list[Trial]:
+    search = _search(tune_controller)
+    trials = [trial for trial in tune_controller.get_live_trials() if trial.status in states]
+    return sorted(trials, key=lambda trial: search.order(trial.trial_id))
+
+
+def _epoch(trial: Trial) -> int:
+    return int(trial.last_result.get("epoch", 0)) if trial.has_reported_at_least_once else 0

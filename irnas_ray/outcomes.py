@@ -1,0 +1,23 @@
+"""How a command can end, and the exit statuses by which scripts tell it; 3 is that of a check (``source_check``)."""
+
+#: The work failed; nothing, or not all that is needed for a result, was made.
+FAILED = 1
+#: The command line is wrong; nothing was begun.
+WRONG_COMMAND = 2
+#: The study is finished, scored and written, but without some of its trials or final trainings, which failed.
+INCOMPLETE = 4
+#: Interrupted by Ctrl-C or by a stop signal; what was finished is kept.
+INTERRUPTED = 130
+
+
+STATUSES = (
+    "0 all done",
+    f"{FAILED} the work failed",
+    f"{WRONG_COMMAND} the command line is wrong",
+    f"{INCOMPLETE} the study is finished, but some trials or final trainings failed",
+    f"{INTERRUPTED} interrupted",
+)
+
+
+class Incomplete(Exception):
+    """A study that is finished, scored and written, though some of its trials or final trainings failed."""

@@ -1,0 +1,180 @@
+"""The search trials of a study, in rounds: each is one run of Tune, finished as it was begun, and its records kept."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+
+from irnas_ray.claimed_study import claim_study
+from irnas_ray.configurations import by_configuration, state_of
+from irnas_ray.domains import fixed_values
+from irnas_ray.folder import StudyFolder, write_json
+from irnas_ray.genotype import Genotype
+from irnas_ray.halving import ConfigurationHalving
+from irnas_ray.loggers import make_loggers
+from irnas_ray.objectives import LATENCY, SCORE, objectives_of
+from irnas_ray.placement import slots
+from irnas_ray.population import RatePopulation, kept_checkpoints
+from irnas_ray.progress import StageProgress
+from irnas_ray.rungs import milestones
+from irnas_ray.sampling import StudySearch
+from irnas_ray.settings import StudyConfig
+from irnas_ray.trial import TrialData, run_trial
+from irnas_ray.tuning import find_run, fit
+from irnas_ray.warm_start import enqueue
+
+#: What a trial reports that its record holds as it is.
+KEPT = ("psnr", "ssim", SCORE, "digest", "seconds", "parameters", "multiply_adds_per_pixel", LATENCY, "device")
+
+
+def run_search(
+    config: StudyConfig,
+    folder: StudyFolder,
+    data: TrialData,
+    resources: dict[str, float],
+    storage: optuna.storages.BaseStorage,
+) -> list[dict[str, Any]]:
+    """Run the search trials that the study still lacks, in rounds, and return the records of all.
+
+    A round that was interrupted is finished as it was begun; then a further one makes up for configurations that were
+    asked for since, or that failed under all seeds in an earlier run.
+    """
+    kept = folder.trials / "records.json"
+    records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
+    objectives = objectives_of(config.tune.objectives)
+    study = claim_study(folder.name, storage, folder.path, config.search_space, config.domains, objectives)
+    enqueue(study, config)
+    begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
+    while True:
+        if len(begun) > len({record["round"] for record in records}):
+            size, _ = begun[-1]
+        else:
+            states = [state_of(group) for group in by_configuration(records).values()]
+            missing = config.tune.trials - sum(state != "FAIL" for state in states)
+            if missing <= 0:
+                return records
+            size = missing * config.tune.replicates
+            begun.append([size, len(records)])
+            write_json(folder.rounds, begun)
+        new = _run_round(config, folder, data, resources, storage, len(begun), size)
+        records += new
+        write_json(kept, records)
+        if any(state_of(group) == "FAIL" for group in by_configuration(new).values()):
+            # what failed just now would most likely fail again; a later resume tries anew
+            return records
+
+
+def _run_round(
+    config: StudyConfig,
+    folder: StudyFolder,
+    data: TrialData,
+    resources: dict[str, float],
+    storage: optuna.storages.BaseStorage,
+    number: int,
+    size: int,
+) -> list[dict[str, Any]]:
+    run = find_run(folder.run(f"round-{number}"))
+    search = make_search(config, folder.name, storage, run.ended)
+    # the trials of a population take turns, so that all of them exist at a time
+    population = config.tune.perturb_every is not None
+    concurrent = size if population else slots(resources, config.cluster.max_concurrent)
+    results = run.ended + fit(
+        tune.with_parameters(run_trial, study=config, data=data),
+        run,
+        resources,
+        StageProgress("search", size - len(run.ended), SCORE, rungs=rungs_of(config)),
+        max_failures=config.tune.max_failures,
+        search=search,
+        scheduler=make_scheduler(config),
+        concurrent=concurrent,
+        loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
+        hang_minutes=config.cluster.hang_minutes,
+        checkpoints=kept_checkpoints(config),
+    )
+    kept = kept_trials(optuna.load_study(study_name=folder.name, storage=storage))
+    # a trial that the study does not know was lost between two states of Tune, and its seed was run by another
+    records = [_record(result, number, kept) for result in results if _id(result) in kept]
+    for record in records:
+        if record["genotype"] is not None:
+            Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")
+    return records
+
+
+def make_search(
+    config: StudyConfig, name: str, storage: optuna.storages.BaseStorage, ended: Sequence[tune.Result] = ()
+) -> StudySearch:
+    """The search algorithm of a study that exists in the storage, which may not have heard yet of what ended."""
+    tuned = config.tune
+    search = StudySearch(
+        config.domains,
+        name,
+        storage,
+        tuned.sampler,
+        tuned.seed,
+        tuned.replicates,
+        objectives_of(tuned.objectives),
+        rungs_of(config),
+        tuned.reduction_factor,
+        fixed_values(config),
+        [_id(result) for result in ended],
+    )
+    for result in ended:
+        search.on_trial_complete(_id(result), result.metrics)
+    return search
+
+
+def rungs_of(config: StudyConfig) -> list[int]:
+    """The epochs at which configurations are compared and stopped; none where they are not."""
+    tuned, end = config.tune, config.search.epochs + bool(config.search.proxy_steps)
+    # at the last epoch a trial can only be spared its proxy
+    stopping = tuned.early_stopping and tuned.perturb_every is None
+    return milestones(tuned.grace_epochs, tuned.reduction_factor, end) if stopping else []
+
+
+def make_scheduler(config: StudyConfig) -> TrialScheduler:
+    """What decides which trials run; where trials are not stopped early, the search has no rungs."""
+    return ConfigurationHalving() if config.tune.perturb_every is None else RatePopulation(config, SCORE)
+
+
+def kept_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:
+    """Id of a Tune trial -> number of its configuration, and what the study keeps of its seed."""
+    return {
+        replicate["trial"]: (trial.number, replicate)
+        for trial in study.get_trials(deepcopy=False)
+        for replicate in trial.user_attrs.get("replicates", [])
+    }
+
+
+def _record(result: tune.Result, round_number: int, kept: dict[str, tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    metrics = result.metrics or {}
+    trial_id = _id(result)
+    configuration, replicate = kept[trial_id]
+    genotype, margins = metrics.get("genotype"), metrics.get("margins")
+    return {
+        "id": trial_id,
+        "configuration": configuration,
+        "state": replicate["state"],
+        "config": result.config,
+        **{name: _finite(metrics.get(name)) for name in KEPT},
+        "genotype": None if genotype is None else json.loads(genotype),
+        "margins": [] if margins is None else json.loads(margins),
+        "lineage": json.loads(metrics.get("lineage") or "[]"),
+        "error": replicate["error"],
+        "round": round_number,
+        # only where batches did not fit into memory
+        **{name: metrics[name] for name in ("micro_batch",) if name in metrics},
+    }
+
+
+def _id(result: tune.Result) -> str:
+    return Path(result.path).name
+
+
+def _finite(value: Any) -> Any:
+    # JSON has no NaN
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,150 @@
+"""Where the trials of a running stage stand: one state, from which lines and the live table are both written."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: What Tune calls the states of its trials, in the user's words; a terminated one is told apart by its last report.
+STATES = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
+OVER = ("finished", "stopped early", "failed")
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """A trial as it is shown."""
+
+    number: int
+    #: waiting, running, paused, finished, stopped early or failed.
+    state: str
+    #: Where it is, such as "epoch 3/10".
+    progress: str
+    score: float | None
+    #: The rung that it reached last, counted from 1; 0: none yet.
+    rung: int
+    configuration: str
+
+
+@dataclass(frozen=True)
+class RungView:
+    """How many trials came to a rung, and how many were stopped there."""
+
+    epoch: int
+    reached: int
+    stopped: int
+
+
+class StageState:
+    """A stage's trials, the best score so far, and the time left; fed with Tune's trials, which it only reads.
+
+    ``trials`` is how many the stage has in all, ``score`` the metric that compares them, ``rungs`` the epochs at which
+    bad ones are stopped.
+    """
+
+    def __init__(self, stage: str, trials: int, score: str, unit: str = "dB", rungs: Sequence[int] = ()) -> None:
+        self.stage, self.trials, self.score, self.unit, self.rungs = stage, trials, score, unit, tuple(rungs)
+        self.best: float | None = None
+        self.best_number = 0
+        self._start = time.time()
+        self._done_before: float | None = None
+        self._numbers: dict[str, int] = {}
+        self._noticed: set[tuple[str, str]] = set()
+
+    def begin(self) -> None:
+        """Count the time from now on; a stage that is continued counts its own."""
+        self._start, self._done_before = time.time(), None
+
+    @property
+    def seconds(self) -> float:
+        """Time since the stage began, or was continued."""
+        return time.time() - self._start
+
+    def read(self, trials: Sequence[Any]) -> None:
+        """Take notice of all trials there are, in the order in which they were proposed."""
+        for trial in trials:
+            self._numbers.setdefault(trial.trial_id, len(self._numbers) + 1)
+            self._keep_best(trial)
+        if self._done_before is None:
+            self._done_before = self._done(trials)
+
+    def number(self, trial: Any) -> int:
+        """The trial's number, counted from 1 in the order of the proposals."""
+        return self._numbers.get(trial.trial_id, 0)
+
+    def value(self, result: Mapping[str, Any]) -> float | None:
+        """The score in a report."""
+        value = result.get(self.score)
+        return float(value) if isinstance(value, float | int) else None
+
+    def new_notice(self, trial: Any, result: Mapping[str, Any]) -> str | None:
+        """What a trial has to tell the user, the first time that it does."""
+        notice = result.get("notice")
+        if not notice or (trial.trial_id, str(notice)) in self._noticed:
+            return None
+        self._noticed.add((trial.trial_id, str(notice)))
+        return str(notice)
+
+    def view(self, trial: Any) -> TrialView:
+        """One trial as it is shown."""
+        last = trial.last_result or {}
+        rung = sum(last.get("epoch", 0) >= epoch for epoch in self.rungs)
+        progress = str(last.get("progress", ""))
+        return TrialView(self.number(trial), state_of(trial), progress, self.value(last), rung, describe(trial.config))
+
+    def rung_views(self, trials: Sequence[Any]) -> list[RungView]:
+        """How far the trials came, rung by rung."""
+        views = [self.view(trial) for trial in trials]
+        return [
+            RungView(
+                epoch,
+                sum(view.rung >= index for view in views),
+                sum(view.rung == index and view.state == "stopped early" for view in views),
+            )
+            for index, epoch in enumerate(self.rungs, 1)
+        ]
+
+    def remaining(self, trials: Sequence[Any]) -> float | None:
+        """Seconds until all trials have ended at the pace so far; None before the first report."""
+        done = self._done(trials)
+        since = done - (self._done_before or 0.0)
+        return self.seconds / since * max(self.trials - done, 0) if since > 0 else None
+
+    def _done(self, trials: Sequence[Any]) -> float:
+        over = [1.0 if state_of(trial) in OVER else (trial.last_result or {}).get("fraction", 0.0) for trial in trials]
+        return float(sum(over))
+
+    def _keep_best(self, trial: Any) -> None:
+        value = self.value(trial.last_result or {})
+        if value is not None and (self.best is None or value > self.best):
+            self.best, self.best_number = value, self.number(trial)
+
+
+def state_of(trial: Any) -> str:
+    """A trial's state in the user's words."""
+    if trial.status == "TERMINATED":
+        return "finished" if (trial.last_result or {}).get("finished") else "stopped early"
+    return STATES.get(trial.status, str(trial.status).lower())
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """A trial's values, by the last parts of their keys."""
+    return ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in config.items())
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as 03:05."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes:02d}:{rest:02d}"
+
+
+def time_left(seconds: float | None) -> str:
+    """The time left in words, or nothing where it is not known."""
+    if seconds is None:
+        return ""
+    if seconds > 2 * 3600:
+        return f"about {seconds / 3600:.1f} h left"
+    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {max(seconds, 0):.0f} s left"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
