@@ -134,7 +134,7 @@ class HangWatch(Callback):
         for worker in workers or []:
             ray.kill(worker)
         done = "its worker is killed, and the trial goes on from its last checkpoint" if workers else "it never began"
-        self.progress.notice(trial, f"gave no sign of life for {self.minutes:g} minutes (cluster.hang_minutes): {done}")
+        self.progress.notice(f"gave no sign of life for {self.minutes:g} minutes (cluster.hang_minutes): {done}", trial)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         """The heartbeats' answer; None where it does not come, such as after the loss of their node."""

@@ -121,8 +121,8 @@ class StageProgress(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(f"failed: {last_line(trial)}", trial)
 
-    def notice(self, trial: Any, text: str) -> None:
-        """Say something about a trial."""
+    def notice(self, text: str, trial: Any = None) -> None:
+        """Say something about a trial, or about all."""
         self._tell(text, trial)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:

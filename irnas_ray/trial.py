@@ -118,8 +118,8 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
             "arch_loss": now.arch_loss,
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
-        found |= costs(now.genotype) | grown | reports.divided(now.micro_batch, own.batch)
-        reports.report(metrics | found, bilevel.state_dict() | kept)
+        found |= costs(now.genotype) | reports.divided(now.micro_batch, own.batch)
+        reports.report(metrics | found | grown, bilevel.state_dict() | kept)
 
     keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
     result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
@@ -130,8 +130,8 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     seconds = result.seconds + time.perf_counter() - start
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
     found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
-    found |= costs(result.genotype) | grown | reports.divided(result.micro_batch, own.batch)
-    reports.report(metrics | found)
+    found |= costs(result.genotype) | reports.divided(result.micro_batch, own.batch)
+    reports.report(metrics | found | grown)
 
 
 def make_supernet(settings: StudyConfig) -> SuperNet:
@@ -171,7 +171,12 @@ def network_costs(genotype: Genotype, settings: StudyConfig, device: torch.devic
 
 
 def train_proxy(
-    genotype: Genotype, settings: StudyConfig, data: TrialData, device: torch.device, seed: int, reports: Reports
+    genotype: Genotype,
+    settings: StudyConfig,
+    data: TrialData,
+    device: torch.device,
+    seed: int,
+    reports: Reports | None = None,
 ) -> float:
     """Validation PSNR of the decoded network after a short training, which compares trials of any node count and width.
 
@@ -180,7 +185,8 @@ def train_proxy(
     final = settings.final
     torch.manual_seed(seed)
     network = make_network(genotype, settings).to(device)
-    reports.follow(network)
+    if reports is not None:
+        reports.follow(network)
     batches = make_batches(
         data.train_w,
         final_degradation(settings),
@@ -194,7 +200,8 @@ def train_proxy(
     validate = validator(data.validation, degradations, settings.search.tile, device)
     steps = settings.search.proxy_steps
     last = train(network, batches, validate, steps=steps, validate_every=steps, **training_keywords(final))
-    reports.divided(last.micro_batch, final.batch)
+    if reports is not None:
+        reports.divided(last.micro_batch, final.batch)
     return last.psnr
 
 

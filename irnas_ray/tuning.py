@@ -14,6 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 from irnas_ray.heartbeat import HangWatch
 from irnas_ray.progress import StageProgress
 from irnas_ray.sampling import StudySearch
+from irnas_ray.state_saving import unsaved_state_told
 from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
 from irnas_ray.urls import join, split
 
@@ -80,7 +81,8 @@ def fit(
     ``checkpoints`` is how many of each trial are kept. Trials whose workers give no sign of life for ``hang_minutes``
     are started again, see ``heartbeat``.
 
-    Raises Interrupted if Tune stopped early; a trial's own failure is part of its result.
+    Raises Interrupted if Tune stopped early, OSError if a full disk keeps Tune from working; a trial's own failure is
+    part of its result.
     """
     if not progress.trials:
         return []
@@ -110,7 +112,7 @@ def fit(
         # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old one
         # what the study was told has failed stays so: a later round makes up for it
         tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
-    with _own_interrupts():
+    with _own_interrupts(), unsaved_state_told(progress.notice):
         grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
     # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped

@@ -13,9 +13,13 @@ import torch
 from PIL import Image
 from ray import tune
 
+from irnas_ray import reporting
+from irnas_ray.choosing import Candidate
+from irnas_ray.final_training import FinalData, run_final
 from irnas_ray.patches import open_patches
 from irnas_ray.preparing import Manifest, load_images, prepare
 from irnas_ray.progress import StageProgress
+from irnas_ray.published import load_genotype
 from irnas_ray.settings import Data, StudyConfig, with_values
 from irnas_ray.supernet import SuperNet
 from irnas_ray.trial import SCORE, TrialData, run_trial
@@ -26,13 +30,21 @@ SETTINGS: dict[str, Any] = {"architecture.layers": 2, "architecture.nodes": 2, "
 SETTINGS |= {"architecture.stem_channels": 4, "architecture.operators": ["conv", "skip", "none"]}
 SETTINGS |= {"search.epochs": EPOCHS, "search.warmup_epochs": 1, "search.steps_per_epoch": 2, "search.batch": 4}
 SETTINGS |= {"search.crop": 16, "search.gradient_clip": None}
+SETTINGS |= {"final.width": 2, "final.stem_channels": 4, "final.aspp_channels": 4, "final.low_level_channels": 2}
+SETTINGS |= {"final.batch": 4, "final.crop": 16, "final.steps": 4, "final.validate_every": 2}
+SETTINGS |= {"final.protocol": "images-gray", "architecture.residual": True}
 #: A rate with which the loss is no number within an epoch.
 DIVERGING = {"search.weight_lr": 1e30}
 FOUND = ("psnr", "ssim", "genotype", "margins", SCORE)
 
 
-def run_with_fault(config: dict[str, Any], study: StudyConfig, data: TrialData) -> None:
-    """A trial in whose worker something is wrong from the start, if that is its fault."""
+def run_with_fault(config: dict[str, Any], study: StudyConfig, data: TrialData | FinalData) -> None:
+    """A trial, or a final training, in whose worker something is wrong from the start, if that is its fault."""
+    reporting.AGAIN = 0.2
+    if isinstance(data, FinalData):
+        candidate = Candidate(1, "final 1", "test", load_genotype("irnas_denoise"))
+        run_final({"rank": 1}, study, [candidate], data, Path(config["fault"]).absolute())
+        return
     if config["fault"] == "memory":
         forward = SuperNet.forward
 
@@ -49,10 +61,13 @@ def run_with_fault(config: dict[str, Any], study: StudyConfig, data: TrialData) 
 class Saboteur(StageProgress):
     """Notes all reports; damages the checkpoints of some trials and kills their workers, stops those of others."""
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any, disk: Path | None = None) -> None:
         super().__init__(*arguments)
+        self.filler = None if disk is None else disk / "filler"
         self.reports: dict[str, list[dict[str, Any]]] = {}
         self.hit: set[str] = set()
+        #: The checkpoints that were there when one could not be saved.
+        self.left: list[str] = []
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -60,12 +75,18 @@ class Saboteur(StageProgress):
         super().on_trial_result(iteration, trials, trial, result, **info)
         fault = trial.config["fault"]
         self.reports.setdefault(fault, []).append(result)
+        if self.filler is not None and "cannot be saved" in result.get("notice", ""):
+            self.left = sorted(path.name for path in self.filler.parent.rglob("checkpoint_*"))
+            self.filler.unlink(missing_ok=True)
         if fault == "stopped" and result["epoch"] == 2 and fault not in self.hit:
             self.hit.add(fault)
             os.kill(result["pid"], signal.SIGSTOP)
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
         fault = trial.config["fault"]
+        if self.filler is not None and fault not in self.hit and self.reports[fault][-1]["fraction"] >= 0.4:
+            self.hit.add(fault)
+            fill(self.filler)
         damaged = {"damaged": 1, "all damaged": 2}.get(fault, 0)
         if not damaged or fault in self.hit or self.reports[fault][-1]["epoch"] < 3:
             return
@@ -90,37 +111,50 @@ def make_data(root: Path) -> TrialData:
     )
 
 
-class Outcomes:
-    """What became of one trial for each fault."""
+def fill(file: Path) -> None:
+    """Write a file until its disk is full."""
+    with contextlib.suppress(OSError), open(file, "wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
 
-    def __init__(self, faults: list[str], data: TrialData, place: Path, hang_minutes: float | None = None) -> None:
-        self.saboteur = Saboteur("search", len(faults), SCORE)
+
+class Outcomes:
+    """What became of one trial for each fault; on ``disk`` everything is written that they leave."""
+
+    def __init__(
+        self,
+        faults: list[str],
+        data: TrialData | FinalData,
+        place: Path,
+        hang_minutes: float | None = None,
+        disk: Path | None = None,
+    ) -> None:
+        self.saboteur = Saboteur("search", len(faults), SCORE, disk=disk)
         study = with_values(StudyConfig(), SETTINGS | {"cluster.hang_minutes": hang_minutes})
-        space = {"seed": 3, "fault": tune.grid_search(faults)}
-        trainable = tune.with_parameters(run_with_fault, study=study, data=data)
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            run = find_run(str(place / "run"))
-            resources = {"cpu": 1.0, "gpu": 0.0}
             results = fit(
-                trainable,
-                run,
-                resources,
+                tune.with_parameters(run_with_fault, study=study, data=data),
+                find_run(str((disk or place) / "run")),
+                {"cpu": 1.0, "gpu": 0.0},
                 self.saboteur,
                 max_failures=3,
-                param_space=space,
+                param_space={"seed": 3, "fault": tune.grid_search(faults)},
                 hang_minutes=hang_minutes,
             )
         self.results = {result.config["fault"]: result for result in results if result.config}
         self.lines = said.getvalue().splitlines()
 
     def last(self, fault: str) -> dict[str, Any]:
+        """The last report of a trial."""
         return self.results[fault].metrics or {}
 
     def epochs(self, fault: str) -> list[int]:
+        """The epochs of all its reports."""
         return [report["epoch"] for report in self.saboteur.reports[fault]]
 
     def said(self, fault: str) -> str:
+        """What the user was told about it."""
         started = next(line for line in self.lines if f"starts: seed=3, fault={fault}" in line)
         number = started.partition("]")[2].split()[0]
         return "\n".join(line for line in self.lines if f" {number} " in line)

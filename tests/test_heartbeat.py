@@ -43,7 +43,7 @@ class Driver:
         self.now, self.signs, self.killed, self.said = 1000.0, {}, [], []  # type: ignore[var-annotated]
         monkeypatch.setattr(heartbeat.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(heartbeat.ray, "kill", self.killed.append)
-        progress: Any = SimpleNamespace(notice=lambda trial, text: self.said.append((trial.trial_id, text)))
+        progress: Any = SimpleNamespace(notice=lambda text, trial: self.said.append((trial.trial_id, text)))
         self.watch = HangWatch("run", minutes, progress)
         monkeypatch.setattr(self.watch, "_ask", self.answer)
 
