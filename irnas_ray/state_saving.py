@@ -16,7 +16,7 @@ BETWEEN_LINES = 60.0
 def unsaved_state_told(tell: Callable[[str], None]) -> Iterator[None]:
     """Within it the user is told where Tune cannot save its record.
 
-    Raises OSError with a clear message, instead of what Tune makes of it, where the disk is full that it prepares it on.
+    Raises OSError with a clear message, instead of what Tune raises, where the disk is full on which it is prepared.
     """
     listener = _Listener(tell)
     for name in LOGGERS:
@@ -31,7 +31,7 @@ def unsaved_state_told(tell: Callable[[str], None]) -> Iterator[None]:
         if reason is None:
             raise
         raise OSError(
-            f"Tune cannot note where its trials stand ({reason}); free space, or give Ray another folder in RAY_TMPDIR, "
+            f"Tune cannot note where its trials stand ({reason}); free space or give Ray another folder, RAY_TMPDIR, "
             "and continue with resume=true: trials go on from their last checkpoints"
         ) from None
     finally:
