@@ -116,9 +116,6 @@ class StageProgress(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(f"died and is started again from its last checkpoint: {last_line(trial)}", trial)
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._print(trial, f"died and is started again from its last checkpoint: {last_line(trial)}")
-
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(f"failed: {last_line(trial)}", trial)
 
