@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -20,15 +19,15 @@ RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 class HeadNode:
     """`ray start --head` in a process group that ``close`` kills; ``with HeadNode() as head:``."""
 
-    def __init__(self, cpus: int = 2, token: str | None = None) -> None:
+    def __init__(self, cpus: int = 2) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hn", dir="/tmp"))  # sockets' paths are limited to 107 bytes
-        self.token = token or secrets.token_hex(32)
         self.address = f"http://127.0.0.1:{free_port()}"
         self.log = self.folder / "log"
         self.nodes: list[subprocess.Popen[bytes]] = []
         options = f"--head --block --num-cpus {cpus} --port 0 --temp-dir {self.folder / 'ray'} --dashboard-port"
         options += f" {self.address.rpartition(':')[2]} --ray-client-server-port {free_port()}"
         options += f" --dashboard-agent-listen-port {free_port()} --disable-usage-stats"
+        self.ray("get-auth-token", "--generate", check=True)
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 [*RAY, "start", *options.split()],
@@ -66,9 +65,10 @@ class HeadNode:
         self.nodes.remove(node)
 
     def environment(self, token: str | None = None) -> dict[str, str]:
-        """What this node and the commands that talk to it are told; another ``token`` is wrong."""
+        """What this node and the commands that talk to it are told; ``token`` replaces the one in the home folder."""
         own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        own |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token or self.token}
+        own |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token"}
+        own |= {} if token is None else {"RAY_AUTH_TOKEN": token}
         own |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(self.folder / "ray")}
         return own | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 

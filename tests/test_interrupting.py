@@ -14,7 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from test_study import TINY, command, environment
+from study_cases import TINY, command, environment
 from test_tensorboard import values
 
 #: The second value makes the loss NaN, so that a trial fails for good.
