@@ -19,11 +19,13 @@ class RatePopulation(PopulationBasedTraining):
     """Every ``tune.perturb_every`` epochs a trial of the worst quarter goes on from a copy of one of the best.
 
     It takes over weights, alpha, beta and optimizers, and trains on with the other's rates changed a little; its seed,
-    and with it the order of its images, and its other settings stay its own.
+    and with it the order of its images, and its other settings stay its own. Where there are more trials than
+    ``places`` they take turns.
     """
 
-    def __init__(self, config: StudyConfig, metric: str) -> None:
+    def __init__(self, config: StudyConfig, metric: str, places: int) -> None:
         assert config.tune.perturb_every is not None
+        self._places = places
         self._epochs, self._seed = config.search.epochs, config.tune.seed
         self._restarted = True
         self._rates: dict[str, Any] = {key: config.domains.get(key) for key in RATES}
@@ -55,7 +57,11 @@ class RatePopulation(PopulationBasedTraining):
             return TrialScheduler.STOP
         if result["epoch"] >= self._epochs:
             return TrialScheduler.CONTINUE
-        return super().on_trial_result(tune_controller, trial, result)
+        decision = super().on_trial_result(tune_controller, trial, result)
+        if decision == TrialScheduler.PAUSE and len(tune_controller.get_live_trials()) <= self._places:
+            # Ray makes room for any trial that waits, also for a copy that is only being started
+            return TrialScheduler.CONTINUE
+        return decision
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keep the error for the study; it is told if the trial is not tried again."""

@@ -39,6 +39,11 @@ def check_population(config: StudyConfig) -> None:
             f"tune.replicates: {config.tune.replicates}; the trials of a population (tune.perturb_every) copy each "
             "other, so that seeds are no replicates; set it to 1"
         )
+    if config.cluster.max_concurrent is not None and config.cluster.max_concurrent < config.tune.trials:
+        raise ValueError(
+            f"cluster.max_concurrent: {config.cluster.max_concurrent}; the {config.tune.trials} trials of a population "
+            "(tune.perturb_every) take turns on all places of the cluster; leave it out"
+        )
     _check_rates(config)
 
 

@@ -81,9 +81,7 @@ def _run_round(
 ) -> list[dict[str, Any]]:
     run = find_run(folder.run(f"round-{number}"))
     search = make_search(config, folder.name, storage, run.ended)
-    # the trials of a population take turns, so that all of them exist at a time
-    population = config.tune.perturb_every is not None
-    concurrent = size if population else slots(resources, config.cluster.max_concurrent)
+    places = slots(resources, config.cluster.max_concurrent)
     results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
         run,
@@ -91,9 +89,11 @@ def _run_round(
         StageProgress("search", size - len(run.ended), SCORE, rungs=rungs_of(config)),
         max_failures=config.tune.max_failures,
         search=search,
-        scheduler=make_scheduler(config),
-        concurrent=concurrent,
+        scheduler=make_scheduler(config, places),
+        # the trials of a population take turns, so that all of them exist at a time
+        concurrent=places if config.tune.perturb_every is None else size,
         loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
+        hang_minutes=config.cluster.hang_minutes,
         checkpoints=kept_checkpoints(config),
     )
     kept = kept_trials(optuna.load_study(study_name=folder.name, storage=storage))
@@ -136,9 +136,9 @@ def rungs_of(config: StudyConfig) -> list[int]:
     return milestones(tuned.grace_epochs, tuned.reduction_factor, end) if stopping else []
 
 
-def make_scheduler(config: StudyConfig) -> TrialScheduler:
-    """What decides which trials run; where trials are not stopped early, the search has no rungs."""
-    return ConfigurationHalving() if config.tune.perturb_every is None else RatePopulation(config, SCORE)
+def make_scheduler(config: StudyConfig, places: int) -> TrialScheduler:
+    """What decides which trials run; where they are not stopped early, the search has no rungs."""
+    return ConfigurationHalving() if config.tune.perturb_every is None else RatePopulation(config, SCORE, places)
 
 
 def kept_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -166,6 +166,8 @@ def _record(result: tune.Result, round_number: int, kept: dict[str, tuple[int, d
         "lineage": json.loads(metrics.get("lineage") or "[]"),
         "error": replicate["error"],
         "round": round_number,
+        # only where batches did not fit into memory
+        **{name: metrics[name] for name in ("micro_batch",) if name in metrics},
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from searching_cases import SETTINGS, make_batches, make_net, validate
-from test_study import TINY, launch
+from study_cases import TINY, launch
 
 from irnas_ray.checking import check_search
 from irnas_ray.checkpoints import load_state, save_state
@@ -112,6 +112,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"tune__perturb_every": 0}, {}, "tune.perturb_every: 0; from 1 to below search.epochs=20"),
     ({"tune__perturb_every": 20}, {}, "tune.perturb_every: 20; from 1 to below"),
     ({"tune__objectives": ["score", "parameters"]}, {}, "tune.objectives: .*has the score only"),
+    ({"cluster__max_concurrent": 3}, {}, "cluster.max_concurrent: 3; the 16 trials"),
     ({"tune__trials": 1}, {}, "tune.trials: 1; a population .* has at least 2"),
     ({"tune__replicates": 2}, {}, "tune.replicates: 2; the trials of a population"),
     ({}, {"architecture.width": IntDistribution(2, 4)}, "domains.architecture.width: trials of a population"),
@@ -140,7 +141,7 @@ def test_what_a_population_can_have_passes() -> None:
 
 def test_a_population_on_a_real_cluster(tmp_path: Path) -> None:
     """The worse of two trials goes on from the better one, with its rates changed, its seed and its loss its own."""
-    epochs = 12
+    epochs = 9
     done = launch(
         "search",
         *TINY,
