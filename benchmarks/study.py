@@ -53,9 +53,9 @@ def rest(config: dict[str, Any], seconds: float, reports: int, checkpoint_bytes:
             # only here: a process that loads torch is several times larger
             import torch
 
-            from irnas_ray.worker import report
+            from irnas_ray.reporting import Reports
 
-            report(metrics, {"weights": torch.zeros(checkpoint_bytes, dtype=torch.uint8)})
+            Reports().report(metrics, {"weights": torch.zeros(checkpoint_bytes, dtype=torch.uint8)})
         else:
             tune.report(metrics)
 
