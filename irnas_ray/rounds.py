@@ -99,6 +99,8 @@ def _run_round(
     kept = kept_trials(optuna.load_study(study_name=folder.name, storage=storage))
     # a trial that the study does not know was lost between two states of Tune, and its seed was run by another
     records = [_record(result, number, kept) for result in results if _id(result) in kept]
+    # Tune puts trials that were started again last
+    records.sort(key=lambda record: (record["configuration"], record["config"]["seed"]))
     for record in records:
         if record["genotype"] is not None:
             Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")

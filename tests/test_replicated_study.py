@@ -14,7 +14,8 @@ def test_seeds_rungs_and_a_front_from_the_command_line_to_the_report(tmp_path: P
     """One Optuna trial for each configuration, one Tune trial for each seed; everything that is told agrees."""
     arguments = [argument for argument in TINY if argument != "tune.early_stopping=false"]
     arguments += ["domains.architecture.nodes=[1,3]", "tune.sampler=grid", "domains.search.ssim_weight=null"]
-    arguments += ["tune.trials=2", "tune.replicates=2", "tune.grace_epochs=1", "tune.reduction_factor=2"]
+    arguments += ["tune.trials=2", "tune.replicates=2"]
+    arguments += ["tune.early_stopping=true", "tune.grace_epochs=1", "tune.reduction_factor=2"]
     arguments += ["tune.objectives=[score,parameters]", "final.count=3", "search.proxy_steps=2"]
     done = launch("search", *[a for a in arguments if a != "domains.architecture.nodes=null"], cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -31,7 +32,8 @@ def test_seeds_rungs_and_a_front_from_the_command_line_to_the_report(tmp_path: P
         if entry["state"] == "COMPLETE":
             means = [math.fsum(trial[key] for trial in own) / 2 for key in ("score", "parameters")]
             assert frozen.values == means == [entry["means"]["score"], entry["means"]["parameters"]]
-        # both seeds were compared at both rungs that they reached, and had one fate
+        # both seeds were compared at the second of two rungs, validations being two epochs apart, and had one fate
+        assert frozen.user_attrs["rungs"].keys() == {"2"}
         assert {trial["state"] for trial in own} == {entry["state"]}
         assert all(len(rung["values"]) == 2 for rung in frozen.user_attrs["rungs"].values())
         found = Genotype.from_json(frozen.user_attrs["genotype"])
