@@ -63,7 +63,7 @@ class ConfigurationHalving(TrialScheduler):
             verdict = search.verdict(trial.trial_id, epoch_of(trial))
             if verdict == Verdict.STOP:
                 # Tune marks only those as done that it stops while they run
-                trial.last_result["done"] = True
+                trial.update_last_result({**trial.last_result, "done": True})
                 tune_controller.stop_trial(trial)
             elif verdict == Verdict.WAIT and trial.status == Trial.PENDING:
                 self._leave_waiting(tune_controller, [trial])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from searching_cases import SETTINGS, make_batches, make_net, validate
-from test_study import TINY, launch
+from study_cases import TINY, launch
 
 from irnas_ray.checking import check_search
 from irnas_ray.checkpoints import load_state, save_state
