@@ -67,7 +67,6 @@ AT_LEAST = {
     # these may also be null
     "tune.perturb_every": 1,
     "search.tile": 1,
-    "tune.perturb_every": 1,
     "final.images": 1,
     "cluster.max_concurrent": 1,
     "search.gradient_clip": 0,
