@@ -21,6 +21,7 @@ class PatchSource(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
 
+@runtime_checkable
 class ResumableBatches(Protocol):
     """An endless, resumable stream of batches."""
 

@@ -66,6 +66,7 @@ AT_LEAST = {
     "tune.storage_patience": 0,
     # these may also be null
     "search.tile": 1,
+    "tune.perturb_every": 1,
     "final.images": 1,
     "cluster.max_concurrent": 1,
     "search.gradient_clip": 0,

@@ -47,9 +47,9 @@ class DistributedTraining(Training):
         clock = clock if minutes is None else _first_clock(clock)
         super().__init__(network, batches, _first_validates(validate), minutes=minutes, clock=clock, **settings)
         self.batches = Shares(self.batches)
-        # static: a user's network may have parameters that it does not use, and always the same ones
         # a process that repeats a step alone would wait for the others' gradients for ever
         self.accumulation.divisible = False
+        # static: a user's network may have parameters that it does not use, and always the same ones
         self.called = DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
 
     def loss(
@@ -57,6 +57,10 @@ class DistributedTraining(Training):
     ) -> Float[Tensor, ""]:
         """The loss of the whole batch, the same in all processes."""
         return restoration_loss(restored, clean, self.ssim_weight, joint_mean)
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue as ``Training`` does; that a process alone had to divide its batches says nothing about shares."""
+        super().load_state_dict(state | {"micro_batch": None})
 
 
 class Shares:

@@ -55,6 +55,12 @@ def concurrent_finals(study: StudyConfig, resources: dict[str, float]) -> int:
     return min(fit, study.cluster.max_concurrent or fit)
 
 
+def run_name(study: StudyConfig, candidate: Candidate) -> str:
+    """The name of the run of Ray Train: one for each training, whatever its rank and however many workers do it."""
+    content = json.dumps([asdict(replace(study.final, workers=1)), candidate.identity()], sort_keys=True)
+    return f"final-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
 def run_distributed_final(
     config: dict[str, Any],
     study: StudyConfig,
@@ -84,21 +90,17 @@ def run_distributed_final(
         # small messages between the processes go from CPU to CPU, so that no GPU waits for them
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if own["gpu"] else "gloo"),
         run_config=RunConfig(
-            name=_run_name(study, candidate),
+            name=run_name(study, candidate),
             storage_path=storage,
-            failure_config=ray.train.FailureConfig(max_failures=study.tune.max_failures),
+            # Tune starts again what failed here, and also where this trial's own process died; if both did, a training
+            # that fails each time would be tried (1 + max_failures) squared times
+            failure_config=ray.train.FailureConfig(max_failures=0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[TuneReportCallback()],
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
         ),
     )
     trainer.fit()
-
-
-def _run_name(study: StudyConfig, candidate: Candidate) -> str:
-    # the same training, and so the same run, whatever its rank and however many workers
-    content = json.dumps([asdict(replace(study.final, workers=1)), candidate.identity()], sort_keys=True)
-    return f"final-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def _train_in_worker(

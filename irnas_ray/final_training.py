@@ -166,6 +166,7 @@ def write_final(
         "genotype": json.loads(candidate.genotype.to_json()) if candidate.genotype else None,
         "settings": candidate.settings,
         "seed": study.final.seed,
+        "workers": study.final.workers,
         **scores,
         "validation_psnr": now.best_psnr,
         "best_step": now.best_step,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,14 @@ def run_finals(
     found = find_run(folder.run(run))
     ranks = {candidate.rank for candidate in candidates} - {int((ended.config or {})["rank"]) for ended in found.ended}
     shared: dict[str, Any] = {"study": study, "candidates": candidates, "data": data, "board": folder.tensorboard / run}
-    if study.final.workers == 1:
-        trainable, wanted, concurrent = (
-            tune.with_parameters(run_final, **shared),
-            resources,
-            study.cluster.max_concurrent,
-        )
-    else:
+    trainable: Callable[..., None] = run_final
+    wanted, concurrent = resources, study.cluster.max_concurrent
+    if study.final.workers > 1:
+        trainable = run_distributed_final
         shared |= {"storage": folder.storage, "resources": resources}
-        trainable, wanted = tune.with_parameters(run_distributed_final, **shared), WAITING
-        concurrent = concurrent_finals(study, resources)
+        wanted, concurrent = WAITING, concurrent_finals(study, resources)
     results = found.ended + fit(
-        trainable,
+        tune.with_parameters(trainable, **shared),
         found,
         wanted,
         StageProgress("finals", len(ranks), "psnr"),
@@ -51,6 +48,15 @@ def run_finals(
         loggers=make_loggers(study.tune.loggers, folder.name, folder.path),
         param_space={"rank": tune.grid_search(sorted(ranks))},
     )
+    finals = _collect(results, folder)
+    if not finals:
+        reasons = {metrics["error"] for result in results if "error" in (metrics := result.metrics or {})}
+        raise ValueError("; ".join(["no final training finished", *sorted(reasons), f"see {folder.run(run)}"]))
+    return sorted(finals, key=lambda final: final["rank"])
+
+
+def _collect(results: list[tune.Result], folder: StudyFolder) -> list[dict[str, Any]]:
+    """Copy the files of the finals that finished into the study's folder; their metrics."""
     finals = []
     for result in results:
         checkpoint = _checkpoint(result)
@@ -63,10 +69,7 @@ def run_finals(
         with checkpoint.as_directory() as source:
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state.pt", ".*"))
         finals.append(json.loads((target / "metrics.json").read_text()))
-    if not finals:
-        reasons = {metrics["error"] for result in results if "error" in (metrics := result.metrics or {})}
-        raise ValueError("; ".join(["no final training finished", *sorted(reasons), f"see {folder.run(run)}"]))
-    return sorted(finals, key=lambda final: final["rank"])
+    return finals
 
 
 def _checkpoint(result: tune.Result) -> tune.Checkpoint | None:

@@ -38,13 +38,13 @@ class ConfigurationHalving(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Go on, pause or stop, as the search says."""
-        search = _search(tune_controller)
+        search = search_of(tune_controller)
         search.note(trial.trial_id, folder=trial.path)
         return DECISIONS[search.judge(trial.trial_id, result)]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keep the error for the study; it is told if the trial is not tried again."""
-        _search(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
+        search_of(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Nothing: the search is told by Tune."""
@@ -54,16 +54,16 @@ class ConfigurationHalving(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The next trial that may run; before that, trials are stopped or left waiting whose rung was decided since."""
-        search = _search(tune_controller)
+        search = search_of(tune_controller)
         if self._restarted:
             self._restarted = False
-            search.adopt({trial.trial_id: _epoch(trial) for trial in tune_controller.get_trials()})
+            search.adopt({trial.trial_id: epoch_of(trial) for trial in tune_controller.get_trials()})
             self._leave_waiting(tune_controller, self._ready(tune_controller, Trial.PENDING)[search.limit :])
         for trial in _in_order(tune_controller, Trial.PENDING, Trial.PAUSED):
-            verdict = search.verdict(trial.trial_id, _epoch(trial))
+            verdict = search.verdict(trial.trial_id, epoch_of(trial))
             if verdict == Verdict.STOP:
                 # Tune marks only those as done that it stops while they run
-                trial.last_result["done"] = True
+                trial.update_last_result({**trial.last_result, "done": True})
                 tune_controller.stop_trial(trial)
             elif verdict == Verdict.WAIT and trial.status == Trial.PENDING:
                 self._leave_waiting(tune_controller, [trial])
@@ -76,11 +76,11 @@ class ConfigurationHalving(TrialScheduler):
         return next((trial for trial in active if trial.status == Trial.PENDING), None)
 
     def _ready(self, tune_controller: Any, status: str) -> list[Trial]:
-        search = _search(tune_controller)
+        search = search_of(tune_controller)
         return [
             trial
             for trial in _in_order(tune_controller, status)
-            if search.verdict(trial.trial_id, _epoch(trial)) == Verdict.GO_ON
+            if search.verdict(trial.trial_id, epoch_of(trial)) == Verdict.GO_ON
         ]
 
     def _leave_waiting(self, tune_controller: Any, trials: list[Trial]) -> None:
@@ -92,7 +92,8 @@ class ConfigurationHalving(TrialScheduler):
         return "Successive halving of configurations"
 
 
-def _search(tune_controller: Any) -> StudySearch:
+def search_of(tune_controller: Any) -> StudySearch:
+    """The search whose trials Tune runs."""
     search = tune_controller.search_alg
     while not isinstance(search, StudySearch):
         # Tune wraps it in its generator and its limiter
@@ -101,10 +102,11 @@ def _search(tune_controller: Any) -> StudySearch:
 
 
 def _in_order(tune_controller: Any, *states: str) -> list[Trial]:
-    search = _search(tune_controller)
+    search = search_of(tune_controller)
     trials = [trial for trial in tune_controller.get_live_trials() if trial.status in states]
     return sorted(trials, key=lambda trial: search.order(trial.trial_id))
 
 
-def _epoch(trial: Trial) -> int:
+def epoch_of(trial: Trial) -> int:
+    """The last epoch that a trial reported, 0 before the first."""
     return int(trial.last_result.get("epoch", 0)) if trial.has_reported_at_least_once else 0

@@ -65,7 +65,7 @@ def table(state: StageState, trials: Sequence[Any], height: int) -> Group:
     views = [state.view(trial) for trial in trials]
     shown = sorted(views, key=_interest)[: max(height - FRAME, 3)]
     rows = Table(expand=False, box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "state", "at", f"score ({state.unit})", "rung", "configuration"):
+    for name in ("trial", "state", "at", f"score ({state.unit})", *["rung"] * bool(state.rungs), "configuration"):
         rows.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if "score" in name else "left")
     for view in sorted(shown, key=lambda view: view.number):
         rows.add_row(*_cells(view, state))
@@ -89,14 +89,13 @@ def _title(state: StageState, trials: Sequence[Any], views: Sequence[TrialView])
 def _cells(view: TrialView, state: StageState) -> tuple[Text, ...]:
     style = COLOURS.get(view.state, "")
     score = "" if view.score is None else f"{view.score:.2f}"
-    rung = f"{view.rung}/{len(state.rungs)}" if state.rungs else ""
     mark = "bold" if view.number == state.best_number else ""
     return (
         Text(str(view.number), mark),
         Text(view.state, style),
         Text(view.progress),
         Text(score, mark),
-        Text(rung),
+        *[Text(f"{view.rung}/{len(state.rungs)}")] * bool(state.rungs),
         Text(view.configuration, "dim"),
     )
 

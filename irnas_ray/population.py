@@ -1,15 +1,12 @@
-"""Population-based training (Jaderberg et al. 2017) of the search's own learning rates."""
+"""Population-based training (Jaderberg et al. 2017) of the search's own rates: what is changed, and what is told."""
 
 import json
 import math
 import random
 from collections.abc import Mapping
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from irnas_ray.batches import State, TrainingBatches
 from irnas_ray.domains import Conditional, values_of
@@ -31,6 +28,10 @@ def check_population(config: StudyConfig) -> None:
         return
     if not 1 <= every < config.search.epochs:
         raise ValueError(f"tune.perturb_every: {every}; from 1 to below search.epochs={config.search.epochs}")
+    if config.tune.objectives != ["score"]:
+        raise ValueError(
+            f"tune.objectives: {config.tune.objectives}; a population (tune.perturb_every) has the score only"
+        )
     if config.tune.trials < 2:
         raise ValueError(f"tune.trials: {config.tune.trials}; a population (tune.perturb_every) has at least 2")
     if config.tune.replicates > 1:
@@ -38,6 +39,15 @@ def check_population(config: StudyConfig) -> None:
             f"tune.replicates: {config.tune.replicates}; the trials of a population (tune.perturb_every) copy each "
             "other, so that seeds are no replicates; set it to 1"
         )
+    if config.cluster.max_concurrent is not None and config.cluster.max_concurrent < config.tune.trials:
+        raise ValueError(
+            f"cluster.max_concurrent: {config.cluster.max_concurrent}; the {config.tune.trials} trials of a population "
+            "(tune.perturb_every) take turns on all places of the cluster; leave it out"
+        )
+    _check_rates(config)
+
+
+def _check_rates(config: StudyConfig) -> None:
     for key, domain in config.domains.items():
         if key.startswith("architecture.") or key in SHARED:
             raise ValueError(
@@ -60,50 +70,6 @@ def kept_checkpoints(config: StudyConfig) -> int:
     """How many checkpoints of a trial are kept: in a population those that trials which wait may still copy."""
     every = config.tune.perturb_every
     return 2 if every is None else 2 + 2 * math.ceil(every / config.search.validate_every)
-
-
-class RatePopulation(PopulationBasedTraining):
-    """Every ``tune.perturb_every`` epochs a trial of the worst quarter goes on from a copy of one of the best.
-
-    It takes over weights, alpha, beta and optimizers, and trains on with the other's rates changed a little; its seed,
-    and with it the order of its images, and its other settings stay its own.
-    """
-
-    def __init__(self, config: StudyConfig, metric: str) -> None:
-        assert config.tune.perturb_every is not None
-        self._epochs, self._seed = config.search.epochs, config.tune.seed
-        self._rates: dict[str, Any] = {key: config.domains.get(key) for key in RATES}
-        super().__init__(
-            time_attr="epoch",
-            metric=metric,
-            mode="max",
-            perturbation_interval=config.tune.perturb_every,
-            # only what a trial begins with where a rate is not tuned; how rates change is `explored`
-            hyperparam_mutations={key: partial(float, rate_of(config, key)) for key in RATES},
-            # trials record themselves what became of them
-            log_config=False,
-        )
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Take a trial into the population, though a searcher proposed it.
-
-        Ray refuses searchers, because they would be told scores that are not those of what they proposed; the study
-        says with each trial what rates it had when.
-        """
-        without_search: Any = SimpleNamespace(search_alg=None)
-        super().on_trial_add(without_search, trial)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Copy, pause or go on; a trial that is through its epochs is left alone."""
-        if result["epoch"] >= self._epochs:
-            return TrialScheduler.CONTINUE
-        return super().on_trial_result(tune_controller, trial, result)
-
-    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, str]]:
-        # where Ray's own PB2 puts its way to explore, too; a custom_explore_fn is not told which trial copies
-        epoch = self._trial_state[trial_to_clone].last_train_time
-        generator = random.Random(f"{self._seed} {trial.config['seed']} {epoch}")
-        return {**trial.config, **explored(trial_to_clone.config, self._rates, generator)}, {}
 
 
 def explored(

@@ -12,6 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.claimed_study import claim_study
 from irnas_ray.configurations import by_configuration, state_of
+from irnas_ray.copying import RatePopulation
 from irnas_ray.domains import fixed_values
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
@@ -19,7 +20,7 @@ from irnas_ray.halving import ConfigurationHalving
 from irnas_ray.loggers import make_loggers
 from irnas_ray.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.placement import slots
-from irnas_ray.population import RatePopulation, kept_checkpoints
+from irnas_ray.population import kept_checkpoints
 from irnas_ray.progress import StageProgress
 from irnas_ray.rungs import milestones
 from irnas_ray.sampling import StudySearch
@@ -80,9 +81,7 @@ def _run_round(
 ) -> list[dict[str, Any]]:
     run = find_run(folder.run(f"round-{number}"))
     search = make_search(config, folder.name, storage, run.ended)
-    # the trials of a population take turns, so that all of them exist at a time
-    population = config.tune.perturb_every is not None
-    concurrent = size if population else slots(resources, config.cluster.max_concurrent)
+    places = slots(resources, config.cluster.max_concurrent)
     results = run.ended + fit(
         tune.with_parameters(run_trial, study=config, data=data),
         run,
@@ -90,8 +89,9 @@ def _run_round(
         StageProgress("search", size - len(run.ended), SCORE, rungs=rungs_of(config)),
         max_failures=config.tune.max_failures,
         search=search,
-        scheduler=make_scheduler(config),
-        concurrent=concurrent,
+        scheduler=make_scheduler(config, places),
+        # the trials of a population take turns, so that all of them exist at a time
+        concurrent=places if config.tune.perturb_every is None else size,
         loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
         hang_minutes=config.cluster.hang_minutes,
         checkpoints=kept_checkpoints(config),
@@ -136,9 +136,9 @@ def rungs_of(config: StudyConfig) -> list[int]:
     return milestones(tuned.grace_epochs, tuned.reduction_factor, end) if stopping else []
 
 
-def make_scheduler(config: StudyConfig) -> TrialScheduler:
-    """What decides which trials run; where trials are not stopped early, the search has no rungs."""
-    return ConfigurationHalving() if config.tune.perturb_every is None else RatePopulation(config, SCORE)
+def make_scheduler(config: StudyConfig, places: int) -> TrialScheduler:
+    """What decides which trials run; where they are not stopped early, the search has no rungs."""
+    return ConfigurationHalving() if config.tune.perturb_every is None else RatePopulation(config, SCORE, places)
 
 
 def kept_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:

@@ -12,6 +12,7 @@ import torch
 from irnas_ray.baselines import baselines
 from irnas_ray.checking import check_data, check_search, check_settings
 from irnas_ray.choosing import Candidate, choose
+from irnas_ray.configurations import by_configuration, state_of
 from irnas_ray.distributed_finals import check_workers
 from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.final_training import FinalData
@@ -140,9 +141,10 @@ def _run_stages(
 
 
 def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], finals: int) -> None:
-    asked = config.tune.trials * config.tune.replicates
-    trials = max(0, asked - sum(record["state"] != "FAIL" for record in records)) if records else 0
-    failed = [f"{trials} of {asked} trials"] * bool(trials) + [f"{finals} final trainings"] * bool(finals)
+    """Incomplete if final trainings failed, or configurations did under all seeds and were not made up for."""
+    asked = config.tune.trials if records else 0
+    trials = max(0, asked - sum(state_of(group) != "FAIL" for group in by_configuration(records).values()))
+    failed = [f"{trials} of {asked} configurations"] * bool(trials) + [f"{finals} final trainings"] * bool(finals)
     if failed:
         raise Incomplete(f"the study is finished, but {' and '.join(failed)} failed; resume=true tries them again")
 

@@ -115,11 +115,16 @@ def fit(
     with _own_interrupts(), unsaved_state_told(progress.notice):
         grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
-    # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped
-    ended = [result for result in results if result.error is not None or (result.metrics or {}).get("done")]
+    # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped, and
+    # may be missing from the state of one that had finished just before its driver was killed
+    ended = [result for result in results if result.error is not None or _has_ended(result.metrics or {})]
     if len(ended) < progress.trials:
         raise Interrupted(f"stopped after {len(ended)} of {progress.trials} trials")
     return results
+
+
+def _has_ended(metrics: dict[str, Any]) -> bool:
+    return bool(metrics.get("done") or metrics.get("finished"))
 
 
 @contextlib.contextmanager

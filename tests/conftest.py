@@ -18,7 +18,9 @@ typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole numbe
 ANNOTATED = (
     "accumulation baselines batches bilateral camera checkpoints colors comparison contact_sheet decoding deformable"
 )
-ANNOTATED += " degradation dncnn evaluation examining filters image_files images inference leakage loss_curve"
+ANNOTATED += (
+    " degradation distributed dncnn evaluation examining filters image_files images inference leakage loss_curve"
+)
 ANNOTATED += " losses metrics mosaic network networks operations parts preparing protocols rain ranges reading"
 ANNOTATED += " restored screening searching sheet sources storing supernet tensorboard training unprocessing"
 ANNOTATED += " validation"

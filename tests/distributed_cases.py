@@ -96,7 +96,8 @@ def continued() -> dict[str, Any]:
     state = copy.deepcopy(first.state_dict())
     torch.manual_seed(99)
     second = DistributedTraining(make_network(dtype), make_batches(dtype), validate, **(STEPS | settings))
-    second.load_state_dict(copy.deepcopy(state))
+    # as if it came from a process alone, which had had to divide its batches
+    second.load_state_dict(copy.deepcopy(state) | {"micro_batch": 1})
     return {"begun": state, "resumed": finish(second)}
 
 

@@ -15,7 +15,7 @@ from ray import cloudpickle, tune
 from irnas_ray.claimed_study import claim_study
 from irnas_ray.halving import ConfigurationHalving
 from irnas_ray.objectives import OBJECTIVES
-from irnas_ray.progress import ProgressLines
+from irnas_ray.progress import StageProgress
 from irnas_ray.sampling import StudySearch
 from irnas_ray.storage import open_storage
 from irnas_ray.tuning import find_run, fit
@@ -45,7 +45,7 @@ def run_script(
         tune.with_parameters(scripted_trial.run_scripted, script=script, epochs=epochs, log=str(folder)),
         find_run(str(folder / "round-1")),
         RESOURCES,
-        ProgressLines("search", len(script), "score"),
+        StageProgress("search", len(script), "score"),
         max_failures=max_failures,
         search=search,
         scheduler=ConfigurationHalving(),

@@ -1,7 +1,7 @@
 """A Ray head node of its own for tests of jobs: other ports, folders and token than any other Ray on the machine."""
 
 import os
-import secrets
+import re
 import shutil
 import signal
 import socket
@@ -19,14 +19,15 @@ RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 class HeadNode:
     """`ray start --head` in a process group that ``close`` kills; ``with HeadNode() as head:``."""
 
-    def __init__(self, cpus: int = 2, token: str | None = None) -> None:
+    def __init__(self, cpus: int = 2) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="hn", dir="/tmp"))  # sockets' paths are limited to 107 bytes
-        self.token = token or secrets.token_hex(32)
         self.address = f"http://127.0.0.1:{free_port()}"
         self.log = self.folder / "log"
+        self.nodes: list[subprocess.Popen[bytes]] = []
         options = f"--head --block --num-cpus {cpus} --port 0 --temp-dir {self.folder / 'ray'} --dashboard-port"
         options += f" {self.address.rpartition(':')[2]} --ray-client-server-port {free_port()}"
         options += f" --dashboard-agent-listen-port {free_port()} --disable-usage-stats"
+        self.ray("get-auth-token", "--generate", check=True)
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 [*RAY, "start", *options.split()],
@@ -36,10 +37,38 @@ class HeadNode:
                 start_new_session=True,
             )
 
+    @property
+    def gcs(self) -> str:
+        """Address that nodes and drivers join."""
+        found = re.search(r"--address='([\d.:]+)'", self.log.read_text())
+        assert found is not None
+        return found.group(1)
+
+    def add_node(self, cpus: int) -> subprocess.Popen[bytes]:
+        """Start a further node on this machine, a process group of its own."""
+        options = f"--address {self.gcs} --block --num-cpus {cpus} --dashboard-agent-listen-port {free_port()}"
+        with open(self.folder / "nodes.log", "a") as log:
+            node = subprocess.Popen(
+                [*RAY, "start", *options.split(), "--disable-usage-stats"],
+                env=self.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.nodes.append(node)
+        return node
+
+    def remove_node(self, node: subprocess.Popen[bytes]) -> None:
+        """kill -9 of a node with all its processes, as if its machine had lost its power."""
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+        self.nodes.remove(node)
+
     def environment(self, token: str | None = None) -> dict[str, str]:
-        """What this node and the commands that talk to it are told; another ``token`` is wrong."""
+        """What this node and the commands that talk to it are told; ``token`` replaces the one in the home folder."""
         own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        own |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token or self.token}
+        own |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token"}
+        own |= {} if token is None else {"RAY_AUTH_TOKEN": token}
         own |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(self.folder / "ray")}
         return own | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
@@ -68,6 +97,8 @@ class HeadNode:
 
     def close(self) -> None:
         """Kill the node with all that belongs to it."""
+        for node in list(self.nodes):
+            self.remove_node(node)
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -9,6 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from irnas_ray.conf.command_line import compose_settings, options, run
 from irnas_ray.domains import Conditional
+from irnas_ray.folder import StudyFolder
+from irnas_ray.outcomes import Incomplete
 from irnas_ray.settings import PrepareConfig, RetrainConfig, StudyConfig
 
 SPACES = ("hinas", "irnas_denoise", "irnas_derain", "quickstart")
@@ -228,9 +230,31 @@ def test_help_mentions_every_key_and_says_what_it_means(command, monkeypatch, ca
     for key in leaves(COMMANDS[command]):
         line = next(line for line in text.splitlines() if line.startswith(f"  {key}="))
         assert key.endswith(("batch", "crop")) or len(line) > 42, f"{key} has no meaning"
+    assert "exit status: 0 all done, 1 the work failed, 2 the command line is wrong, " in text
+    assert ("4 the study is finished, but some trials" in text) == (command in ("search", "retrain"))
     composed: Any = compose_settings(command, COMMANDS[command], [], ROOT)
     groups = options(ROOT) if hasattr(composed, "domains") else {}
     assert all(f"{group}=NAME, one of: {', '.join(names)}" in text for group, names in groups.items())
+
+
+def test_an_interrupt_tells_the_command_that_goes_on(monkeypatch, capsys, tmp_path):
+    """As it was typed and can be typed again; with resume=true once there is something to resume."""
+
+    def interrupt(config: StudyConfig) -> None:
+        raise KeyboardInterrupt
+
+    words = ["domains.architecture.nodes=[3, 4]", f"results={tmp_path}", "study=mine", "resume=false"]
+    monkeypatch.setattr(sys, "argv", ["launchers/search.py", *words])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "launchers/search.py", *words])
+    again = f"  python launchers/search.py 'domains.architecture.nodes=[3, 4]' results={tmp_path} study=mine"
+    for begun in (False, True):
+        if begun:
+            StudyFolder(StudyConfig(study="mine", results=str(tmp_path))).create(StudyConfig())
+        with pytest.raises(SystemExit) as caught:
+            run("search", StudyConfig, interrupt, "", ROOT)
+        told = capsys.readouterr().err.splitlines()
+        assert caught.value.code == 130 and told[0].startswith("error: interrupted; what was finished is kept")
+        assert told[1] == again + " resume=true" * begun
 
 
 def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
@@ -250,8 +274,8 @@ def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
     assert outcome("search.epoch=3", never)[0] == 2 and outcome("--epochs", never)[0] == 2
     for error in (ValueError("bad data"), OSError("disk full"), FloatingPointError("diverged")):
         assert outcome("study=mine", fail(error)) == (1, f"error: {error}\n")
-    status, message = outcome("study=mine", fail(KeyboardInterrupt()))
-    assert status == 130 and "interrupted" in message
+    status, message = outcome("study=mine", fail(Incomplete("2 of 9 trials failed")))
+    assert (status, message) == (4, "error: 2 of 9 trials failed\n")
     status, message = outcome("study=mine", fail(ZeroDivisionError("a bug")))
     assert status == 1 and message.startswith("error: ZeroDivisionError: a bug") and len(message.splitlines()) == 1
     monkeypatch.setenv("IRNAS_RAY_TRACEBACK", "1")

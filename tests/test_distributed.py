@@ -7,6 +7,8 @@ import torch
 import torch.multiprocessing
 from distributed_cases import CASES, PROCESSES, STEPS, finish, make_batches, make_network, run_case, validate, work
 
+from irnas_ray.folding import folded
+from irnas_ray.synchronised import SynchronisedBatchNorm2d, synchronise
 from irnas_ray.training import Training
 
 #: Largest difference of values about one, after five steps.
@@ -93,6 +95,19 @@ def test_one_process_continues_what_several_began(found):
 def test_the_first_process_decides_when_time_is_up_and_alone_validates(found):
     # four readings of 3.5 s for a step and its validation, three at the start; a tenth of the minute is 6 s
     assert [each["timed"]["steps"] for each in found] == [[1, 2, 3, 4, 5]] * PROCESSES
+
+
+def test_a_synchronised_network_is_the_same_network_to_everyone_else():
+    torch.manual_seed(0)
+    plain, joint = make_network(torch.float32), make_network(torch.float32)
+    synchronise(joint)
+    assert any(isinstance(module, SynchronisedBatchNorm2d) for module in joint.modules())
+    image = torch.rand(3, 1, 14, 12)
+    # without processes also in training
+    assert torch.equal(plain(image), joint(image))
+    compare(joint.state_dict(), plain.state_dict(), 0.0)
+    whole, parts = folded(plain.eval()), folded(joint.eval())
+    assert torch.equal(whole(image), parts(image))
 
 
 def test_parameters_that_are_not_used_stay(found):

@@ -17,7 +17,7 @@ from irnas_ray.batches import State
 from irnas_ray.checking import check_settings
 from irnas_ray.checkpoints import load_network
 from irnas_ray.choosing import Candidate
-from irnas_ray.distributed_finals import check_workers, concurrent_finals
+from irnas_ray.distributed_finals import check_workers, concurrent_finals, run_name
 from irnas_ray.final_training import FinalData, train_final
 from irnas_ray.finals import run_finals
 from irnas_ray.folder import StudyFolder
@@ -91,6 +91,7 @@ def test_two_workers_come_to_the_result_of_one_though_one_errs_and_one_is_killed
     expected, found = (json.loads((place / "metrics.json").read_text()) for place in (alone, folder.final(1)))
     assert metrics == found
     assert (found["steps"], found["best_step"]) == (STEPS, expected["best_step"])
+    assert (expected["workers"], found["workers"]) == (1, 2)
     assert found["psnr"] == pytest.approx(expected["psnr"], abs=1e-3)
     assert found["validation_psnr"] == pytest.approx(expected["validation_psnr"], abs=1e-3)
     for file in ("network.pt", "last.pt"):
@@ -112,6 +113,19 @@ def test_finals_side_by_side_never_wait_for_each_others_workers(ray_local: None)
     with pytest.raises(ValueError, match="final.workers: 4 workers do not fit, the cluster has room for 2 of 1 CPUs"):
         check_workers(four, ONE_CPU)
     check_workers(with_values(four, {"final.workers": 1}), ONE_CPU)
+
+
+def test_a_training_has_one_run_whoever_does_it() -> None:
+    """So that Ray Train continues it after any stop, and nothing else."""
+    study = with_values(StudyConfig(), SETTINGS | {"final.workers": 2})
+    genotype = load_genotype("irnas_denoise")
+    first = Candidate(1, "final 1", "test", genotype)
+    name = run_name(study, first)
+    assert name == run_name(with_values(study, {"final.workers": 4}), Candidate(2, "final 2", "other", genotype))
+    others = [Candidate(1, "final 1", "test", load_genotype("irnas_derain"))]
+    others += [Candidate(1, "final 1", "test", genotype, settings={"final.sigma": 30})]
+    names = {name, *(run_name(study, other) for other in others), run_name(with_values(study, {"final.lr": 1}), first)}
+    assert len(names) == 4
 
 
 def test_workers_divide_the_batch() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from test_study import TINY, command, environment
+from study_cases import TINY, command, environment
+from test_tensorboard import values
 
 #: The second value makes the loss NaN, so that a trial fails for good.
 LOSSY = [
@@ -54,6 +55,14 @@ class Terminal:
         self.text = ""
         threading.Thread(target=self._read, daemon=True).start()
 
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+
     def _read(self) -> None:
         while True:
             try:
@@ -61,7 +70,7 @@ class Terminal:
             except OSError:
                 return
 
-    def wait_for(self, folder: Path, pattern: str, timeout: float = 180) -> None:
+    def wait_for(self, folder: Path, pattern: str, timeout: float = 400) -> None:
         deadline = time.time() + timeout
         while not list(folder.glob(pattern)):
             assert self.process.poll() is None and time.time() < deadline, self.text
@@ -70,7 +79,7 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def wait(self, timeout: float = 240) -> int:
+    def wait(self, timeout: float = 400) -> int:
         status = self.process.wait(timeout)
         time.sleep(0.2)  # what it wrote last is still to be read
         assert termios.tcgetattr(self.slave) == self.before
@@ -91,30 +100,30 @@ def continued(terminal: Terminal) -> list[str]:
     return shlex.split(" ".join(line.strip() for line in told if line.strip()))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
     """Stops cleanly, names the command that goes on, keeps every trial; at the end status 4, as a trial has failed."""
     folder = tmp_path / "results" / "s"
-    search = Terminal(command("search", *LOSSY), tmp_path)
-    search.wait_for(folder, "trials/round-1/*/checkpoint_00000[0-9]")
-    search.type(b"\x03")
-    assert search.wait() == 130, search.text
+    with Terminal(command("search", *LOSSY), tmp_path) as search:
+        search.wait_for(folder, "trials/round-1/*/checkpoint_00000[0-9]")
+        search.type(b"\x03")
+        assert search.wait() == 130, search.text
     assert any("stopping" in line for line in search.lines), search.text
     words = continued(search)
     assert words == [sys.executable, *command("search", *LOSSY, "resume=true")[1:]]
     begun = {path.parent.name for path in folder.glob("trials/round-1/*/result.json")}
 
-    finals = Terminal(words, tmp_path)
-    finals.wait_for(folder, "trials/finals-*/*/checkpoint_00000[0-9]")
-    finals.type(b"\x03")
-    assert finals.wait() == 130, finals.text
+    with Terminal(words, tmp_path) as finals:
+        finals.wait_for(folder, "trials/finals-*/*/checkpoint_00000[0-9]")
+        finals.type(b"\x03")
+        assert finals.wait() == 130, finals.text
     assert continued(finals) == words
     assert any("failed: " in line and "the loss became" in line for line in finals.lines), finals.text
     assert any(line.startswith("search ") and "3 of 3 ended" in line for line in finals.lines)
     ended = json.loads((folder / "trials" / "records.json").read_text())
     assert begun <= {record["id"] for record in ended}
 
-    last = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240)
+    last = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400)
     assert last.returncode == 4, last.stdout + last.stderr
     assert "failed; resume=true tries them again" in last.stderr and "Traceback" not in last.stderr
     assert "\x1b" not in last.stdout and "[finals " in last.stdout
@@ -126,3 +135,9 @@ def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
     assert len(study.trials) == len(summary["trials"])
     states = {trial.state.name for trial in study.trials}
     assert states == {"COMPLETE", "FAIL"}
+
+    # a trial's curves lie in the study's folder, before and after the interruption
+    whole = next(trial["id"] for trial in summary["trials"] if trial["state"] == "COMPLETE")
+    (place,) = folder.glob(f"trials/round-*/{whole}")
+    for name in ("loss", "arch_loss", "score", "psnr", "ssim"):
+        assert {step for step, _ in values(place, f"ray/tune/{name}")} >= {1, 2, 3, 4}, name

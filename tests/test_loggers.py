@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import ray.cloudpickle
 from ray import tune
 
 from irnas_ray.loggers import check_loggers, make_loggers
@@ -25,6 +26,8 @@ def run_trials(folder: Path, callbacks: list[tune.Callback]) -> None:
             tune.report({"score": epoch * config["a"], "genotype": "a text", "finished": epoch == 3})
 
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    # a study that is continued takes its callbacks from a file of Tune's
+    callbacks = [ray.cloudpickle.loads(ray.cloudpickle.dumps(callback)) for callback in callbacks]
     run = tune.RunConfig(name="run", storage_path=str(folder / "trials"), callbacks=callbacks, verbose=0)
     results = tune.Tuner(trial, param_space={"a": tune.grid_search([1.0, 2.0])}, run_config=run).fit()
     assert not results.errors

@@ -1,6 +1,7 @@
 """The bilevel search: who moves when, which validation decides, the paper's rates, and a resume that is exact."""
 
 import json
+import math
 from itertools import islice
 from typing import Any
 
@@ -245,3 +246,46 @@ def test_the_state_of_another_supernet_is_refused():
     other = BilevelSearch(make_net(width=3), make_batches(0), make_batches(1), validate, **SETTINGS)
     with pytest.raises(ValueError, match="belongs to another supernet .*size mismatch"):
         other.load_state_dict(state)
+
+
+def on_cosine(base: float, step: int, steps: int = 8) -> float:
+    """The rate of the weights before a step (eq. 5 of Loshchilov and Hutter 2017), with the minimum of the paper."""
+    return 0.001 + (base - 0.001) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+@pytest.mark.parametrize("before", [0.025, 0.001, 0.2])
+def test_a_state_goes_on_with_other_rates_on_the_same_schedule(before):
+    """Also where the schedule stood still because the old rate was its minimum."""
+    first = make_search(weight_lr=before)
+    for _ in range(2):
+        first.run_epoch()
+    other = make_search(weight_lr=0.05, arch_lr=0.007)
+    other.load_state_dict(first.state_dict())
+    assert equal(parameters(other.net)[0], parameters(first.net)[0])
+    rates = []
+    for _ in range(2):
+        rates.append(other.weight_optimizer.param_groups[0]["lr"])
+        other.run_epoch()
+        assert other.arch_optimizer.param_groups[0]["lr"] == 0.007
+    rates.append(other.weight_optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([on_cosine(0.05, step) for step in (4, 6, 8)], rel=1e-9)
+    # and once more, as a clone of a clone that is killed
+    again = make_search(weight_lr=0.05, arch_lr=0.007)
+    again.load_state_dict(other.state_dict())
+    assert again.weight_optimizer.param_groups[0]["lr"] == rates[-1]
+
+
+def test_a_step_after_a_change_takes_the_new_rates():
+    """Against plain SGD with momentum and the gradient of the step, from the state that was taken over."""
+    first = make_search(gradient_clip=None, weight_decay=0.0)
+    first.run_epoch()
+    other = make_search(weight_lr=0.1, gradient_clip=None, weight_decay=0.0)
+    other.load_state_dict(first.state_dict())
+    velocity = [other.weight_optimizer.state[p]["momentum_buffer"].clone() for p in other.weights]
+    weights, _ = parameters(other.net)
+    other.net.train()
+    other._step(next(other.train_w), other.weights, other.architecture, other.weight_optimizer)
+    rate = on_cosine(0.1, 2)
+    for weight, now, speed, parameter in zip(weights, parameters(other.net)[0], velocity, other.weights, strict=True):
+        gradient = torch.zeros_like(weight) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(now, weight - rate * (0.9 * speed + gradient), rtol=1e-5, atol=1e-7)

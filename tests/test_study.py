@@ -1,58 +1,21 @@
-"""The real commands end to end on small budgets: everything is kept, resumed and told truthfully."""
+"""Studies end to end on small budgets: everything is kept, resumed and told truthfully."""
 
 import json
-import os
-import signal
-import subprocess
+import runpy
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
+from study_cases import ROOT, TINY, launch, retrain, search
 
+from irnas_ray import study as study_module
 from irnas_ray.checkpoints import load_network
 from irnas_ray.genotype import Genotype
 
-ROOT = Path(__file__).parents[1]
-TINY = [
-    "search.epochs=3",
-    "search.warmup_epochs=1",
-    "search.steps_per_epoch=2",
-    "search.batch=2",
-    "domains.architecture.nodes=null",
-    "architecture.nodes=2",
-    "domains.architecture.width=null",
-    "architecture.width=2",
-    "final.width=2",
-    "final.batch=2",
-    "final.steps=4",
-    "final.validate_every=2",
-    "final.images=1",
-    "tune.early_stopping=false",
-]
 
-
-def command(launcher: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "launchers" / f"{launcher}.py"), *arguments]
-
-
-def launch(
-    launcher: str, *arguments: str, cwd: Path | None = None, timeout: float = 240
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(launcher, *arguments), capture_output=True, text=True, timeout=timeout, cwd=cwd, env=environment()
-    )
-
-
-def environment() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
-
-
-def test_quickstart_end_to_end(tmp_path: Path) -> None:
-    """From any folder: search, finals, scores, summary; then every other launcher works on what it left."""
+def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
+    """The commands themselves, from any folder: a search, then every other launcher works on what it left."""
     done = launch("search", *TINY, "tune.trials=2", "search.proxy_steps=2", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "results" / "quickstart"
@@ -76,13 +39,12 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
     study = optuna.load_study(study_name="quickstart", storage=f"sqlite:///{folder / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
     assert sorted(trial.value for trial in study.trials) == sorted(trial["score"] for trial in summary["trials"])
-    assert all(
-        trial.value != trial.user_attrs["psnr"] for trial in study.trials
-    )  # the proxy's score, not the supernet's
+    # the proxy's score, not the supernet's
+    assert all(trial.value != trial.user_attrs["psnr"] for trial in study.trials)
     assert (folder / "report.html").exists() and "non-local means" in done.stdout
 
-    again = launch("search", *TINY, "tune.trials=2", cwd=tmp_path)
-    assert again.returncode == 1 and "resume=true" in again.stderr and "study=NAME" in again.stderr
+    with pytest.raises(ValueError, match=r"resume=true.*study=NAME"):
+        search(tmp_path / "results", "tune.trials=2", "search.proxy_steps=2")
     assert json.loads((folder / "summary.json").read_text()) == summary
 
     network_file = str(folder / summary["finals"][0]["network"])
@@ -90,24 +52,21 @@ def test_quickstart_end_to_end(tmp_path: Path) -> None:
     assert scored.returncode == 0, scored.stderr
     assert f"{summary['finals'][0]['psnr']:.2f}" in scored.stdout
     pictures = str(folder / "finals" / "1" / "images")
-    restored = launch("restore", f"network={network_file}", f"input={pictures}", "output=restored", cwd=tmp_path)
+    restoring = ("restore", f"network={network_file}", f"input={pictures}", "output=restored")
+    restored = launch(*restoring, cwd=tmp_path)
     assert restored.returncode == 0 and (tmp_path / "restored" / "chelsea.png").exists()
-    refused = launch("restore", f"network={network_file}", f"input={pictures}", "output=restored", cwd=tmp_path)
+    refused = launch(*restoring, cwd=tmp_path)
     assert refused.returncode == 1 and "overwrite=true" in refused.stderr
     analyzed = launch("analyze", f"study={folder}", cwd=tmp_path)
     assert analyzed.returncode == 0, analyzed.stderr
 
 
-def test_more_trials_on_resume_and_retraining_one_genotype(tmp_path: Path) -> None:
-    """`resume=true` adds trials with new seeds and keeps the old ones; `retrain.py` needs nothing but a genotype."""
-    folder = tmp_path / "results" / "s"
-    assert launch("search", *TINY, "study=s", "tune.trials=1", cwd=tmp_path).returncode == 0
-    first = json.loads((folder / "summary.json").read_text())
-    changed = launch("search", *TINY, "study=s", "resume=true", "search.batch=3", cwd=tmp_path)
-    assert changed.returncode == 1 and "search.batch (2 -> 3)" in changed.stderr
-    more = launch("search", *TINY, "study=s", "tune.trials=2", "resume=true", cwd=tmp_path)
-    assert more.returncode == 0, more.stdout + more.stderr
-    second = json.loads((folder / "summary.json").read_text())
+def test_more_trials_on_resume_and_retraining_one_genotype(tmp_path: Path, ray_local: None) -> None:
+    """`resume=true` adds trials with new seeds and keeps the old ones; retraining needs nothing but a genotype."""
+    first = search(tmp_path, "study=s", "tune.trials=1")
+    with pytest.raises(ValueError, match=r"search.batch \(2 -> 3\)"):
+        search(tmp_path, "study=s", "resume=true", "search.batch=3")
+    second = search(tmp_path, "study=s", "tune.trials=2", "resume=true")
     assert second["trials"][0] == first["trials"][0] and len(second["trials"]) == 2
     assert second["trials"][1]["config"]["seed"] == first["trials"][0]["config"]["seed"] + 1
 
@@ -116,92 +75,62 @@ def test_more_trials_on_resume_and_retraining_one_genotype(tmp_path: Path) -> No
     best = max(second["trials"], key=lambda trial: trial["score"])
     assert second["finals"][0]["genotype"] == best["genotype"]
 
-    genotype = folder / "genotypes" / f"{first['trials'][0]['id']}.json"
-    overrides = [override for override in TINY if not override.startswith("domains")]
-    retrained = launch("retrain", f"genotype={genotype}", *overrides, "study=again", cwd=tmp_path)
-    assert retrained.returncode == 0, retrained.stdout + retrained.stderr
-    final = json.loads((tmp_path / "results" / "again" / "summary.json").read_text())["finals"][0]
+    genotype = tmp_path / "s" / "genotypes" / f"{first['trials'][0]['id']}.json"
+    final = retrain(tmp_path, f"genotype={genotype}", "study=again")["finals"][0]
     assert Genotype.from_json(json.dumps(final["genotype"])) == Genotype.load(genotype)
-    # the same genotype, data, seed and settings give the same network, whichever launcher trains it
+    # the same genotype, data, seed and settings give the same network, whichever command trains it
     assert final["psnr"] == first["finals"][0]["psnr"]
 
 
-KILLED = [*TINY, "tune.trials=1", "search.epochs=6", "search.steps_per_epoch=6", "study=s"]
+def test_trials_are_kept_behind_a_url(tmp_path: Path, ray_local: None) -> None:
+    """The study's folder holds all but Tune's files, and only the study that claimed a storage uses it."""
+    storage = f"cluster.storage=file://{tmp_path / 'shared'}"
+    summary = search(tmp_path / "a", storage, "study=s", "tune.trials=1")
+    runs = sorted(path.name.partition("-")[0] for path in (tmp_path / "shared" / "s").iterdir() if path.is_dir())
+    assert runs == ["finals", "round"]
+    folder = tmp_path / "a" / "s"
+    assert not [path for path in (folder / "trials").iterdir() if path.is_dir()]
+    load_network(folder / summary["finals"][0]["network"])
+    assert len(search(tmp_path / "a", storage, "study=s", "tune.trials=1", "resume=true")["trials"]) == 1
+    with pytest.raises(ValueError, match=r"cluster.storage: the trials of study 's' are kept in file://.*not in /"):
+        search(tmp_path / "a", "study=s", "tune.trials=1", "resume=true")
+    with pytest.raises(ValueError, match=r"cluster.storage: .* holds the trials of another study of this name"):
+        search(tmp_path / "b", storage, "study=s", "tune.trials=1")
+    with pytest.raises(ValueError, match=r"cluster.storage: cannot open nonsense://x/t.*s3://bucket/prefix"):
+        search(tmp_path / "b", "cluster.storage=nonsense://x", "study=t", "tune.trials=1")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """The summary of a run that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("calm")
-    done = launch("search", *KILLED, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "results" / "s" / "summary.json").read_text())
+BAD_INPUT = {
+    ("search", "architecture.operators=[conv,blur]"): "unknown operator 'blur'",
+    ("search", "search.crop=200"): "search.crop",
+    ("search", "data=images", "data.source=empty"): "empty",
+    ("search", "data=images", "data.source=missing"): "missing",
+    ("search", "results=file"): "file",
+    ("search", "domains.architecture.nodez=[1]"): "architecture.nodez",
+    ("search", "resume=true"): "nothing to resume",
+    ("retrain", "genotype=file"): "genotype file file",
+    ("evaluate", "network=file"): "file",
+    ("evaluate", "network=missing.pt"): "missing.pt",
+}
 
 
-@pytest.mark.parametrize("victim", ["trial", "driver"])
-def test_a_killed_run_ends_with_the_numbers_of_an_undisturbed_one(
-    tmp_path: Path, undisturbed: dict, victim: str
+@pytest.mark.parametrize("arguments", BAD_INPUT, ids=" ".join)
+def test_bad_input_ends_at_once_with_one_message(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """kill -9 of a trial's worker, or of the driver followed by `resume=true`, changes no result and loses no trial."""
-    folder = tmp_path / "results" / "s"
-    with open(tmp_path / "log", "w") as log:
-        run = subprocess.Popen(
-            command("search", *KILLED), cwd=tmp_path, env=environment(), stdout=log, stderr=subprocess.STDOUT
-        )
-    deadline = time.time() + 120
-    while not list(folder.glob("trials/round-1/*/checkpoint_00000[1-9]")):
-        assert run.poll() is None and time.time() < deadline, "the run ended before it could be killed"
-        time.sleep(0.05)
-    if victim == "trial":
-        os.kill(trial_worker(), signal.SIGKILL)
-        assert run.wait(timeout=240) == 0, (tmp_path / "log").read_text()
-    else:
-        run.kill()
-        run.wait(timeout=60)
-        resumed = launch("search", *KILLED, "resume=true", cwd=tmp_path)
-        assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    summary = json.loads((folder / "summary.json").read_text())
-    same = ("state", "config", "psnr", "ssim", "score", "genotype", "margins")
-    assert len(summary["trials"]) == 1
-    assert {key: summary["trials"][0][key] for key in same} == {key: undisturbed["trials"][0][key] for key in same}
-    assert summary["finals"][0]["psnr"] == undisturbed["finals"][0]["psnr"]
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder / 'study.db'}")
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
-
-
-def trial_worker() -> int:
-    """Process id of the Ray worker that runs a search trial."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (process / "cmdline").read_text()
-        except OSError:
-            continue
-        if title.startswith(("ray::run_trial", "ray::ImplicitFunc")):
-            return int(process.name)
-    raise AssertionError("no worker runs a trial")
-
-
-def test_bad_input_ends_at_once_with_one_message(tmp_path: Path) -> None:
     """Before Ray is started: exit status not 0, one message that names what and where, nothing left behind."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
-    cases = {
-        ("search", "architecture.operators=[conv,blur]"): "unknown operator 'blur'",
-        ("search", "search.crop=200"): "search.crop",
-        ("search", "data=images", "data.source=empty"): "empty",
-        ("search", "data=images", "data.source=missing"): "missing",
-        ("search", "results=file"): "file",
-        ("search", "domains.architecture.nodez=[1]"): "architecture.nodez",
-        ("search", "resume=true"): "nothing to resume",
-        ("retrain", "genotype=file"): "genotype file file",
-        ("evaluate", "network=file"): "file",
-        ("evaluate", "network=missing.pt"): "missing.pt",
-    }
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = dict(zip(cases, pool.map(lambda case: launch(*case, cwd=tmp_path), cases), strict=True))
-    for arguments, message in cases.items():
-        done = outcomes[arguments]
-        assert done.returncode in (1, 2), arguments
-        assert message in done.stderr and "Traceback" not in done.stderr, (arguments, done.stderr)
-        assert "Ray dashboard" not in done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", list(arguments))
+
+    def connect(*_: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(study_module, "connect", connect)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "launchers" / f"{arguments[0]}.py"), run_name="__main__")
+    said = capsys.readouterr().err
+    assert ended.value.code in (1, 2)
+    assert BAD_INPUT[arguments] in said and "Traceback" not in said and "Ray was started" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
