@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def run_with_fault(config: dict[str, Any], study: StudyConfig, data: TrialData |
     reporting.AGAIN = 0.2
     if isinstance(data, FinalData):
         candidate = Candidate(1, "final 1", "test", load_genotype("irnas_denoise"))
-        run_final({"rank": 1}, study, [candidate], data, Path(config["fault"]).absolute())
+        with tempfile.TemporaryDirectory() as board:
+            run_final({"rank": 1}, study, [candidate], data, Path(board))
         return
     changed = DIVERGING if config["fault"] == "diverges" else {}
     with pytest.MonkeyPatch.context() as patch:
