@@ -17,7 +17,7 @@ from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallba
 from irnas_ray.batches import State
 from irnas_ray.choosing import Candidate
 from irnas_ray.distributed import DistributedTraining, check_same
-from irnas_ray.final_training import FinalData, train_final
+from irnas_ray.final_training import FinalData, reachable, train_final
 from irnas_ray.placement import slots
 from irnas_ray.runtime import quiet
 from irnas_ray.settings import StudyConfig
@@ -111,7 +111,7 @@ def _train_in_worker(candidate: Candidate, study: StudyConfig, data: FinalData, 
         candidate,
         study,
         data,
-        board if first else None,
+        reachable(board) if first else None,
         get_device(),
         state,
         _report_first if first else _wait_for_first,

@@ -61,7 +61,12 @@ def run_final(
     """
     candidate = candidates[int(config["rank"]) - 1]
     device = prepare_device(study.cluster.cpus_per_trial)
-    train_final(candidate, study, data, board, device, load_checkpoint(), report)
+    train_final(candidate, study, data, reachable(board), device, load_checkpoint(), report)
+
+
+def reachable(board: Path) -> Path | None:
+    """The folder of a run's curves, or None on a node that does not see the study's folder; a new one is lost there."""
+    return board if board.parent.parent.is_dir() else None
 
 
 def train_final(

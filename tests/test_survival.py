@@ -118,11 +118,24 @@ def test_a_driver_killed_while_it_wrote(
     assert states(tmp_path) == ["COMPLETE", "FAIL", "COMPLETE"] and len(summary["finals"]) == 1
 
 
-def test_killed_nodes(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+def test_a_storage_that_nodes_do_not_see_and_killed_nodes(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     """The node of a trial and then that of a final training die; each goes on from its checkpoint on another node."""
     with HeadNode(cpus=0) as head:
         node = head.add_node(cpus=1)
         own = {**environment(), **head.environment(), "RAY_ADDRESS": head.gcs, "PYTHONPATH": str(ROOT)}
+        # this storage is a process's own memory: no other node sees what is written there
+        hidden = [f"results={tmp_path / 'hidden'}", "cluster.storage=fsspec+memory://trials"]
+        head.wait_for_nodes(2)
+        refused = subprocess.run(
+            command("search", *TINY, *KILLED, *hidden),
+            cwd=tmp_path,
+            env=own,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert refused.returncode == 1
+        assert "fsspec+memory://trials/s is not visible on 1 of 2 nodes" in refused.stderr, refused.stderr
         with open(tmp_path / "log", "w") as log:
             arguments = command("search", *TINY, f"results={tmp_path}", *KILLED)
             run = subprocess.Popen(arguments, cwd=tmp_path, env=own, stdout=log, stderr=subprocess.STDOUT)
