@@ -117,6 +117,8 @@ def _check_numbers(config: StudyConfig) -> None:
     check_gpus(config.cluster.gpus_per_trial)
     if not 0 < config.search.validation_share <= 1:
         raise ValueError(f"search.validation_share: {config.search.validation_share}; over 0 and at most 1")
+    if config.cluster.hang_minutes is not None and not config.cluster.hang_minutes > 0:
+        raise ValueError(f"cluster.hang_minutes: {config.cluster.hang_minutes}; more than 0, or null")
     for key in ("search.crop", "final.crop"):
         crop, patch = _value(config, key), config.data.patch
         if not SMALLEST_CROP <= crop <= patch:

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray.train
 import torch
+from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 
@@ -18,10 +19,11 @@ from irnas_ray.batches import State
 from irnas_ray.choosing import Candidate
 from irnas_ray.distributed import DistributedTraining, check_same
 from irnas_ray.final_training import FinalData, reachable, train_final
+from irnas_ray.heartbeat import Pulse
 from irnas_ray.placement import slots
+from irnas_ray.reporting import Reports, Write
 from irnas_ray.runtime import quiet
 from irnas_ray.settings import StudyConfig
-from irnas_ray.worker import load_checkpoint, report
 
 #: What the Tune trial itself takes, which only waits: a byte, because Tune wants something, and a share of a CPU would
 #: keep the workers from a machine that they fill.
@@ -76,8 +78,10 @@ def run_distributed_final(
     quiet()
     candidate = candidates[int(config["rank"]) - 1]
     own = worker_resources(resources)
+    context = tune.get_context()
+    watched = partial(Pulse, context.get_experiment_name(), context.get_trial_id(), study.cluster.hang_minutes)
     trainer = TorchTrainer(
-        partial(_train_in_worker, candidate=candidate, study=study, data=data, board=board),
+        partial(_train_in_worker, watched, candidate=candidate, study=study, data=data, board=board),
         scaling_config=ray.train.ScalingConfig(
             num_workers=study.final.workers,
             use_gpu=own["gpu"] > 0,
@@ -99,30 +103,27 @@ def run_distributed_final(
     trainer.fit()
 
 
-def _train_in_worker(candidate: Candidate, study: StudyConfig, data: FinalData, board: Path) -> None:
+def _train_in_worker(
+    watched: Callable[[], Pulse], candidate: Candidate, study: StudyConfig, data: FinalData, board: Path
+) -> None:
     quiet()
     torch.set_num_threads(max(1, study.cluster.cpus_per_trial))
-    state = load_checkpoint(ray.train.get_checkpoint)
+    first = ray.train.get_context().get_world_rank() == 0
+    reports = (Reports if first else _Silent)(ray.train.get_checkpoint, ray.train.report, alone=False, pulse=watched())
+    state = reports.load()
     check_same("genotype", candidate.genotype.digest if candidate.genotype else candidate.kind)
     # workers on several machines may see different states of their storage
     check_same("step to go on from", str(state["step"] if state else 0))
-    first = ray.train.get_context().get_world_rank() == 0
-    train_final(
-        candidate,
-        study,
-        data,
-        reachable(board) if first else None,
-        get_device(),
-        state,
-        _report_first if first else _wait_for_first,
-        DistributedTraining,
-    )
+    try:
+        curves = reachable(board) if first else None
+        train_final(candidate, study, data, curves, get_device(), state, reports, DistributedTraining)
+    except FloatingPointError as error:
+        # the loss is the same in all of them, so that all come here
+        reports.fail(error, {"progress": "the end", "psnr": math.nan})
 
 
-def _report_first(metrics: dict[str, Any], state: State, write: Callable[[Path], None] | None) -> None:
-    report(metrics, state, write, ray.train.report)
+class _Silent(Reports):
+    """The reports of a worker that leaves saving to the first; a report counts when every worker has made it."""
 
-
-def _wait_for_first(metrics: dict[str, Any], state: State, write: Callable[[Path], None] | None) -> None:
-    # a report counts when every worker has made it
-    ray.train.report(metrics)
+    def report(self, metrics: dict[str, Any], state: State | None = None, write: Write | None = None) -> None:
+        super().report(metrics)

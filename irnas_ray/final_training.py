@@ -2,8 +2,8 @@
 
 import copy
 import json
+import math
 import re
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,22 +18,22 @@ from irnas_ray.choosing import Candidate
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.evaluation import evaluate
 from irnas_ray.folder import write_json
+from irnas_ray.heartbeat import pulse_of_trial
 from irnas_ray.inference import restorer
 from irnas_ray.network import count_parameters
 from irnas_ray.networks import multiply_adds
 from irnas_ray.patches import PatchSet
 from irnas_ray.preparing import ImageRecord
 from irnas_ray.protocols import get_protocol
+from irnas_ray.reporting import Reports
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.tensorboard import TrainingBoard
 from irnas_ray.training import Training, TrainingReport, train
 from irnas_ray.validation import validator
 from irnas_ray.worker import (
     final_degradation,
-    load_checkpoint,
     make_batches,
     prepare_device,
-    report,
     scored_degradation,
     training_keywords,
 )
@@ -48,20 +48,21 @@ class FinalData:
     test: list[ImageRecord]
 
 
-#: Takes the metrics of a report, the training's state, and what writes further files beside it.
-Report = Callable[[dict[str, Any], State, Callable[[Path], None] | None], None]
-
-
 def run_final(
     config: dict[str, Any], study: StudyConfig, candidates: list[Candidate], data: FinalData, board: Path
 ) -> None:
     """Train the candidate of ``config["rank"]`` from scratch, score it, and report to Tune with all its files.
 
-    Curves and sample images go to a folder of its own under ``board``.
+    Curves and sample images go to a folder of its own under ``board``. Where the loss diverged the last report has NaN
+    for the score and the reason as ``error``: started again from its last checkpoint it would only diverge again.
     """
     candidate = candidates[int(config["rank"]) - 1]
     device = prepare_device(study.cluster.cpus_per_trial)
-    train_final(candidate, study, data, reachable(board), device, load_checkpoint(), report)
+    reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
+    try:
+        train_final(candidate, study, data, reachable(board), device, reports.load(), reports)
+    except FloatingPointError as error:
+        reports.fail(error, {"progress": "the end", "psnr": math.nan})
 
 
 def reachable(board: Path) -> Path | None:
@@ -76,7 +77,7 @@ def train_final(
     board: Path | None,
     device: torch.device,
     state: State | None,
-    report: Report,
+    reports: Reports,
     kind: type[Training] = Training,
 ) -> None:
     """Train a candidate from scratch, or on from ``state``, under the study's settings; the last report has its files.
@@ -87,6 +88,7 @@ def train_final(
     final = study.final
     torch.manual_seed(final.seed)
     network = candidate.make_network(study).to(device)
+    reports.follow(network)
     batches = make_batches(
         data.train,
         final_degradation(study),
@@ -109,7 +111,8 @@ def train_final(
             if curves is not None:
                 curves.write(now, training.validated)
             write = partial(write_final, training, study, data.test, candidate, now) if now.finished else None
-            report(_metrics(now, training), training.state_dict(), write)
+            metrics = _metrics(now, training) | reports.divided(now.micro_batch, final.batch)
+            reports.report(metrics, training.state_dict(), write)
 
         train(
             network,
@@ -178,6 +181,8 @@ def write_final(
         "seconds": now.seconds,
         "evaluation": result.to_dict(),
     }
+    if now.micro_batch is not None:
+        metrics["micro_batch"] = now.micro_batch
     save_network(
         network, folder / "network.pt", trained | scores | {"step": now.best_step, "validation_psnr": now.best_psnr}
     )

@@ -44,12 +44,14 @@ def run_finals(
         StageProgress("finals", len(ranks), "psnr"),
         max_failures=study.tune.max_failures,
         concurrent=concurrent,
+        hang_minutes=study.cluster.hang_minutes,
         loggers=make_loggers(study.tune.loggers, folder.name, folder.path),
         param_space={"rank": tune.grid_search(sorted(ranks))},
     )
     finals = _collect(results, folder)
     if not finals:
-        raise ValueError(f"no final training finished; see the errors under {folder.run(run)}")
+        reasons = {metrics["error"] for result in results if "error" in (metrics := result.metrics or {})}
+        raise ValueError("; ".join(["no final training finished", *sorted(reasons), f"see {folder.run(run)}"]))
     return sorted(finals, key=lambda final: final["rank"])
 
 

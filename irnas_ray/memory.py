@@ -119,7 +119,7 @@ def _measure_step(config: StudyConfig, data: TrialData) -> Measurement | None:
     total = torch.cuda.mem_get_info(device)[1]
     try:
         one_step(config, data, device)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):
         return Measurement(math.inf, total)
     free = torch.cuda.mem_get_info(device)[0]
     # the CUDA context, which PyTorch does not count

@@ -109,7 +109,9 @@ class StageProgress(Callback):
         self.view.event(self._line(trial, f"{what}  {value:.2f} {self.state.unit}  best {best:.2f}  {left}"))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if not trial.last_result.get("finished"):
+        if "error" in trial.last_result:
+            self._tell(f"failed: {trial.last_result['error']}", trial)
+        elif not trial.last_result.get("finished"):
             at = trial.last_result.get("progress", "the start")
             self.view.event(self._line(trial, f"stopped early at {at}"))
 
@@ -118,6 +120,10 @@ class StageProgress(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(f"failed: {last_line(trial)}", trial)
+
+    def notice(self, text: str, trial: Any = None) -> None:
+        """Say something about a trial, or about all."""
+        self._tell(text, trial)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         self.state.read(trials)

@@ -17,7 +17,7 @@ from irnas_ray.objectives import LATENCY, Objective
 from irnas_ray.rungs import Values
 
 #: What a trial reports that is kept: short values with each seed, and long ones as attributes of their own.
-SHORT = ("psnr", "ssim", "digest", "seconds", "device", "parameters", "multiply_adds_per_pixel", LATENCY)
+SHORT = ("psnr", "ssim", "digest", "seconds", "device", "parameters", "multiply_adds_per_pixel", LATENCY, "micro_batch")
 LONG = ("genotype", "margins", "lineage")
 #: States after which a seed runs no more.
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

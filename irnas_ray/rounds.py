@@ -93,6 +93,7 @@ def _run_round(
         # the trials of a population take turns, so that all of them exist at a time
         concurrent=places if config.tune.perturb_every is None else size,
         loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
+        hang_minutes=config.cluster.hang_minutes,
         checkpoints=kept_checkpoints(config),
     )
     kept = kept_trials(optuna.load_study(study_name=folder.name, storage=storage))
@@ -165,6 +166,8 @@ def _record(result: tune.Result, round_number: int, kept: dict[str, tuple[int, d
         "lineage": json.loads(metrics.get("lineage") or "[]"),
         "error": replicate["error"],
         "round": round_number,
+        # only where batches did not fit into memory
+        **{name: metrics[name] for name in ("micro_batch",) if name in metrics},
     }
 
 

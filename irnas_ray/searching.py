@@ -44,6 +44,8 @@ class SearchResult:
     psnr: float
     ssim: float
     seconds: float
+    #: As in the reports.
+    micro_batch: int | None = None
     reports: list[SearchReport] = field(default_factory=list)
 
 
@@ -185,6 +187,7 @@ class BilevelSearch:
             psnr=self.best["psnr"],
             ssim=self.best["ssim"],
             seconds=self.seconds,
+            micro_batch=self.accumulation.micro_batch,
         )
 
     def state_dict(self) -> State:

@@ -221,6 +221,9 @@ class Cluster:
     gpus_per_trial: Any = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = None
+    #: Minutes without a forward pass after which a trial's worker counts as hanging, and the trial is started again
+    #: from its last checkpoint; null: never.
+    hang_minutes: float | None = 30
     #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;
     #: null: trials/ in the study's folder.
     storage: str | None = None

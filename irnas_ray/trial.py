@@ -2,23 +2,25 @@
 
 import functools
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from ray import tune
 
 from irnas_ray.costs import seconds_per_megapixel
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.genotype import Genotype, Margin
+from irnas_ray.heartbeat import pulse_of_trial
 from irnas_ray.network import DerivedNetwork, count_parameters
 from irnas_ray.networks import multiply_adds
-from irnas_ray.objectives import LATENCY, SCORE
+from irnas_ray.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.operations import DeformableConvolution
 from irnas_ray.patches import PatchSet
 from irnas_ray.population import continued, lineage
 from irnas_ray.preparing import ImageRecord
+from irnas_ray.reporting import Reports
 from irnas_ray.searching import BilevelSearch, SearchReport, search
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.supernet import SuperNet
@@ -26,10 +28,8 @@ from irnas_ray.training import train
 from irnas_ray.validation import validation_pixels, validator
 from irnas_ray.worker import (
     final_degradation,
-    load_checkpoint,
     make_batches,
     prepare_device,
-    report,
     scored_degradation,
     training_keywords,
 )
@@ -63,14 +63,27 @@ class TrialData:
 def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> None:
     """Search with the values in ``config`` (dotted keys and ``seed``), reporting to Tune; continues a checkpoint.
 
-    The last report has ``finished=True`` and the score that picks the finals.
+    The last report has ``finished=True`` and the score that picks the finals; or, where the loss diverged, NaN for the
+    score and the reason as ``error``: started again from its last checkpoint the trial would only diverge again.
     """
+    reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
+    try:
+        _search(config, study, data, reports)
+    except FloatingPointError as error:
+        # Tune and Optuna want every objective in every report
+        lacking = [objective.metric for objective in objectives_of(study.tune.objectives)]
+        unknown = {name: math.nan for name in lacking if name == SCORE or name not in reports.last}
+        reports.fail(error, unknown | {"epoch": reports.last.get("epoch", 0) + 1, "progress": "the end"})
+
+
+def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
     seed = int(config["seed"])
     settings = with_values(study, {key: value for key, value in config.items() if key != "seed"})
     device = prepare_device(study.cluster.cpus_per_trial)
-    state = load_checkpoint()
+    state = reports.load()
     torch.manual_seed(seed)
     net = make_supernet(settings).to(device)
+    reports.follow(net)
     stream: dict[str, Any] = {
         "batch": settings.search.batch,
         "crop": settings.search.crop,
@@ -105,18 +118,20 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
             "arch_loss": now.arch_loss,
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
-        report(metrics | found | costs(now.genotype) | grown, bilevel.state_dict() | kept)
+        found |= costs(now.genotype) | reports.divided(now.micro_batch, own.batch)
+        reports.report(metrics | found | grown, bilevel.state_dict() | kept)
 
     keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
     result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
     start = time.perf_counter()
     score = result.psnr
     if settings.search.proxy_steps:
-        score = train_proxy(result.genotype, settings, data, device, seed)
+        score = train_proxy(result.genotype, settings, data, device, seed, reports)
     seconds = result.seconds + time.perf_counter() - start
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
     found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
-    tune.report(metrics | found | costs(result.genotype) | grown)
+    found |= costs(result.genotype) | reports.divided(result.micro_batch, own.batch)
+    reports.report(metrics | found | grown)
 
 
 def make_supernet(settings: StudyConfig) -> SuperNet:
@@ -155,7 +170,14 @@ def network_costs(genotype: Genotype, settings: StudyConfig, device: torch.devic
     return found
 
 
-def train_proxy(genotype: Genotype, settings: StudyConfig, data: TrialData, device: torch.device, seed: int) -> float:
+def train_proxy(
+    genotype: Genotype,
+    settings: StudyConfig,
+    data: TrialData,
+    device: torch.device,
+    seed: int,
+    reports: Reports | None = None,
+) -> float:
     """Validation PSNR of the decoded network after a short training, which compares trials of any node count and width.
 
     Supernets do not: one with more nodes or channels scores higher whatever its genotype is worth.
@@ -163,6 +185,8 @@ def train_proxy(genotype: Genotype, settings: StudyConfig, data: TrialData, devi
     final = settings.final
     torch.manual_seed(seed)
     network = make_network(genotype, settings).to(device)
+    if reports is not None:
+        reports.follow(network)
     batches = make_batches(
         data.train_w,
         final_degradation(settings),
@@ -176,6 +200,8 @@ def train_proxy(genotype: Genotype, settings: StudyConfig, data: TrialData, devi
     validate = validator(data.validation, degradations, settings.search.tile, device)
     steps = settings.search.proxy_steps
     last = train(network, batches, validate, steps=steps, validate_every=steps, **training_keywords(final))
+    if reports is not None:
+        reports.divided(last.micro_batch, final.batch)
     return last.psnr
 
 

@@ -11,8 +11,10 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
+from irnas_ray.heartbeat import HangWatch
 from irnas_ray.progress import StageProgress
 from irnas_ray.sampling import StudySearch
+from irnas_ray.state_saving import unsaved_state_told
 from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
 from irnas_ray.urls import join, split
 
@@ -69,17 +71,21 @@ def fit(
     concurrent: int | None = None,
     loggers: Sequence[Callback] = (),
     checkpoints: int = 2,
+    hang_minutes: float | None = None,
 ) -> list[tune.Result]:
     """Run the trials that ``progress`` counts, or continue those that an earlier driver left there; all results.
 
-    ``checkpoints`` is how many of each trial are kept.
+    ``checkpoints`` is how many of each trial are kept. Trials whose workers give no sign of life for ``hang_minutes``
+    are started again, see ``heartbeat``.
 
-    Raises Interrupted if Tune stopped early; a trial's own failure is part of its result.
+    Raises Interrupted if Tune stopped early, OSError if a full disk keeps Tune from working; a trial's own failure is
+    part of its result.
     """
     if not progress.trials:
         return []
     runner = tune.with_resources(trainable, resources)
     above, name = split(run.place)
+    watches = [] if hang_minutes is None else [HangWatch(name, hang_minutes, progress)]
     tuner = tune.Tuner(
         runner,
         param_space=param_space or {},
@@ -95,7 +101,7 @@ def fit(
             storage_path=above,
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=checkpoints),
-            callbacks=[progress, *loggers],
+            callbacks=[progress, *watches, *loggers],
             verbose=0,
         ),
     )
@@ -103,7 +109,7 @@ def fit(
         # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old one
         # what the study was told has failed stays so: a later round makes up for it
         tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
-    with _own_interrupts():
+    with _own_interrupts(), unsaved_state_told(progress.notice):
         grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
     # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped, and

@@ -1,5 +1,6 @@
 """Where the trials of a running stage stand: one state, from which lines and the live table are both written."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class StageState:
     def value(self, result: Mapping[str, Any]) -> float | None:
         """The score in a report."""
         value = result.get(self.score)
-        return float(value) if isinstance(value, float | int) else None
+        return float(value) if isinstance(value, float | int) and math.isfinite(value) else None
 
     def new_notice(self, trial: Any, result: Mapping[str, Any]) -> str | None:
         """What a trial has to tell the user, the first time that it does."""
@@ -121,8 +122,9 @@ class StageState:
 
 def state_of(trial: Any) -> str:
     """A trial's state in the user's words."""
+    last = trial.last_result or {}
     if trial.status == "TERMINATED":
-        return "finished" if (trial.last_result or {}).get("finished") else "stopped early"
+        return "failed" if "error" in last else "finished" if last.get("finished") else "stopped early"
     return STATES.get(trial.status, str(trial.status).lower())
 
 

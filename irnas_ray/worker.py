@@ -1,23 +1,16 @@
-"""What a search trial and a final training have in common inside their Ray worker: device, batches, checkpoints."""
+"""What a search trial and a final training have in common inside their Ray worker: device, batches, settings."""
 
 import dataclasses
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
 import torch
-from ray import tune
 
-from irnas_ray.batches import State, TrainingBatches
-from irnas_ray.checkpoints import load_state, save_state
+from irnas_ray.batches import TrainingBatches
 from irnas_ray.degradation import make_degradation
 from irnas_ray.patches import PatchSet
 from irnas_ray.runtime import quiet
 from irnas_ray.settings import Degradation, Final, StudyConfig
-
-CHECKPOINT = "state.pt"
 
 
 def prepare_device(cpus: int) -> torch.device:
@@ -44,33 +37,6 @@ def make_batches(
     """The training batches of some images on a device; they are degraded unless the patches are pairs."""
     source = patches.batches(batch, seed, device)
     return TrainingBatches(source, crop, make_degradation(degradation), seed, device, rotate)
-
-
-def load_checkpoint(get: Callable[[], tune.Checkpoint | None] = tune.get_checkpoint) -> State | None:
-    """The state that this worker's run saved last, or None at its first start."""
-    checkpoint = get()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        # on the CPU: generators' states must stay there, and modules copy the rest to their device
-        return load_state(Path(folder) / CHECKPOINT)
-
-
-def report(
-    metrics: dict[str, Any],
-    state: State,
-    write: Callable[[Path], None] | None = None,
-    send: Callable[..., None] = tune.report,
-) -> None:
-    """Report metrics to Tune with a checkpoint of ``state`` and whatever files ``write`` puts beside it.
-
-    ``send`` is ``ray.train.report`` in a worker of Ray Train.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        save_state(state, Path(folder) / CHECKPOINT)
-        if write is not None:
-            write(Path(folder))
-        send(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
 def final_degradation(study: StudyConfig) -> Degradation:

@@ -13,6 +13,7 @@ import torch
 from distributed_finals_cases import Unlucky
 from PIL import Image
 
+from irnas_ray.batches import State
 from irnas_ray.checking import check_settings
 from irnas_ray.checkpoints import load_network
 from irnas_ray.choosing import Candidate
@@ -23,6 +24,7 @@ from irnas_ray.folder import StudyFolder
 from irnas_ray.patches import open_patches
 from irnas_ray.preparing import Manifest, load_images, prepare
 from irnas_ray.published import load_genotype
+from irnas_ray.reporting import Reports, Write
 from irnas_ray.settings import Data, StudyConfig, with_values
 
 STEPS, VALIDATE_EVERY, KILLED_IN = 9, 2, 6
@@ -31,6 +33,18 @@ SETTINGS |= {"final.low_level_channels": 2, "final.batch": 4, "final.crop": 20, 
 SETTINGS |= {"final.steps": STEPS, "final.validate_every": VALIDATE_EVERY, "final.ema_decay": 0.5}
 SETTINGS |= {"final.protocol": "images-gray", "architecture.residual": True, "final.lr": 3e-3, "study": "several"}
 ONE_CPU = {"cpu": 1.0, "gpu": 0.0}
+
+
+class KeptFiles(Reports):
+    """Keeps the files of the last report."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def report(self, metrics: dict[str, Any], state: State | None = None, write: Write | None = None) -> None:
+        if write is not None:
+            write(self.folder)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +70,7 @@ def test_two_workers_come_to_the_result_of_one_though_one_errs_and_one_is_killed
     candidate = Candidate(1, "final 1", "test", load_genotype("irnas_denoise"))
     alone = tmp_path / "alone"
     alone.mkdir()
-    train_final(
-        candidate, study, data, None, torch.device("cpu"), None, lambda metrics, state, write: write and write(alone)
-    )
+    train_final(candidate, study, data, None, torch.device("cpu"), None, KeptFiles(alone))
 
     # the tests' folder is on no worker's path
     ray.cloudpickle.register_pickle_by_value(distributed_finals_cases)

@@ -1,0 +1,165 @@
+"""What a worker's run tells Ray: metrics, notices to the user, and checkpoints that outlast damage and a full disk."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow.fs
+from ray import tune
+from torch import nn
+
+from irnas_ray.batches import State
+from irnas_ray.checkpoints import load_state, save_state
+from irnas_ray.heartbeat import Pulse
+
+STATE = "state.pt"
+#: Seconds between two attempts to save what cannot be saved later.
+AGAIN = 10
+
+#: Writes further files into the folder of a checkpoint.
+Write = Callable[[Path], None]
+
+
+class Reports:
+    """The reports of one run in its worker; each carries the notices to the user that have come up since the last.
+
+    Args:
+        get, send: Give the newest checkpoint and send a report: those of Tune, or of Ray Train in one of its workers.
+        patience: Minutes for which the last report waits for space on a full disk.
+        alone: Whether this worker reports by itself. Of several, none may repeat a report that failed.
+        pulse: The worker's sign of life; None: it gives none.
+    """
+
+    def __init__(
+        self,
+        get: Callable[[], tune.Checkpoint | None] = tune.get_checkpoint,
+        send: Callable[..., None] = tune.report,
+        patience: float = 10,
+        alone: bool = True,
+        pulse: Pulse | None = None,
+    ) -> None:
+        self._get, self._send, self.patience, self.alone, self.pulse = get, send, patience, alone, pulse
+        #: The metrics that were reported last.
+        self.last: dict[str, Any] = {}
+        self._notices: list[str] = []
+        self._divided: set[tuple[int, int]] = set()
+
+    def notice(self, text: str) -> None:
+        """Tell the user something with the next report."""
+        self._notices.append(text)
+
+    def follow(self, network: nn.Module) -> None:
+        """Let every forward pass of a network, and of its copies, be a sign of life."""
+        if self.pulse is not None:
+            self.pulse.follow(network)
+
+    def divided(self, micro_batch: int | None, batch: int) -> dict[str, int]:
+        """The metric that tells that batches do not fit into memory, empty where they do; the user is told once."""
+        if micro_batch is None or micro_batch >= batch:
+            return {}
+        if (micro_batch, batch) not in self._divided:
+            self._divided.add((micro_batch, batch))
+            self.notice(f"{batch} images do not fit into memory: each batch of them goes in parts of {micro_batch}")
+        return {"micro_batch": micro_batch}
+
+    def fail(self, error: Exception, metrics: dict[str, Any]) -> None:
+        """Report why the run gave up, beside what it reported last: one that raises is started again."""
+        self._tell(self.last | metrics | {"error": str(error), "finished": False})
+
+    def load(self) -> State | None:
+        """The state that the run saved last, or the one before if that is damaged; None at a first start.
+
+        The user is told what was damaged, also where nothing else is left and the run begins anew.
+        """
+        newest = self._get()
+        if newest is None:
+            return None
+        for checkpoint in [newest, *_before(newest)]:
+            name = PurePosixPath(checkpoint.path).name
+            try:
+                with checkpoint.as_directory() as folder:
+                    # on the CPU: generators' states must stay there, and modules copy the rest to their device
+                    state = load_state(Path(folder) / STATE)
+            except (ValueError, OSError) as error:
+                reason = str(error).rpartition(f"{STATE}: ")[2].partition(";")[0]
+                self.notice(f"{name} cannot be read ({reason})")
+                continue
+            if self._notices:
+                self.notice(f"goes on from {name} instead")
+            return state
+        self.notice("no other checkpoint is left, begins anew")
+        return None
+
+    def report(self, metrics: dict[str, Any], state: State | None = None, write: Write | None = None) -> None:
+        """Report metrics with a checkpoint of ``state``, if there is one, and what ``write`` puts beside it.
+
+        What cannot be saved is reported all the same, with a notice, and the earlier checkpoint stays. A report with
+        ``finished`` is needed whole: it waits for space, and OSError ends it when patience does.
+        """
+        if state is None:
+            self._tell(metrics)
+            return
+        start, told = time.monotonic(), False
+        while True:
+            reason = self._save(metrics, state, write)
+            if reason is None:
+                return
+            if not metrics["finished"]:
+                self.notice(f"its checkpoint cannot be saved ({reason}); goes on, and tries again with the next one")
+                self._tell(metrics)
+                return
+            if time.monotonic() - start > 60 * self.patience:
+                raise OSError(f"the results cannot be saved, for {self.patience:g} minutes now: {reason}")
+            if not told:
+                told = True
+                self.notice(f"its results cannot be saved ({reason}); waits up to {self.patience:g} minutes for space")
+                self._tell(metrics | {"finished": False})
+            if self.pulse is not None:
+                self.pulse()
+            time.sleep(AGAIN)
+
+    def _save(self, metrics: dict[str, Any], state: State, write: Write | None) -> str | None:
+        """Report with a checkpoint; why that failed, and then nothing of the checkpoint is left."""
+        notices, self.last = list(self._notices), metrics
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                save_state(state, Path(folder) / STATE)
+                if write is not None:
+                    write(Path(folder))
+                self._send(self._with_notices(metrics), checkpoint=tune.Checkpoint.from_directory(folder))
+            return None
+        except OSError as error:
+            if not self.alone:
+                raise
+            reason = error.strerror or str(error)
+        self._notices = notices
+        # half a checkpoint would take the space that the next one needs
+        storage = tune.get_context().get_storage()
+        with suppress(OSError):
+            storage.storage_filesystem.delete_dir(storage.checkpoint_fs_path)
+        return reason
+
+    def _tell(self, metrics: dict[str, Any]) -> None:
+        self.last = metrics
+        self._send(self._with_notices(metrics))
+
+    def _with_notices(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        if not self._notices:
+            return metrics
+        notice, self._notices = "; ".join(self._notices), []
+        return metrics | {"notice": notice}
+
+
+def _before(checkpoint: tune.Checkpoint) -> list[tune.Checkpoint]:
+    """The checkpoints of the same run that are older than this one, newest first."""
+    path, filesystem = PurePosixPath(checkpoint.path), checkpoint.filesystem
+    assert filesystem is not None
+    with suppress(OSError):
+        entries = filesystem.get_file_info(pyarrow.fs.FileSelector(str(path.parent)))
+        names = sorted(entry.base_name for entry in entries if entry.base_name.startswith("checkpoint_"))
+        older = [str(path.parent / name) for name in reversed(names) if name < path.name]
+        return [tune.Checkpoint(name, filesystem) for name in older]
+    return []
