@@ -4,10 +4,12 @@ import contextlib
 import io
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import skimage.data
 import torch
 from PIL import Image
@@ -43,19 +45,21 @@ def run_with_fault(config: dict[str, Any], study: StudyConfig, data: TrialData |
     reporting.AGAIN = 0.2
     if isinstance(data, FinalData):
         candidate = Candidate(1, "final 1", "test", load_genotype("irnas_denoise"))
-        run_final({"rank": 1}, study, [candidate], data, Path(config["fault"]).absolute())
+        with tempfile.TemporaryDirectory() as board:
+            run_final({"rank": 1}, study, [candidate], data, Path(board))
         return
-    if config["fault"] == "memory":
-        forward = SuperNet.forward
-
-        def tight(self: SuperNet, images: torch.Tensor) -> torch.Tensor:
-            if self.training and len(images) > 2:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-            return forward(self, images)
-
-        SuperNet.forward = tight  # type: ignore[method-assign]
     changed = DIVERGING if config["fault"] == "diverges" else {}
-    run_trial({"seed": config["seed"]} | changed, study, data)
+    with pytest.MonkeyPatch.context() as patch:
+        if config["fault"] == "memory":
+            forward = SuperNet.forward
+
+            def tight(self: SuperNet, images: torch.Tensor) -> torch.Tensor:
+                if self.training and len(images) > 2:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+                return forward(self, images)
+
+            patch.setattr(SuperNet, "forward", tight)
+        run_trial({"seed": config["seed"]} | changed, study, data)
 
 
 class Saboteur(StageProgress):
