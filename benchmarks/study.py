@@ -19,12 +19,15 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from ray import tune
 from ray.cluster_utils import Cluster as SimulatedCluster
 
+from irnas_ray.claimed_study import claim_study
+from irnas_ray.halving import ConfigurationHalving
+from irnas_ray.objectives import objectives_of
 from irnas_ray.progress import StageProgress
 from irnas_ray.runtime import connect
 from irnas_ray.sampling import StudySearch
 from irnas_ray.settings import Cluster
-from irnas_ray.storage import open_storage
-from irnas_ray.tuning import fit
+from irnas_ray.storage import open_storage, opened_storage
+from irnas_ray.tuning import find_run, fit
 
 DOMAINS = {
     "architecture.nodes": IntDistribution(2, 5),
@@ -50,9 +53,9 @@ def rest(config: dict[str, Any], seconds: float, reports: int, checkpoint_bytes:
             # only here: a process that loads torch is several times larger
             import torch
 
-            from irnas_ray.worker import report
+            from irnas_ray.reporting import Reports
 
-            report(metrics, {"weights": torch.zeros(checkpoint_bytes, dtype=torch.uint8)})
+            Reports().report(metrics, {"weights": torch.zeros(checkpoint_bytes, dtype=torch.uint8)})
         else:
             tune.report(metrics)
 
@@ -62,20 +65,21 @@ def run(
 ) -> dict[str, float]:
     """Run resting trials as a study does; seconds of wall time, and the bytes that are left."""
     folder.mkdir(parents=True)
-    storage = open_storage(None, folder)
-    search = StudySearch(DOMAINS, "benchmark", storage, "score")
-    start = time.perf_counter()
-    results = fit(
-        tune.with_parameters(rest, seconds=seconds, reports=reports, checkpoint_bytes=checkpoint_bytes),
-        folder / "trials",
-        {"cpu": 1.0, "gpu": 0.0},
-        StageProgress("trials", trials, "score"),
-        max_failures=0,
-        search=search,
-        concurrent=concurrent,
-    )
-    wall = time.perf_counter() - start
-    states = [trial.state.name for trial in search.study.get_trials(deepcopy=False)]
+    with opened_storage(None, folder, patience=10) as storage:
+        study = claim_study("benchmark", storage, folder, "benchmark", DOMAINS, objectives_of(["score"]))
+        start = time.perf_counter()
+        results = fit(
+            tune.with_parameters(rest, seconds=seconds, reports=reports, checkpoint_bytes=checkpoint_bytes),
+            find_run(str(folder / "trials")),
+            {"cpu": 1.0, "gpu": 0.0},
+            StageProgress("trials", trials, "score"),
+            max_failures=0,
+            search=StudySearch(DOMAINS, "benchmark", storage),
+            scheduler=ConfigurationHalving(),
+            concurrent=concurrent,
+        )
+        wall = time.perf_counter() - start
+        states = [trial.state.name for trial in study.get_trials(deepcopy=False)]
     if len(results) != trials or states != ["COMPLETE"] * trials:
         raise RuntimeError(f"{len(results)} results, states {sorted(set(states))}: the study lost trials")
     return {"seconds": wall, "database_bytes": (folder / "study.db").stat().st_size, "bytes": size(folder)}

@@ -65,8 +65,8 @@ AT_LEAST = {
     "tune.max_failures": 0,
     "tune.storage_patience": 0,
     # these may also be null
-    "search.tile": 1,
     "tune.perturb_every": 1,
+    "search.tile": 1,
     "final.images": 1,
     "cluster.max_concurrent": 1,
     "search.gradient_clip": 0,

@@ -50,12 +50,12 @@ class RatePopulation(PopulationBasedTraining):
         super().on_trial_add(without_search, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Copy, pause or go on; stop where the score is not finite. After its last epoch a trial is left alone."""
+        """Copy, pause or go on; stop where the score is not finite. At its end a trial is left alone."""
         search = search_of(tune_controller)
         search.note(trial.trial_id, folder=trial.path)
         if search.judge(trial.trial_id, result) == Verdict.STOP:
             return TrialScheduler.STOP
-        if result["epoch"] >= self._epochs:
+        if result.get("error") or result["epoch"] >= self._epochs:
             return TrialScheduler.CONTINUE
         decision = super().on_trial_result(tune_controller, trial, result)
         if decision == TrialScheduler.PAUSE and len(tune_controller.get_live_trials()) <= self._places:

@@ -18,7 +18,7 @@ from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallba
 from irnas_ray.batches import State
 from irnas_ray.choosing import Candidate
 from irnas_ray.distributed import DistributedTraining, check_same
-from irnas_ray.final_training import FinalData, train_final
+from irnas_ray.final_training import FinalData, reachable, train_final
 from irnas_ray.heartbeat import Pulse
 from irnas_ray.placement import slots
 from irnas_ray.reporting import Reports, Write
@@ -115,7 +115,8 @@ def _train_in_worker(
     # workers on several machines may see different states of their storage
     check_same("step to go on from", str(state["step"] if state else 0))
     try:
-        train_final(candidate, study, data, board if first else None, get_device(), state, reports, DistributedTraining)
+        curves = reachable(board) if first else None
+        train_final(candidate, study, data, curves, get_device(), state, reports, DistributedTraining)
     except FloatingPointError as error:
         # the loss is the same in all of them, so that all come here
         reports.fail(error, {"progress": "the end", "psnr": math.nan})

@@ -60,9 +60,14 @@ def run_final(
     device = prepare_device(study.cluster.cpus_per_trial)
     reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
     try:
-        train_final(candidate, study, data, board, device, reports.load(), reports)
+        train_final(candidate, study, data, reachable(board), device, reports.load(), reports)
     except FloatingPointError as error:
         reports.fail(error, {"progress": "the end", "psnr": math.nan})
+
+
+def reachable(board: Path) -> Path | None:
+    """The folder of a run's curves, or None on a node that does not see the study's folder; a new one is lost there."""
+    return board if board.parent.parent.is_dir() else None
 
 
 def train_final(

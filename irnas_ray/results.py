@@ -167,6 +167,9 @@ def _storage_file(url: str | None, folder: Path) -> Path | None:
 
 def _records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
     """What the Optuna study knows of a configuration's seeds, in the form of ``summary.json``."""
+    if trial.state == TrialState.WAITING:
+        # a starting point that was not yet proposed
+        return []
     attributes = trial.user_attrs
     # one that this package did not run, or that is being proposed, stands for itself
     alone = {"seed": trial.number, "trial": f"trial {trial.number}", "state": trial.state.name, "error": None}

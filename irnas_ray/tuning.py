@@ -33,8 +33,6 @@ class Run:
     begun: bool
     #: Trials of earlier runs that ended, which are not run again.
     ended: list[tune.Result] = field(default_factory=list)
-    #: How many trials these earlier runs had begun, if any of them ended.
-    lost: int = 0
 
 
 def find_run(place: str) -> Run:
@@ -44,20 +42,19 @@ def find_run(place: str) -> Run:
     runs what had not ended there.
     """
     ended: list[tune.Result] = []
-    begun = 0
     above, name = split(place)
     for number in range(1, 1000):
         current = place if number == 1 else join(above, f"{name}-again-{number}")
         folders = trial_folders(current)
         if not folders or can_continue(current):
-            return Run(current, bool(folders), ended, begun if ended else 0)
+            return Run(current, bool(folders), ended)
         found = ended_trials(current)
         print(
             f"{current}: the record of this run is damaged, its driver was probably killed while it wrote; "
             f"{len(found)} of {len(folders)} trials had ended and are kept, the others are begun anew",
             flush=True,
         )
-        ended, begun = ended + found, begun + len(folders)
+        ended += found
     raise ValueError(f"{place}: a thousand damaged runs lie here; use a new study")
 
 

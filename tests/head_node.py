@@ -58,6 +58,17 @@ class HeadNode:
         self.nodes.append(node)
         return node
 
+    def wait_for_nodes(self, count: int, seconds: float = 120) -> None:
+        """Return when so many nodes are alive."""
+        program = "import ray; ray.init(logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+        deadline = time.time() + seconds
+        own = {**self.environment(), "RAY_ADDRESS": self.gcs}
+        while time.time() < deadline:
+            found = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True)
+            if found.stdout.strip() == str(count):
+                return
+        raise AssertionError(f"{count} nodes did not come up: {(self.folder / 'nodes.log').read_text()}")
+
     def remove_node(self, node: subprocess.Popen[bytes]) -> None:
         """kill -9 of a node with all its processes, as if its machine had lost its power."""
         os.killpg(node.pid, signal.SIGKILL)

@@ -141,7 +141,7 @@ def test_what_a_population_can_have_passes() -> None:
 
 def test_a_population_on_a_real_cluster(tmp_path: Path) -> None:
     """The worse of two trials goes on from the better one, with its rates changed, its seed and its loss its own."""
-    epochs = 9
+    epochs = 7
     done = launch(
         "search",
         *TINY,

@@ -16,7 +16,7 @@ from irnas_ray.genotype import Genotype
 
 def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
     """The commands themselves, from any folder: a search, then every other launcher works on what it left."""
-    done = launch("search", *TINY, "tune.trials=2", "search.proxy_steps=2", cwd=tmp_path)
+    done = launch("search", *TINY, "tune.trials=2", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "results" / "quickstart"
     summary = json.loads((folder / "summary.json").read_text())
@@ -44,7 +44,7 @@ def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
     assert (folder / "report.html").exists() and "non-local means" in done.stdout
 
     with pytest.raises(ValueError, match=r"resume=true.*study=NAME"):
-        search(tmp_path / "results", "tune.trials=2", "search.proxy_steps=2")
+        search(tmp_path / "results", "tune.trials=2")
     assert json.loads((folder / "summary.json").read_text()) == summary
 
     network_file = str(folder / summary["finals"][0]["network"])
