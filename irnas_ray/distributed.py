@@ -1,6 +1,7 @@
 """A training that several processes do together, each on its share of every batch, with the result of a single one."""
 
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -49,8 +50,7 @@ class DistributedTraining(Training):
         self.batches = Shares(self.batches)
         # a process that repeats a step alone would wait for the others' gradients for ever
         self.accumulation.divisible = False
-        # static: a user's network may have parameters that it does not use, and always the same ones
-        self.called = DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
+        self.called = _averaging_gradients(network)
 
     def loss(
         self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None = None
@@ -121,6 +121,14 @@ class _JointMean(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         # the loss of this process alone would follow by 1/n; that of all, which is n times the average, by 1
         return gradient
+
+
+def _averaging_gradients(network: nn.Module) -> DistributedDataParallel:
+    with warnings.catch_warnings():
+        # the successor of `broadcast_buffers` is not in the oldest release of torch that this package works with
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        # static: a user's network may have parameters that it does not use, and always the same ones
+        return DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
 
 
 def _first_clock(clock: Callable[[], float]) -> Callable[[], float]:
