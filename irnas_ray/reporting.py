@@ -1,5 +1,6 @@
 """What a worker's run tells Ray: metrics, notices to the user, and checkpoints that outlast damage and a full disk."""
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -134,7 +135,8 @@ class Reports:
         except OSError as error:
             if not self.alone:
                 raise
-            reason = error.strerror or str(error)
+            # pyarrow has sentences of its own around the system's
+            reason = os.strerror(error.errno) if error.errno else str(error)
         self._notices = notices
         # half a checkpoint would take the space that the next one needs
         storage = tune.get_context().get_storage()
