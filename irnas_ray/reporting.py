@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,8 +17,8 @@ from irnas_ray.checkpoints import load_state, save_state
 from irnas_ray.heartbeat import Pulse
 
 STATE = "state.pt"
-#: Seconds between two attempts to save what cannot be saved later.
-AGAIN = 10
+#: Seconds between the first two attempts to save what cannot be saved later, and most between later ones.
+AGAIN, AT_MOST = 10, 60
 
 #: Writes further files into the folder of a checkpoint.
 Write = Callable[[Path], None]
@@ -103,15 +103,20 @@ class Reports:
         if state is None:
             self._tell(metrics)
             return
-        start, told = time.monotonic(), False
-        while True:
-            reason = self._save(metrics, state, write)
+        with _Files(state, write) as files:
+            reason = self._save(metrics, files)
             if reason is None:
                 return
-            if not metrics["finished"]:
-                self.notice(f"its checkpoint cannot be saved ({reason}); goes on, and tries again with the next one")
-                self._tell(metrics)
+            if metrics["finished"]:
+                self._insist(metrics, files, reason)
                 return
+        self.notice(f"its checkpoint cannot be saved ({reason}); goes on, and tries again with the next one")
+        self._tell(metrics)
+
+    def _insist(self, metrics: dict[str, Any], files: "_Files", reason: str | None) -> None:
+        """Try again to save, ever more rarely, until that succeeds or patience ends."""
+        start, told, pause = time.monotonic(), False, AGAIN
+        while reason is not None:
             if time.monotonic() - start > 60 * self.patience:
                 raise OSError(f"the results cannot be saved, for {self.patience:g} minutes now: {reason}")
             if not told:
@@ -120,17 +125,17 @@ class Reports:
                 self._tell(metrics | {"finished": False})
             if self.pulse is not None:
                 self.pulse()
-            time.sleep(AGAIN)
+            time.sleep(pause)
+            pause = min(2 * pause, AT_MOST)
+            reason = self._save(metrics, files)
 
-    def _save(self, metrics: dict[str, Any], state: State, write: Write | None) -> str | None:
+    def _save(self, metrics: dict[str, Any], files: "_Files") -> str | None:
         """Report with a checkpoint; why that failed, and then nothing of the checkpoint is left."""
-        notices, self.last = list(self._notices), metrics
+        notices, self.last, begun = list(self._notices), metrics, False
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                save_state(state, Path(folder) / STATE)
-                if write is not None:
-                    write(Path(folder))
-                self._send(self._with_notices(metrics), checkpoint=tune.Checkpoint.from_directory(folder))
+            checkpoint = tune.Checkpoint.from_directory(str(files.made()))
+            begun = True
+            self._send(self._with_notices(metrics), checkpoint=checkpoint)
             return None
         except OSError as error:
             if not self.alone:
@@ -138,10 +143,12 @@ class Reports:
             # pyarrow has sentences of its own around the system's
             reason = os.strerror(error.errno) if error.errno else str(error)
         self._notices = notices
-        # half a checkpoint would take the space that the next one needs
-        storage = tune.get_context().get_storage()
-        with suppress(OSError):
-            storage.storage_filesystem.delete_dir(storage.checkpoint_fs_path)
+        if begun:
+            # half a checkpoint would take the space that the next one needs; until it is sent, this is the last one's
+            # path
+            storage = tune.get_context().get_storage()
+            with suppress(OSError):
+                storage.storage_filesystem.delete_dir(storage.checkpoint_fs_path)
         return reason
 
     def _tell(self, metrics: dict[str, Any]) -> None:
@@ -153,6 +160,33 @@ class Reports:
             return metrics
         notice, self._notices = "; ".join(self._notices), []
         return metrics | {"notice": notice}
+
+
+class _Files:
+    """The files of a checkpoint in a folder that is gone afterwards; what has been written is not written again."""
+
+    def __init__(self, state: State, write: Write | None) -> None:
+        self._left: list[Write] = [lambda folder: save_state(state, folder / STATE)]
+        if write is not None:
+            self._left.append(write)
+        self._folder: Path | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Files":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def made(self) -> Path:
+        """The folder with all files; OSError if one of them cannot be written, to be tried again."""
+        if self._folder is None:
+            folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+            self._folder = Path(self._stack.enter_context(folder))
+        while self._left:
+            self._left[0](self._folder)
+            del self._left[0]
+        return self._folder
 
 
 def _before(checkpoint: tune.Checkpoint) -> list[tune.Checkpoint]:

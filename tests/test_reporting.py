@@ -128,6 +128,39 @@ def test_the_last_report_waits_for_space_and_is_whole(monkeypatch: pytest.Monkey
     assert full.files == [["network.pt", STATE]] and len(beats) == 3
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_worker_without_space_of_its_own_keeps_the_last_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: bool
+) -> None:
+    """Ray's path is that of the last checkpoint until a report with the next one is begun."""
+    full, written = Full(monkeypatch, tmp_path, times=0), []
+    full.folder.mkdir()
+    temporary = reporting.tempfile.TemporaryDirectory
+    attempts = iter([OSError(errno.ENOSPC, "No space left on device"), None])
+
+    def make_folder(**keywords: Any) -> Any:
+        if (error := next(attempts)) is not None:
+            raise error
+        return temporary(**keywords)
+
+    def write(folder: Path) -> None:
+        written.append(folder)
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reporting.tempfile, "TemporaryDirectory", make_folder)
+    Reports(send=full).report({"finished": finished}, {}, write if finished else None)
+    assert full.folder.exists() and "cannot be saved (No space left on device)" in full.sent[0]["notice"]
+    assert [report["saved"] for report in full.sent] == ([False, True] if finished else [False])
+    assert len(written) == (2 if finished else 0) and not any(folder.exists() for folder in written)
+
+
+def test_what_is_written_is_not_written_again_for_each_attempt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    full, written = Full(monkeypatch, tmp_path, times=3), []
+    Reports(send=full).report({"finished": True}, {}, written.append)
+    assert len(written) == 1 and full.sent[-1]["saved"] and not written[0].exists()
+
+
 def test_patience_with_a_full_disk_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     full = Full(monkeypatch, tmp_path, times=10**6)
     with pytest.raises(OSError, match="the results cannot be saved, for 0.002 minutes now: No space left on device"):
