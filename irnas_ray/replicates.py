@@ -46,12 +46,17 @@ class Replicate:
         return max(self.reports, default=0)
 
     def set_back(self, epoch: int) -> None:
-        """Note that the seed goes on after an earlier epoch."""
+        """Note that the seed goes on after an earlier epoch; one that has ended keeps what it came to."""
+        if self.state in ENDED:
+            return
         self.reports = {at: values for at, values in self.reports.items() if at <= epoch}
+        # those that were kept with the seed are as old as the last time that a sibling began or ended
+        self.values = self.reports.get(self.epoch)
 
     def lose(self) -> None:
         """Note that Tune has forgotten the seed's trial, so that it must run again."""
-        self.trial, self.folder, self.state, self.error, self.reports = None, None, TrialState.WAITING, None, {}
+        self.trial, self.folder, self.state, self.error = None, None, TrialState.WAITING, None
+        self.values, self.reports = None, {}
 
     def to_plain(self, names: Sequence[str]) -> dict[str, Any]:
         """The seed as it is kept in the Optuna trial, with its values under the objectives' names."""
@@ -106,7 +111,9 @@ class Configuration:
         self._means: dict[int, list[float]] = {step: [value] for step, value in trial.intermediate_values.items()}
         self._means |= _by_epoch(trial.user_attrs.get("reports", {}))
         for replicate in self.replicates.values():
-            replicate.reports = _by_epoch(trial.user_attrs.get(f"reports/seed {replicate.seed}", {}))
+            kept = trial.user_attrs.get(f"reports/seed {replicate.seed}", {})
+            # means over one seed are its reports
+            replicate.reports = _by_epoch(kept) if len(self.replicates) > 1 else dict(self._means)
             for name in LONG:
                 if self._key(name, replicate) in trial.user_attrs:
                     replicate.found[name] = trial.user_attrs[self._key(name, replicate)]
@@ -133,13 +140,15 @@ class Configuration:
 
     def report(self, seed: int, epoch: int, values: Values, found: Mapping[str, Any]) -> None:
         """Note what a seed reported; as soon as all have finished an epoch, their mean is an intermediate value."""
-        if self.told:
-            return
         replicate = self.replicates[seed]
+        if self.told or replicate.state in ENDED:
+            return
         replicate.values = list(values)
         replicate.found |= {name: found[name] for name in (*SHORT, *LONG) if name in found}
         if found.get("finished"):
             # the score of a proxy is no point of the supernet's curve
+            return
+        if replicate.reports.get(epoch) == replicate.values:
             return
         replicate.reports[epoch] = list(values)
         if len(self.replicates) > 1:

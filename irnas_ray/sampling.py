@@ -153,6 +153,8 @@ class StudySearch(Searcher):
         values = self._values(result)
         if values is None:
             return Verdict.STOP
+        # before the verdict: Tune tells of a trial that is stopped only later, and after a restart without its result
+        configuration.report(replicate.seed, int(result["epoch"]), values, result)
         if result.get("finished"):
             return Verdict.GO_ON
         verdict = self._rungs.report(configuration.number, replicate.seed, int(result["epoch"]), values)

@@ -144,6 +144,9 @@ def test_a_killed_driver_loses_no_rung(tmp_path: Path, cluster: str) -> None:
     assert states(study) == ["COMPLETE", "PRUNED"]
     assert study.trials[0].value == 27.0 and study.trials[0].intermediate_values == {1: 10.0, 2: 25.0, 3: 26.0}
     assert study.trials[1].intermediate_values == {1: 10.0, 2: 12.0}
+    stopped = study.trials[1].user_attrs
+    assert [(entry["state"], entry["score"]) for entry in stopped["replicates"]] == [("PRUNED", 24.0), ("PRUNED", 0.0)]
+    assert stopped["score, mean"] == 12.0 and "error" not in stopped
     assert epochs_of(tmp_path, 2) == [1, 2]
     # from the last checkpoint that Tune's state knew
     assert epochs_of(tmp_path, 3) in ([1, 2, 2], [1, 2, 1, 2])

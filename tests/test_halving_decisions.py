@@ -151,7 +151,7 @@ def test_decisions_that_were_made_but_not_carried_out_are_carried_out_after_a_re
     tune = make(samples=4, limit=4)
     for _ in range(4):
         tune.step()
-    for trial, score in zip(tune.trials, (9.0, 9.0, 1.0, 1.0), strict=True):
+    for trial, score in zip(tune.trials, (9.0, 9.0, 1.0, 3.0), strict=True):
         tune.report(trial, 1, score)
     # the driver dies before the sibling of the last one is stopped
     assert tune.statuses() == [PAUSED, RUNNING, PAUSED, TERMINATED]
@@ -160,7 +160,10 @@ def test_decisions_that_were_made_but_not_carried_out_are_carried_out_after_a_re
     again.step()
     assert again.statuses() == [RUNNING, RUNNING, TERMINATED, TERMINATED]
     assert again.trials[2].last_result["done"]
-    assert [trial.state.name for trial in again.search.study.trials] == ["RUNNING", "PRUNED"]
+    running, stopped = again.search.study.trials
+    assert (running.state.name, stopped.state.name) == ("RUNNING", "PRUNED")
+    assert [entry["state"] for entry in stopped.user_attrs["replicates"]] == ["PRUNED", "PRUNED"]
+    assert stopped.user_attrs["score, mean"] == 2.0
 
 
 @pytest.mark.parametrize("lost", [0, 1])

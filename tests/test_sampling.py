@@ -242,6 +242,52 @@ def test_a_restored_search_goes_on_and_suggests_again_what_died_with_the_driver(
     assert other.study.trials[0].value == 22.0 and other.study.trials[0].intermediate_values == {1: 2.0}
 
 
+def reopened(search: StudySearch, folder: Path, replicates: int) -> StudySearch:
+    """The search of a further driver, as Tune restores it from its own state and the study's database."""
+    search.save(str(folder / "search.pkl"))
+    again = make_search(folder, replicates=replicates, milestones=[2], factor=2)
+    again.restore(str(folder / "search.pkl"))
+    return again
+
+
+def test_a_stop_that_the_driver_did_not_live_to_carry_out_is_no_failure(tmp_path: Path) -> None:
+    """It dies between the verdict and the stop; Tune then stops a trial that does not run, and hands on no result."""
+    search = make_search(tmp_path, milestones=[2], factor=2)
+    search.suggest("a")
+    search.suggest("b")
+    report(search, "a", 5.0, 20.0, finished=False)
+    report(search, "b", 6.0, 10.0, finished=False)
+    again = reopened(search, tmp_path, replicates=1)
+    assert again.verdict("b", 2) == Verdict.STOP
+    again.on_trial_complete("b")
+    stopped = again.study.trials[1]
+    assert stopped.state == PRUNED and stopped.value == 10.0 and stopped.intermediate_values == {1: 6.0, 2: 10.0}
+    assert stopped.user_attrs["replicates"][0]["score"] == 10.0 and "error" not in stopped.user_attrs
+
+
+def test_a_seed_that_waited_through_a_restart_counts_with_its_last_values(tmp_path: Path) -> None:
+    search = make_search(tmp_path, replicates=2, milestones=[2], factor=2)
+    for trial in "abc":
+        search.suggest(trial)
+    report(search, "a", 5.0, 20.0, finished=False)
+    report(search, "b", 5.0, 20.0, finished=False)
+    report(search, "c", 7.0, finished=False)
+    # its record is written here, with the values of that time
+    search.suggest("d")
+    report(search, "c", 7.0, 12.0, finished=False)
+    again = reopened(search, tmp_path, replicates=2)
+    last = report(again, "d", 1.0, 2.0, finished=False)
+    assert again.verdict("c", 2) == Verdict.STOP
+    again.on_trial_complete("c")
+    again.on_trial_complete("d", last)
+    stopped = again.study.trials[1]
+    assert [(entry["state"], entry["score"]) for entry in stopped.user_attrs["replicates"]] == [
+        ("PRUNED", 12.0),
+        ("PRUNED", 2.0),
+    ]
+    assert stopped.user_attrs["score, mean"] == 7.0 and stopped.intermediate_values == {1: 4.0, 2: 7.0}
+
+
 def test_a_new_round_runs_again_what_an_earlier_one_left_running(tmp_path: Path) -> None:
     """No configuration stays RUNNING for ever, and an undisturbed study's proposals are proposed."""
     calm = make_search(None, "tpe")
