@@ -33,8 +33,10 @@ def claim_study(
         load_if_exists=True,
     )
     theirs = study.user_attrs
-    if not study.get_trials(deepcopy=False) and "folder" not in theirs:
-        theirs = ours
+    if "folder" not in theirs and study.get_trials(deepcopy=False):
+        raise ValueError(
+            f"study {name!r} exists in the storage and is of another program; choose another name, study=NAME"
+        )
     for key in ("folder", "search_space", "objectives", "domains"):
         # a study of an earlier release holds its folder only
         if key in theirs and theirs[key] != ours[key]:

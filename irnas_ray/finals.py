@@ -63,13 +63,19 @@ def _collect(results: list[tune.Result], folder: StudyFolder) -> list[dict[str, 
         if checkpoint is None or not (result.metrics or {}).get("finished"):
             continue
         target = folder.final(int((result.config or {})["rank"]))
-        if target.exists():
-            # an earlier run of the study trained something else here
-            shutil.move(target, _unused(folder.path / "finals" / f"earlier-{target.name}"))
         with checkpoint.as_directory() as source:
+            if target.exists() and not _same(Path(source), target):
+                # an earlier run of the study trained something else here
+                shutil.move(target, _unused(folder.path / "finals" / f"earlier-{target.name}"))
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state.pt", ".*"))
         finals.append(json.loads((target / "metrics.json").read_text()))
     return finals
+
+
+def _same(source: Path, target: Path) -> bool:
+    """Whether a study that is continued has copied these files before."""
+    name = "metrics.json"
+    return (target / name).exists() and (target / name).read_bytes() == (source / name).read_bytes()
 
 
 def _checkpoint(result: tune.Result) -> tune.Checkpoint | None:

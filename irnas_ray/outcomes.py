@@ -4,7 +4,7 @@
 FAILED = 1
 #: The command line is wrong; nothing was begun.
 WRONG_COMMAND = 2
-#: The study is finished, scored and written, but without some of its trials or final trainings, which failed.
+#: The study is finished, scored and written, but without configurations or final trainings that failed.
 INCOMPLETE = 4
 #: Interrupted by Ctrl-C or by a stop signal; what was finished is kept.
 INTERRUPTED = 130
@@ -14,10 +14,10 @@ STATUSES = (
     "0 all done",
     f"{FAILED} the work failed",
     f"{WRONG_COMMAND} the command line is wrong",
-    f"{INCOMPLETE} the study is finished, but some trials or final trainings failed",
+    f"{INCOMPLETE} the study is finished, but a configuration failed under all its seeds, or a final training",
     f"{INTERRUPTED} interrupted",
 )
 
 
 class Incomplete(Exception):
-    """A study that is finished, scored and written, though some of its trials or final trainings failed."""
+    """A study that is finished, scored and written, though a configuration failed under all its seeds, or a final training."""

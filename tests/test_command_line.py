@@ -231,7 +231,7 @@ def test_help_mentions_every_key_and_says_what_it_means(command, monkeypatch, ca
         line = next(line for line in text.splitlines() if line.startswith(f"  {key}="))
         assert key.endswith(("batch", "crop")) or len(line) > 42, f"{key} has no meaning"
     assert "exit status: 0 all done, 1 the work failed, 2 the command line is wrong, " in text
-    assert ("4 the study is finished, but some trials" in text) == (command in ("search", "retrain"))
+    assert ("4 the study is finished, but a configuration failed" in text) == (command in ("search", "retrain"))
     composed: Any = compose_settings(command, COMMANDS[command], [], ROOT)
     groups = options(ROOT) if hasattr(composed, "domains") else {}
     assert all(f"{group}=NAME, one of: {', '.join(names)}" in text for group, names in groups.items())

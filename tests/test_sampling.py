@@ -360,3 +360,12 @@ def test_storages(tmp_path: Path) -> None:
     assert len(again.trials) == 1
     with pytest.raises(ValueError, match="tune.storage: cannot open nonsense"):
         open_storage("nonsense://host/db", tmp_path)
+
+
+def test_the_study_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path)
+    foreign = optuna.create_study(storage=storage, study_name="test", direction="maximize")
+    foreign.add_trial(optuna.create_trial(value=1.0))
+    with pytest.raises(ValueError, match="'test' exists in the storage and is of another program"):
+        make_search(tmp_path)
+    assert foreign.user_attrs == {}
