@@ -20,4 +20,4 @@ STATUSES = (
 
 
 class Incomplete(Exception):
-    """A study that is finished, scored and written, though a configuration failed under all its seeds, or a final training."""
+    """A finished, scored and written study of which a configuration failed under all its seeds, or a final training did."""
