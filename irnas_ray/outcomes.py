@@ -20,4 +20,4 @@ STATUSES = (
 
 
 class Incomplete(Exception):
-    """A finished, scored and written study of which a configuration failed under all its seeds, or a final training did."""
+    """A study is finished, scored and written, but a configuration failed under all its seeds, or a final did."""
