@@ -15,7 +15,6 @@ from pathlib import Path
 import optuna
 import pytest
 from study_cases import TINY, command, environment
-from test_tensorboard import values
 
 #: The second value makes the loss NaN, so that a trial fails for good.
 LOSSY = [
@@ -135,9 +134,3 @@ def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
     assert len(study.trials) == len(summary["trials"])
     states = {trial.state.name for trial in study.trials}
     assert states == {"COMPLETE", "FAIL"}
-
-    # a trial's curves lie in the study's folder, before and after the interruption
-    whole = next(trial["id"] for trial in summary["trials"] if trial["state"] == "COMPLETE")
-    (place,) = folder.glob(f"trials/round-*/{whole}")
-    for name in ("loss", "arch_loss", "score", "psnr", "ssim"):
-        assert {step for step, _ in values(place, f"ray/tune/{name}")} >= {1, 2, 3, 4}, name

@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 from study_cases import ROOT, TINY, launch, retrain, search
+from test_tensorboard import values
 
 from irnas_ray import study as study_module
 from irnas_ray.checkpoints import load_network
@@ -36,6 +37,9 @@ def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
     for trial in summary["trials"]:
         found = Genotype.load(folder / "genotypes" / f"{trial['id']}.json")
         assert found == Genotype.from_json(json.dumps(trial["genotype"]))
+        for name in ("loss", "arch_loss", "score", "psnr", "ssim"):
+            curve = values(folder / "trials" / "round-1" / trial["id"], f"ray/tune/{name}")
+            assert {step for step, _ in curve} >= {1, 2}, name
     study = optuna.load_study(study_name="quickstart", storage=f"sqlite:///{folder / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
     assert sorted(trial.value for trial in study.trials) == sorted(trial["score"] for trial in summary["trials"])
