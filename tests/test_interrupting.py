@@ -99,7 +99,9 @@ def continued(terminal: Terminal) -> list[str]:
     return shlex.split(" ".join(line.strip() for line in told if line.strip()))
 
 
-@pytest.mark.xfail(strict=False, reason="known: which stage the interrupt meets depends on the machine")
+@pytest.mark.xfail(
+    strict=False, reason="seen once: the failed trial was not told of again after the first interrupt; not explained"
+)
 @pytest.mark.timeout(900)
 def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
     """Stops cleanly, names the command that goes on, keeps every trial; at the end status 4, as a trial has failed."""
