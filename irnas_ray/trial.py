@@ -68,7 +68,11 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
     image does not fit into memory, NaN for the score and the reason as ``error``: started again from its last
     checkpoint the trial would only come to the same end.
     """
-    reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
+    reports = Reports(
+        patience=study.tune.storage_patience,
+        pulse=pulse_of_trial(study.cluster.hang_minutes),
+        newer=study.tune.perturb_every is None,
+    )
     try:
         _search(config, study, data, reports)
     except (FloatingPointError, TooLarge) as error:
