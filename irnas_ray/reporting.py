@@ -47,7 +47,7 @@ class Reports:
     ) -> None:
         self._get, self._send, self.patience, self.alone, self.pulse = get, send, patience, alone, pulse
         self.newer = newer
-        #: The metrics that were reported last.
+        #: The metrics that were reported last; after a restart what the run itself knows of them.
         self.last: dict[str, Any] = {}
         self._notices: list[str] = []
         self._divided: set[tuple[int, int]] = set()

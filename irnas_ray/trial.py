@@ -112,6 +112,9 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     kept = {"seed": seed, "lineage": json.dumps(history)}
     # only a population changes rates on the way
     grown = {"lineage": kept["lineage"]} if study.tune.perturb_every is not None else {}
+    if state is not None:
+        # what a failure before the first report is told with
+        reports.last = {"epoch": int(state["epoch"])} | grown
 
     def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
         metrics = {

@@ -51,7 +51,8 @@ def run_with_fault(config: dict[str, Any], study: StudyConfig, data: TrialData |
     fault = config["fault"]
     if fault.startswith("final") and isinstance(data, TrialData):
         data = FinalData(data.train_w, data.validation, data.validation)
-    changed = DIVERGING if fault == "diverges" else {}
+    diverges = fault == "diverges" or (fault == "diverges later" and tune.get_checkpoint() is not None)
+    changed = DIVERGING if diverges else {}
     with pytest.MonkeyPatch.context() as patch:
         if fault in ROOM:
             for network in (SuperNet, DerivedNetwork):
@@ -76,7 +77,7 @@ def tight(forward: Callable[..., torch.Tensor], most: int) -> Callable[..., torc
 
 
 class Saboteur(StageProgress):
-    """Notes all reports; damages the checkpoints of some trials and kills their workers, stops those of others."""
+    """Notes all reports; kills the workers of some trials, perhaps damages their checkpoints, and stops others."""
 
     def __init__(self, *arguments: Any, disk: Path | None = None) -> None:
         super().__init__(*arguments)
@@ -104,11 +105,11 @@ class Saboteur(StageProgress):
         if self.filler is not None and fault not in self.hit and self.reports[fault][-1]["fraction"] >= 0.4:
             self.hit.add(fault)
             fill(self.filler)
-        damaged = {"damaged": 1, "all damaged": 2}.get(fault, 0)
-        if not damaged or fault in self.hit or self.reports[fault][-1]["epoch"] < 3:
+        damaged = {"diverges later": 0, "damaged": 1, "all damaged": 2}.get(fault)
+        if damaged is None or fault in self.hit or self.reports[fault][-1]["epoch"] < 3:
             return
         self.hit.add(fault)
-        for folder in sorted(Path(checkpoint.path).parent.glob("checkpoint_*"))[-damaged:]:
+        for folder in sorted(Path(checkpoint.path).parent.glob("checkpoint_*"), reverse=True)[:damaged]:
             whole = (folder / "state.pt").read_bytes()
             (folder / "state.pt").write_bytes(whole[: len(whole) // 2])
         os.kill(self.reports[fault][-1]["pid"], signal.SIGKILL)
