@@ -74,7 +74,7 @@ def run(
             {"cpu": 1.0, "gpu": 0.0},
             StageProgress("trials", trials, "score"),
             max_failures=0,
-            search=StudySearch(DOMAINS, "benchmark", storage),
+            search=StudySearch(DOMAINS, "benchmark", storage, total=trials),
             scheduler=ConfigurationHalving(),
             concurrent=concurrent,
         )

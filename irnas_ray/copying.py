@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
-from irnas_ray.halving import epoch_of, search_of
+from irnas_ray.halving import search_of, take_up
 from irnas_ray.population import RATES, explored, rate_of
 from irnas_ray.progress import last_line
 from irnas_ray.rungs import Verdict
@@ -27,7 +27,6 @@ class RatePopulation(PopulationBasedTraining):
         assert config.tune.perturb_every is not None
         self._places = places
         self._epochs, self._seed = config.search.epochs, config.tune.seed
-        self._restarted = True
         self._rates: dict[str, Any] = {key: config.domains.get(key) for key in RATES}
         super().__init__(
             time_attr="epoch",
@@ -48,6 +47,7 @@ class RatePopulation(PopulationBasedTraining):
         """
         without_search: Any = SimpleNamespace(search_alg=None)
         super().on_trial_add(without_search, trial)
+        take_up(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Copy, pause or go on; stop where the score is not finite. At its end a trial is left alone."""
@@ -68,11 +68,8 @@ class RatePopulation(PopulationBasedTraining):
         search_of(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The trial that is furthest behind; after a restart the search first learns which ones Tune still knows."""
-        if self._restarted:
-            self._restarted = False
-            trials = tune_controller.get_trials()
-            search_of(tune_controller).adopt({trial.trial_id: epoch_of(trial) for trial in trials})
+        """The trial that is furthest behind; after a restart the search first takes up those that Tune still has."""
+        search_of(tune_controller).adopt()
         return super().choose_trial_to_run(tune_controller)
 
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict[str, Any], dict[str, str]]:

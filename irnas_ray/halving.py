@@ -11,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.progress import last_line
 from irnas_ray.rungs import Verdict
-from irnas_ray.sampling import StudySearch
+from irnas_ray.sampling import Known, StudySearch
 
 DECISIONS = {
     Verdict.GO_ON: TrialScheduler.CONTINUE,
@@ -34,7 +34,8 @@ class ConfigurationHalving(TrialScheduler):
         self._restarted = True
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Nothing: the search knows the trials that it suggested."""
+        """Let the search know, after a restart, that Tune still has a trial."""
+        take_up(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Go on, pause or stop, as the search says."""
@@ -57,20 +58,18 @@ class ConfigurationHalving(TrialScheduler):
         search = search_of(tune_controller)
         if self._restarted:
             self._restarted = False
-            search.adopt({trial.trial_id: epoch_of(trial) for trial in tune_controller.get_trials()})
+            search.adopt()
             self._leave_waiting(tune_controller, self._ready(tune_controller, Trial.PENDING)[search.limit :])
         for trial in _in_order(tune_controller, Trial.PENDING, Trial.PAUSED):
             verdict = search.verdict(trial.trial_id, epoch_of(trial))
             if verdict == Verdict.STOP:
                 # Tune marks only those as done that it stops while they run
-                trial.update_last_result({**trial.last_result, "done": True})
+                trial.update_last_result({**trial.last_result, **search.outcome(trial.trial_id), "done": True})
                 tune_controller.stop_trial(trial)
             elif verdict == Verdict.WAIT and trial.status == Trial.PENDING:
                 self._leave_waiting(tune_controller, [trial])
         active = _in_order(tune_controller, Trial.PENDING, Trial.RUNNING)
         paused = self._ready(tune_controller, Trial.PAUSED)
-        if not active and tune_controller.search_alg.is_finished():
-            search.expect_no_more()
         if paused and len(active) < search.limit:
             return paused[0]
         return next((trial for trial in active if trial.status == Trial.PENDING), None)
@@ -90,6 +89,16 @@ class ConfigurationHalving(TrialScheduler):
     def debug_string(self) -> str:
         """What Tune's status shows."""
         return "Successive halving of configurations"
+
+
+def take_up(tune_controller: Any, trial: Trial) -> None:
+    """Let the search know of a trial that is added to Tune's list, where that is read anew after a restart."""
+    search = search_of(tune_controller)
+    failed = trial.status == Trial.ERROR
+    if failed:
+        search.note(trial.trial_id, error=last_line(trial))
+    known = Known(epoch_of(trial), failed or trial.status == Trial.TERMINATED, failed, trial.last_result)
+    search.know(trial.trial_id, known)
 
 
 def search_of(tune_controller: Any) -> StudySearch:

@@ -12,9 +12,9 @@ import yaml
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from irnas_ray.configurations import records_of
 from irnas_ray.genotype import Genotype
 from irnas_ray.objectives import SCORE, Objective, objectives_of
-from irnas_ray.replicates import SHORT
 from irnas_ray.storage import StorageLost, open_storage, sqlite_file
 
 #: Fewest completed configurations of which parameter importances say more than chance.
@@ -79,7 +79,7 @@ def read_study(folder: Path) -> StudyResults:
     except ValueError as error:
         problem = str(error)
     known = {record["id"] for record in records}
-    records = records + [r for trial in configurations for r in _records_of(trial) if r["id"] not in known]
+    records = records + [r for trial in configurations for r in records_of(trial) if r["id"] not in known]
     records.sort(key=lambda record: record["config"].get("seed", 0))
     space = str(summary.get("search_space") or config.get("search_space") or "-")
     return StudyResults(folder, name, space, config, summary, records, configurations, problem)
@@ -163,38 +163,6 @@ def _storage_file(url: str | None, folder: Path) -> Path | None:
     if url is not None and url.startswith("journal:"):
         return Path(url.removeprefix("journal:")).absolute()
     return sqlite_file(url, folder)
-
-
-def _records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
-    """What the Optuna study knows of a configuration's seeds, in the form of ``summary.json``."""
-    if trial.state == TrialState.WAITING:
-        # a starting point that was not yet proposed
-        return []
-    attributes = trial.user_attrs
-    # one that this package did not run, or that is being proposed, stands for itself
-    alone = {"seed": trial.number, "trial": f"trial {trial.number}", "state": trial.state.name, "error": None}
-    replicates = attributes.get("replicates", [alone | {SCORE: trial.values[0] if trial.values else None}])
-    last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
-    records = []
-    for replicate in [replicate for replicate in replicates if replicate["trial"] is not None]:
-        own = {name: replicate.get(name) for name in SHORT}
-        key = "" if len(replicates) == 1 else f"/seed {replicate['seed']}"
-        genotype, margins = attributes.get(f"genotype{key}"), attributes.get(f"margins{key}")
-        records.append(
-            {
-                **own,
-                "id": replicate["trial"],
-                "configuration": trial.number,
-                "state": replicate["state"],
-                "config": {**trial.params, "seed": replicate["seed"]},
-                # what a seed that runs has reached is known as the mean over the seeds
-                "score": last if replicate["state"] == "RUNNING" else replicate[SCORE],
-                "genotype": json.loads(genotype) if genotype else None,
-                "margins": json.loads(margins) if margins else [],
-                "error": replicate["error"],
-            }
-        )
-    return records
 
 
 def _read_json(path: Path, default: Any) -> Any:

@@ -1,9 +1,7 @@
 """The search trials of a study, in rounds: each is one run of Tune, finished as it was begun, and its records kept."""
 
 import json
-import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -11,26 +9,24 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.claimed_study import claim_study
-from irnas_ray.configurations import by_configuration, state_of
+from irnas_ray.configurations import by_configuration, records_of, state_of
 from irnas_ray.copying import RatePopulation
 from irnas_ray.domains import fixed_values
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.genotype import Genotype
 from irnas_ray.halving import ConfigurationHalving
 from irnas_ray.loggers import make_loggers
-from irnas_ray.objectives import LATENCY, SCORE, objectives_of
+from irnas_ray.objectives import SCORE, objectives_of
 from irnas_ray.placement import slots
 from irnas_ray.population import kept_checkpoints
 from irnas_ray.progress import StageProgress
+from irnas_ray.replicates import ENDED
 from irnas_ray.rungs import milestones
 from irnas_ray.sampling import StudySearch
 from irnas_ray.settings import StudyConfig
 from irnas_ray.trial import TrialData, run_trial
-from irnas_ray.tuning import find_run, fit
+from irnas_ray.tuning import Run, find_run, fit, id_of
 from irnas_ray.warm_start import enqueue
-
-#: What a trial reports that its record holds as it is.
-KEPT = ("psnr", "ssim", SCORE, "digest", "seconds", "parameters", "multiply_adds_per_pixel", LATENCY, "device")
 
 
 def run_search(
@@ -62,7 +58,7 @@ def run_search(
             size = missing * config.tune.replicates
             begun.append([size, len(records)])
             write_json(folder.rounds, begun)
-        new = _run_round(config, folder, data, resources, storage, len(begun), size)
+        new = _run_round(config, folder, data, resources, storage, len(begun), size, records)
         records += new
         write_json(kept, records)
         if any(state_of(group) == "FAIL" for group in by_configuration(new).values()):
@@ -78,39 +74,55 @@ def _run_round(
     storage: optuna.storages.BaseStorage,
     number: int,
     size: int,
+    earlier: Sequence[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    run = find_run(folder.run(f"round-{number}"))
-    search = make_search(config, folder.name, storage, run.ended)
+    study = optuna.load_study(study_name=folder.name, storage=storage)
+    ended = {record["id"] for record in ended_since(study, earlier)}
+    run = find_run(folder.run(f"round-{number}"), ended)
+    search = make_search(config, folder.name, storage, len(earlier) + size, run)
     places = slots(resources, config.cluster.max_concurrent)
-    results = run.ended + fit(
-        tune.with_parameters(run_trial, study=config, data=data),
-        run,
-        resources,
-        StageProgress("search", size - len(run.ended), SCORE, rungs=rungs_of(config)),
-        max_failures=config.tune.max_failures,
-        search=search,
-        scheduler=make_scheduler(config, places),
-        # the trials of a population take turns, so that all of them exist at a time
-        concurrent=places if config.tune.perturb_every is None else size,
-        loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
-        hang_minutes=config.cluster.hang_minutes,
-        checkpoints=kept_checkpoints(config),
-    )
-    kept = kept_trials(optuna.load_study(study_name=folder.name, storage=storage))
-    # a trial that the study does not know was lost between two states of Tune, and its seed was run by another
-    records = [_record(result, number, kept) for result in results if _id(result) in kept]
-    # Tune puts trials that were started again last
-    records.sort(key=lambda record: (record["configuration"], record["config"]["seed"]))
+    results = run.ended
+    if search.missing() > 0:
+        results = run.ended + fit(
+            tune.with_parameters(run_trial, study=config, data=data),
+            run,
+            resources,
+            StageProgress("search", size - len(run.kept), SCORE, rungs=rungs_of(config)),
+            max_failures=config.tune.max_failures,
+            search=search,
+            scheduler=make_scheduler(config, places),
+            # the trials of a population take turns, so that all of them exist at a time
+            concurrent=places if config.tune.perturb_every is None else size,
+            loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
+            hang_minutes=config.cluster.hang_minutes,
+            checkpoints=kept_checkpoints(config),
+        )
+    records = ended_since(study, earlier)
+    # a population changes rates on the way
+    last = {id_of(result): result.config for result in results if result.config}
     for record in records:
+        record["round"] = number
+        record["config"] = last.get(record["id"], record["config"])
         if record["genotype"] is not None:
             Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")
     return records
 
 
+def ended_since(study: optuna.Study, earlier: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Records of the trials that have ended, of configurations of which there are no records yet, in their order.
+
+    The study is told of a trial before anything else is; Tune's files hear of it seconds later, or never.
+    """
+    known = {record["configuration"] for record in earlier}
+    new = [trial for trial in study.get_trials(deepcopy=False) if trial.number not in known]
+    states = {state.name for state in ENDED}
+    return [record for trial in new for record in records_of(trial) if record["state"] in states]
+
+
 def make_search(
-    config: StudyConfig, name: str, storage: optuna.storages.BaseStorage, ended: Sequence[tune.Result] = ()
+    config: StudyConfig, name: str, storage: optuna.storages.BaseStorage, total: int, run: Run
 ) -> StudySearch:
-    """The search algorithm of a study that exists in the storage, which may not have heard yet of what ended."""
+    """The search algorithm of a study that exists in the storage, with ``total`` seeds when this run has ended."""
     tuned = config.tune
     search = StudySearch(
         config.domains,
@@ -123,10 +135,12 @@ def make_search(
         rungs_of(config),
         tuned.reduction_factor,
         fixed_values(config),
-        [_id(result) for result in ended],
+        run.kept,
+        total,
     )
-    for result in ended:
-        search.on_trial_complete(_id(result), result.metrics)
+    for result in run.ended:
+        # the driver may have died just before it told the study
+        search.on_trial_complete(id_of(result), result.metrics)
     return search
 
 
@@ -141,42 +155,3 @@ def rungs_of(config: StudyConfig) -> list[int]:
 def make_scheduler(config: StudyConfig, places: int) -> TrialScheduler:
     """What decides which trials run; where they are not stopped early, the search has no rungs."""
     return ConfigurationHalving() if config.tune.perturb_every is None else RatePopulation(config, SCORE, places)
-
-
-def kept_trials(study: optuna.Study) -> dict[str, tuple[int, dict[str, Any]]]:
-    """Id of a Tune trial -> number of its configuration, and what the study keeps of its seed."""
-    return {
-        replicate["trial"]: (trial.number, replicate)
-        for trial in study.get_trials(deepcopy=False)
-        for replicate in trial.user_attrs.get("replicates", [])
-    }
-
-
-def _record(result: tune.Result, round_number: int, kept: dict[str, tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-    metrics = result.metrics or {}
-    trial_id = _id(result)
-    configuration, replicate = kept[trial_id]
-    genotype, margins = metrics.get("genotype"), metrics.get("margins")
-    return {
-        "id": trial_id,
-        "configuration": configuration,
-        "state": replicate["state"],
-        "config": result.config,
-        **{name: _finite(metrics.get(name)) for name in KEPT},
-        "genotype": None if genotype is None else json.loads(genotype),
-        "margins": [] if margins is None else json.loads(margins),
-        "lineage": json.loads(metrics.get("lineage") or "[]"),
-        "error": replicate["error"],
-        "round": round_number,
-        # only where batches did not fit into memory
-        **{name: metrics[name] for name in ("micro_batch",) if name in metrics},
-    }
-
-
-def _id(result: tune.Result) -> str:
-    return Path(result.path).name
-
-
-def _finite(value: Any) -> Any:
-    # JSON has no NaN
-    return None if isinstance(value, float) and not math.isfinite(value) else value

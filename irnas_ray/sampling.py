@@ -7,6 +7,7 @@ import math
 import pickle
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,31 @@ from ray.tune.search import Searcher
 
 from irnas_ray.domains import Domains, propose
 from irnas_ray.objectives import OBJECTIVES, Objective
-from irnas_ray.replicates import Configuration, Replicate
+from irnas_ray.replicates import ENDED, Configuration, Replicate
 from irnas_ray.rungs import Rungs, Values, Verdict
 from irnas_ray.samplers import make_sampler
+
+
+@dataclass(frozen=True)
+class Known:
+    """What Tune knows of a trial after a restart."""
+
+    #: The last epoch that it reported, 0 before the first.
+    epoch: int
+    #: Whether it is over for Tune, and whether it failed.
+    ended: bool = False
+    failed: bool = False
+    #: Its last report.
+    last: dict[str, Any] | None = None
 
 
 class StudySearch(Searcher):
     """Optuna proposes configurations; each runs under ``replicates`` seeds and is told once, with the mean.
 
     Trials report the objectives' metrics and ``epoch`` with every report, ``finished=True`` with the last one, and
-    ``error`` where they gave up. All state is in the study's storage, from which it is read again after a restart:
-    only which trials Tune knows is saved with Tune's own state.
+    ``error`` where they gave up. All state is in the study's storage, from which it is read again after a restart. Tune
+    writes the files of its own state one after the other, so that those of a killed driver may not fit each other: only
+    its list of trials is asked for, and how many there are to be is for the study to say.
 
     Args:
         domains: Dotted key of a setting -> its distribution.
@@ -38,6 +53,7 @@ class StudySearch(Searcher):
         milestones, factor: Rungs of the early stopping, see ``Rungs``; it takes ``ConfigurationHalving`` as scheduler.
         fixed: The study's own values of what conditions name (``domains.fixed_values``).
         ended: Trials of earlier runs of Tune that ended; all others that the study believes running are lost.
+        total: Seeds that the study is to have, those of earlier rounds included.
     """
 
     def __init__(
@@ -53,6 +69,7 @@ class StudySearch(Searcher):
         factor: int = 3,
         fixed: Mapping[str, Any] | None = None,
         ended: Iterable[str] = (),
+        total: int = sys.maxsize,
     ) -> None:
         # Tune is not told the metrics: one that is missing from a report would end the whole study
         super().__init__()
@@ -60,11 +77,13 @@ class StudySearch(Searcher):
         self._domains, self._study_name, self._storage = dict(domains), study_name, storage
         self._sampler, self._seed, self._replicates = sampler, seed, replicates
         self._milestones, self._factor = list(milestones), factor
-        self._fixed, self._ended_before = dict(fixed or {}), set(ended)
+        self._fixed, self._ended_before, self._total = dict(fixed or {}), set(ended), total
         #: Most trials at a time.
         self.limit = sys.maxsize
+        #: After a restart, until they are adopted: what Tune knows of its trials, by id.
+        self._known: dict[str, Known] | None = {}
         self._load()
-        self.adopt({})
+        self.adopt()
 
     @property
     def _metrics(self) -> list[str]:
@@ -96,27 +115,45 @@ class StudySearch(Searcher):
                 self._trials[replicate.trial] = configuration, replicate
         return configuration
 
-    def adopt(self, known: Mapping[str, int]) -> None:
-        """Take up the trials that Tune knows after a restart, by id, and the last epoch that it knows of each.
+    def know(self, trial_id: str, known: "Known") -> None:
+        """Take notice of a trial that Tune still has after a restart."""
+        if self._known is not None:
+            self._known[trial_id] = known
 
-        Seeds whose trials it has lost are suggested again.
+    def adopt(self) -> None:
+        """After a restart, when Tune has named all its trials: suggest again the seeds whose trials it has lost.
+
+        What has ended stays so, whether Tune knows it or not.
         """
+        if self._known is None:
+            return
+        known, self._known = self._known, None
         for trial_id, (configuration, replicate) in list(self._trials.items()):
-            if configuration.told or trial_id in self._ended_before:
+            if configuration.told or replicate.state in ENDED or trial_id in self._ended_before:
                 continue
             if trial_id in known:
-                replicate.set_back(known[trial_id])
+                replicate.set_back(known[trial_id].epoch)
             else:
                 del self._trials[trial_id]
                 replicate.lose()
                 self._rungs.enter(configuration.number, configuration.running())
+        for trial_id, trial in known.items():
+            if trial.ended:
+                self.on_trial_complete(trial_id, trial.last, trial.failed)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """A configuration and one of its seeds; None while as many trials run as may."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """A configuration and one of its seeds; None while as many run as may or all do, FINISHED when all have ended.
+
+        Tune saves that it heard of the end: told earlier it would ask no more for seeds that are lost with a driver.
+        """
+        self.adopt()
         if trial_id not in self._trials:
+            configuration = next((c for c in self._configurations.values() if c.next_waiting()), None)
+            if configuration is None and self._begun() >= self._total:
+                running = any(found.running() for found in self._configurations.values())
+                return None if running else str(Searcher.FINISHED)
             if self._active() >= self.limit:
                 return None
-            configuration = next((c for c in self._configurations.values() if c.next_waiting()), None)
             configuration = configuration or self._add(self._ask())
             replicate = configuration.next_waiting()
             assert replicate is not None
@@ -124,6 +161,17 @@ class StudySearch(Searcher):
             self._trials[trial_id] = configuration, replicate
         configuration, replicate = self._trials[trial_id]
         return {**configuration.params, "seed": replicate.seed}
+
+    def _begun(self) -> int:
+        return sum(len(configuration.replicates) for configuration in self._configurations.values())
+
+    def missing(self) -> int:
+        """How many of the ``total`` seeds have not ended, as the study's storage has it now."""
+        ended = {state.name for state in ENDED}
+        trials = self.study.get_trials(deepcopy=False)
+        return self._total - sum(
+            replicate["state"] in ended for trial in trials for replicate in trial.user_attrs.get("replicates", [])
+        )
 
     def _ask(self) -> FrozenTrial:
         """A new configuration, proposed by a sampler made anew for it."""
@@ -166,6 +214,9 @@ class StudySearch(Searcher):
         if trial_id not in self._trials:
             return Verdict.GO_ON
         configuration, replicate = self._trials[trial_id]
+        if replicate.state in ENDED:
+            # Tune's state is older than its end
+            return Verdict.STOP
         return self._rungs.verdict(configuration.number, replicate.seed, epoch)
 
     def order(self, trial_id: str) -> tuple[float, int]:
@@ -174,6 +225,15 @@ class StudySearch(Searcher):
             return math.inf, 0
         configuration, replicate = self._trials[trial_id]
         return configuration.number, replicate.seed
+
+    def outcome(self, trial_id: str) -> dict[str, Any]:
+        """The last report of a trial that has ended, as far as the study keeps it; empty for others."""
+        if trial_id not in self._trials or self._trials[trial_id][1].state not in ENDED:
+            return {}
+        replicate = self._trials[trial_id][1]
+        found = replicate.found | dict(zip(self._metrics, replicate.values or (), strict=False))
+        error = {"error": replicate.error} if replicate.error else {}
+        return found | error | {"finished": replicate.state == TrialState.COMPLETE}
 
     def note(self, trial_id: str, folder: str | None = None, error: str | None = None) -> None:
         """Keep where a trial's files are, and the error that it died of."""
@@ -215,13 +275,6 @@ class StudySearch(Searcher):
             return TrialState.FAIL, "the trial ended without a report"
         return (TrialState.COMPLETE if result.get("finished") else TrialState.PRUNED), None
 
-    def expect_no_more(self) -> None:
-        """Give up seeds that were never suggested, as Tune asks for no more trials, so that nobody waits for them."""
-        for configuration in self._configurations.values():
-            while (replicate := configuration.next_waiting()) is not None:
-                configuration.end(replicate.seed, TrialState.FAIL, "Tune has lost the trial")
-                self._rungs.end(configuration.number, replicate.seed, failed=True)
-
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Let at most so many trials run, not counting those that wait at a rung."""
         self.limit = max_concurrent
@@ -240,14 +293,13 @@ class StudySearch(Searcher):
         return tuple(map(float, values)) if all(map(_is_finite, values)) else None  # type: ignore[arg-type]
 
     def save(self, checkpoint_path: str) -> None:
-        """Write which trials Tune knows; all else is in the study's storage."""
-        known = {trial_id: replicate.epoch for trial_id, (_, replicate) in self._trials.items()}
-        Path(checkpoint_path).write_bytes(pickle.dumps({"trials": known}))
+        """Write a file, as Tune expects one; everything is in the study's storage."""
+        Path(checkpoint_path).write_bytes(pickle.dumps(None))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Go on from the study's storage with the trials that Tune knew when ``save`` was called."""
+        """Go on from the study's storage; Tune then names the trials that it still has."""
         self._load()
-        self.adopt(pickle.loads(Path(checkpoint_path).read_bytes())["trials"])
+        self._known = {}
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

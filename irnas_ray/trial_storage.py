@@ -101,7 +101,8 @@ def ended_trials(run: str) -> list[Result]:
         except (RuntimeError, ValueError, OSError):
             continue  # it never reported, or was cut off while it did
         metrics = result.metrics or {}
-        if result.error is None and (metrics.get("finished") or metrics.get("done")):
+        # the file of an error stays where a trial recovered from it
+        if metrics.get("finished") or metrics.get("done"):
             results.append(result)
     return results
 

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,31 +31,40 @@ class Run:
     place: str
     #: Whether Tune can continue what lies there.
     begun: bool
-    #: Trials of earlier runs that ended, which are not run again.
+    #: Trials of earlier runs whose folders say that they ended, which are not run again.
     ended: list[tune.Result] = field(default_factory=list)
+    #: Ids of all trials of earlier runs that ended.
+    kept: frozenset[str] = frozenset()
 
 
-def find_run(place: str) -> Run:
+def find_run(place: str, known: Collection[str] = ()) -> Run:
     """The run that goes on from what lies in a folder or URL.
 
     A run whose record is damaged, because its driver was killed while writing, is left as it is: a new one beside it
-    runs what had not ended there.
+    runs what had not ended there. ``known`` are trials that are known to have ended, whatever their folders say.
     """
     ended: list[tune.Result] = []
+    kept: set[str] = set()
     above, name = split(place)
     for number in range(1, 1000):
         current = place if number == 1 else join(above, f"{name}-again-{number}")
         folders = trial_folders(current)
         if not folders or can_continue(current):
-            return Run(current, bool(folders), ended)
+            return Run(current, bool(folders), ended, frozenset(kept))
         found = ended_trials(current)
+        ids = {id_of(result) for result in found} | {split(folder)[1] for folder in folders} & set(known)
         print(
             f"{current}: the record of this run is damaged, its driver was probably killed while it wrote; "
-            f"{len(found)} of {len(folders)} trials had ended and are kept, the others are begun anew",
+            f"{len(ids)} of {len(folders)} trials had ended and are kept, the others are begun anew",
             flush=True,
         )
-        ended += found
+        ended, kept = ended + found, kept | ids
     raise ValueError(f"{place}: a thousand damaged runs lie here; use a new study")
+
+
+def id_of(result: tune.Result) -> str:
+    """The id of a trial, which is the name of its folder."""
+    return split(str(result.path))[1]
 
 
 def fit(
@@ -92,7 +101,8 @@ def fit(
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
-            num_samples=progress.trials if search is not None else 1,
+            # how many there are is the search's to say
+            num_samples=1 if search is None else -1,
             max_concurrent_trials=concurrent,
             trial_dirname_creator=_folder_name,
         ),
@@ -101,7 +111,7 @@ def fit(
             storage_path=above,
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=checkpoints),
-            callbacks=[progress, *watches, *loggers],
+            callbacks=[progress, _Failures(max_failures), *watches, *loggers],
             verbose=0,
         ),
     )
@@ -115,13 +125,25 @@ def fit(
     # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped, and
     # may be missing from the state of one that had finished just before its driver was killed
     ended = [result for result in results if result.error is not None or _has_ended(result.metrics or {})]
-    if len(ended) < progress.trials:
-        raise Interrupted(f"stopped after {len(ended)} of {progress.trials} trials")
+    missing = progress.trials - len(ended) if search is None else search.missing()
+    if missing > 0:
+        raise Interrupted(f"stopped after {progress.trials - missing} of {progress.trials} trials")
     return results
 
 
 def _has_ended(metrics: dict[str, Any]) -> bool:
     return bool(metrics.get("done") or metrics.get("finished"))
+
+
+class _Failures(Callback):
+    """How often a trial is started again is for this run to say, also for trials that an earlier one began."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for trial in trials:
+            trial.max_failures = self._most
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def run_script(
     chosen = [OBJECTIVES[name] for name in objectives]
     storage = open_storage(None, folder)
     study = claim_study("scripted", storage, folder, "scripted", SPACE, chosen)
-    search = StudySearch(SPACE, "scripted", storage, "random", 0, replicates, chosen, milestones, 2)
+    search = StudySearch(SPACE, "scripted", storage, "random", 0, replicates, chosen, milestones, 2, total=len(script))
     results = fit(
         tune.with_parameters(scripted_trial.run_scripted, script=script, epochs=epochs, log=str(folder)),
         find_run(str(folder / "round-1")),

@@ -21,7 +21,7 @@ class ToyTrial:
     """What the scheduler asks of a trial."""
 
     def __init__(self, trial_id: str) -> None:
-        self.trial_id, self.path, self.status = trial_id, f"/trials/{trial_id}", PENDING
+        self.trial_id, self.path, self.status, self.error_file = trial_id, f"/trials/{trial_id}", PENDING, None
         self.last_result: dict[str, Any] = {}
 
     @property
@@ -35,16 +35,13 @@ class ToyTrial:
 class ToyTune:
     """Suggests, starts, reports and restarts as Tune's controller does, one thing at a time."""
 
-    def __init__(self, search: StudySearch, samples: int, limit: int) -> None:
+    def __init__(self, search: StudySearch, limit: int, made: int = 0) -> None:
         search.set_max_concurrency(limit)
-        self.search, self.samples = search, samples
+        self.search, self.made, self.finished = search, made, False
         # as Tune wraps it: in a limiter, in a generator
-        self.search_alg = SimpleNamespace(searcher=SimpleNamespace(searcher=search), is_finished=self.is_finished)
+        self.search_alg = SimpleNamespace(searcher=SimpleNamespace(searcher=search))
         self.scheduler = ConfigurationHalving()
         self.trials: list[ToyTrial] = []
-
-    def is_finished(self) -> bool:
-        return len(self.trials) >= self.samples
 
     def get_trials(self) -> list[ToyTrial]:
         return self.trials
@@ -59,12 +56,17 @@ class ToyTune:
         self.search.on_trial_complete(trial.trial_id, trial.last_result if trial.status == RUNNING else None)
         trial.status = TERMINATED
 
+    def add(self, trial: ToyTrial) -> None:
+        self.trials.append(trial)
+        self.scheduler.on_trial_add(self, trial)
+
     def step(self) -> None:
         """Ask for trials, then start what the scheduler chooses."""
-        if len(self.trials) < self.samples:
-            trial_id = f"t{len(self.trials)}"
-            if self.search.suggest(trial_id) is not None:
-                self.trials.append(ToyTrial(trial_id))
+        suggestion = self.search.suggest(f"t{self.made}")
+        self.finished = suggestion == "FINISHED"
+        if suggestion and not self.finished:
+            self.add(ToyTrial(f"t{self.made}"))
+            self.made += 1
         chosen = self.scheduler.choose_trial_to_run(self)
         if chosen is not None:
             assert chosen.status in (PENDING, PAUSED)
@@ -85,20 +87,27 @@ class ToyTune:
 
 
 def make(samples: int, limit: int, replicates: int = 2) -> ToyTune:
-    storage, objectives = optuna.storages.InMemoryStorage(), objectives_of(["score"])
-    claim_study("toy", storage, "/folder", "toy", SPACE, objectives)
-    return ToyTune(StudySearch(SPACE, "toy", storage, "random", 0, replicates, objectives, [1, 2], 2), samples, limit)
+    storage = optuna.storages.InMemoryStorage()
+    claim_study("toy", storage, "/folder", "toy", SPACE, objectives_of(["score"]))
+    return ToyTune(make_search(storage, replicates, samples), limit)
+
+
+def make_search(storage: optuna.storages.BaseStorage, replicates: int, samples: int) -> StudySearch:
+    objectives = objectives_of(["score"])
+    return StudySearch(SPACE, "toy", storage, "random", 0, replicates, objectives, [1, 2], 2, total=samples)
 
 
 def restarted(before: ToyTune, limit: int) -> ToyTune:
     """A new driver with the old one's storage and trials, all of which Tune puts back in the queue."""
     old = before.search
-    new = StudySearch(SPACE, "toy", old._storage, "random", 0, 2, objectives_of(["score"]), [1, 2], 2)
+    new = make_search(old._storage, old._replicates, old._total)
+    # Tune's own files are not asked, and may be older or newer than its list of trials
     new._load()
-    after = ToyTune(new, before.samples, limit)
-    after.trials = before.trials
-    for trial in after.get_live_trials():
-        trial.status = PENDING
+    new._known = {}
+    after = ToyTune(new, limit, before.made)
+    for trial in before.trials:
+        trial.status = trial.status if trial.status in (TERMINATED, Trial.ERROR) else PENDING
+        after.add(trial)
     return after
 
 
@@ -167,19 +176,55 @@ def test_decisions_that_were_made_but_not_carried_out_are_carried_out_after_a_re
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_nobody_waits_for_a_trial_that_tune_has_lost(lost: int) -> None:
-    """Tune counts it as suggested, so that it is never suggested again; its sibling is judged alone."""
+def test_a_seed_whose_trial_tune_has_lost_is_run_again_and_awaited(lost: int) -> None:
     tune = make(samples=2, limit=2)
     tune.step()
     tune.step()
     tune.report(tune.trials[1 - lost], 1, 5.0)
+    del tune.trials[lost]
     again = restarted(tune, limit=2)
-    del again.trials[lost]
-    again.samples = 1
-    for _ in range(3):
+    for _ in range(2):
         again.step()
-    assert again.statuses() == [RUNNING]
-    again.report(again.trials[0], 3, 6.0, finished=True)
+    assert [(trial.trial_id, trial.status) for trial in again.trials] == [(f"t{1 - lost}", PAUSED), ("t2", RUNNING)]
+    again.report(again.trials[1], 1, 6.0)
+    for trial in again.trials:
+        assert not again.finished
+        again.step()
+        again.report(trial, 3, 7.0, finished=True)
+    again.step()
+    assert again.finished and again.search.missing() == 0
     (trial,) = again.search.study.trials
-    assert trial.state.name == "COMPLETE" and trial.value == 6.0
-    assert "Tune has lost the trial" in trial.user_attrs["error"]
+    assert trial.state.name == "COMPLETE" and trial.value == 7.0
+
+
+def test_what_has_ended_is_neither_run_nor_suggested_again_though_tune_does_not_know_of_it() -> None:
+    tune = make(samples=3, limit=1, replicates=1)
+    for score in (5.0, 6.0):
+        tune.step()
+        tune.report(tune.trials[-1], 3, score, finished=True)
+    # the state that Tune wrote last is from the middle of the first trial
+    tune.trials[0].status, tune.trials[0].last_result = RUNNING, {"epoch": 1, "score": 1.0}
+    del tune.trials[1]
+    again = restarted(tune, limit=1)
+    again.step()
+    assert again.statuses() == [TERMINATED, RUNNING]
+    ended = again.trials[0].last_result
+    assert ended["done"] and ended["finished"] and ended["score"] == 5.0
+    again.report(again.trials[1], 3, 7.0, finished=True)
+    again.step()
+    assert again.finished and [trial.value for trial in again.search.study.trials] == [5.0, 6.0, 7.0]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_study_hears_after_a_restart_of_an_end_that_only_tune_knows(failed: bool) -> None:
+    tune = make(samples=1, limit=1, replicates=1)
+    tune.step()
+    tune.report(tune.trials[0], 1, 5.0)
+    tune.trials[0].status = Trial.ERROR if failed else TERMINATED
+    tune.trials[0].last_result["finished"] = not failed
+    again = restarted(tune, limit=1)
+    again.step()
+    again.step()
+    assert again.finished
+    (trial,) = again.search.study.trials
+    assert trial.state.name == ("FAIL" if failed else "COMPLETE")

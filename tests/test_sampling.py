@@ -14,7 +14,7 @@ from irnas_ray.claimed_study import claim_study
 from irnas_ray.objectives import OBJECTIVES
 from irnas_ray.rungs import Verdict
 from irnas_ray.samplers import make_sampler
-from irnas_ray.sampling import StudySearch
+from irnas_ray.sampling import Known, StudySearch
 from irnas_ray.storage import open_storage
 
 SPACE = {
@@ -231,6 +231,8 @@ def test_a_restored_search_goes_on_and_suggests_again_what_died_with_the_driver(
     # what Tune pickles with its own settings
     other = pickle.loads(pickle.dumps(search))
     other.restore(str(tmp_path / "search.pkl"))
+    other.know("kept", Known(1))
+    other.adopt()
     assert states(other) == [RUNNING]
     assert other.verdict("kept", 1) == Verdict.WAIT and other.verdict("kept", 0) == Verdict.GO_ON
     assert other.suggest("again") == lost
@@ -247,6 +249,9 @@ def reopened(search: StudySearch, folder: Path, replicates: int) -> StudySearch:
     search.save(str(folder / "search.pkl"))
     again = make_search(folder, replicates=replicates, milestones=[2], factor=2)
     again.restore(str(folder / "search.pkl"))
+    for trial_id, (_, replicate) in search._trials.items():
+        again.know(trial_id, Known(replicate.epoch))
+    again.adopt()
     return again
 
 

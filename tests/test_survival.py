@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -112,10 +111,8 @@ def test_a_driver_killed_while_it_wrote(
     for record in (tmp_path / "s" / "trials" / "round-1").glob("experiment_state-*.json"):
         record.write_bytes(record.read_bytes()[:1000])
     summary = search(tmp_path, *KILLED, "resume=true")
-    said = re.search(r"(\d) of 2 trials had ended and are kept, the others are begun anew", capsys.readouterr().out)
-    # the first trial had finished, but Tune writes what it knows only every few seconds
-    assert said is not None and said[1] in "01"
-    assert len(list((tmp_path / "s" / "trials" / "round-1-again-2").glob("*/result.json"))) == 2 - int(said[1])
+    assert "1 of 2 trials had ended and are kept, the others are begun anew" in capsys.readouterr().out
+    assert len(list((tmp_path / "s" / "trials" / "round-1-again-2").glob("*/result.json"))) == 1
     assert_same(summary, undisturbed, tmp_path)
 
 
