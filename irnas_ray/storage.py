@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import optuna
 import optuna.storages.journal
 import sqlalchemy
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from irnas_ray.masking import MASK, masked
 
@@ -60,6 +60,11 @@ class PatientStorage(RDBStorage):
         _wait(lambda: super(PatientStorage, self).__init__(url, _timeout(sqlite)), masked(url), patience)
         self._log_ahead()
 
+    @property
+    def file(self) -> Path | None:
+        """The database if it is a file, of SQLite, or None if a server keeps it."""
+        return sqlite_file(self.url, Path())
+
     def _log_ahead(self) -> None:
         if self.wal:
             sqlalchemy.event.listen(self.engine, "connect", _use_log)
@@ -73,6 +78,14 @@ class PatientStorage(RDBStorage):
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state | {"url": _with_password(state["url"])})
         self._log_ahead()
+
+
+class FileJournal(JournalStorage):
+    """A journal that knows the file in which it is kept."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(optuna.storages.journal.JournalFileBackend(str(file)))
+        self.file = file
 
 
 def _patient(name: str) -> Callable[..., Any]:
@@ -155,8 +168,7 @@ def open_storage(url: str | None, folder: Path, patience: float = 1, wal: bool =
     shown = masked(url) if url else str(folder / "study.db")
     try:
         if url is not None and url.startswith("journal:"):
-            path = str(Path(url.removeprefix("journal:")).absolute())
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
+            return FileJournal(Path(url.removeprefix("journal:")).absolute())
         return PatientStorage(_with_password(url or f"sqlite:///{folder / 'study.db'}"), patience, wal)
     except Exception as error:
         reason = str(error).splitlines()[0]
@@ -171,6 +183,12 @@ def sqlite_file(url: str | None, folder: Path) -> Path | None:
         return None
     name = sqlalchemy.engine.make_url(url).database
     return Path(name).absolute() if name and name != ":memory:" else None
+
+
+def lies_in(storage: BaseStorage, folder: Path) -> bool:
+    """Whether a storage of ``open_storage`` is a file in a folder, with which it is moved and copied."""
+    file = storage.file if isinstance(storage, PatientStorage | FileJournal) else None
+    return file is not None and file.resolve().is_relative_to(folder.resolve())
 
 
 def on_local_disk(folder: Path) -> bool:
