@@ -39,14 +39,16 @@ _given: dict[str, str] = {}
 
 
 class StorageLost(BaseException):
-    """The storage could not be written for longer than the user wants to wait.
+    """The storage could not be read or written for longer than the user wants to wait.
 
     No Exception: Tune takes those that a search algorithm raises for failures of a trial and runs it again.
     """
 
 
 class PatientStorage(RDBStorage):
-    """A database whose writers wait for locks and for space on a full disk, saying so, before they give up.
+    """A database whose writers wait for locks, a full disk and a lost server, saying so, before they give up.
+
+    Whether a transaction had arrived when its connection was lost is unknown; it is written once more then.
 
     Args:
         url: Any URL of SQLAlchemy.
@@ -57,7 +59,7 @@ class PatientStorage(RDBStorage):
     def __init__(self, url: str, patience: float, wal: bool = False) -> None:
         self.patience, self.wal = patience, wal
         sqlite = url.startswith("sqlite")
-        _wait(lambda: super(PatientStorage, self).__init__(url, _timeout(sqlite)), masked(url), patience)
+        _wait(lambda: super(PatientStorage, self).__init__(url, _timeout(sqlite)), masked(url), patience, opened=False)
         self._log_ahead()
 
     @property
@@ -102,14 +104,17 @@ for _name in TRANSACTIONS:
     setattr(PatientStorage, _name, _patient(_name))
 
 
-def _wait(transaction: Callable[[], Result], what: str, patience: float) -> Result:
-    """Repeat a transaction until it succeeds; StorageLost after ``patience`` minutes."""
+def _wait(transaction: Callable[[], Result], what: str, patience: float, opened: bool = True) -> Result:
+    """Repeat a transaction until it succeeds; StorageLost after ``patience`` minutes.
+
+    A server that was never ``opened`` is not waited for: it is more likely that its name is wrong.
+    """
     start = said = time.monotonic()
     while True:
         try:
             return transaction()
-        except (sqlalchemy.exc.OperationalError, optuna.exceptions.StorageInternalError) as error:
-            reason = _passing(error)
+        except (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
+            reason = _passing(error) or (_lost(error) if opened else None)
             if reason is None:
                 raise
         now = time.monotonic()
@@ -119,17 +124,33 @@ def _wait(transaction: Callable[[], Result], what: str, patience: float) -> Resu
             said = now
             waited = f"waiting for {now - start:.0f} s of at most {60 * patience:.0f} s"
             print(f"[storage] {what}: {reason}; {waited}; trials go on meanwhile", flush=True)
-        if "full" in reason:
-            # a lock was waited for by SQLite, a full disk is reported at once
+        if "is locked" not in reason:
+            # a lock was waited for by SQLite, the others are reported at once
             time.sleep(ATTEMPT)
 
 
-def _passing(error: BaseException | None) -> str | None:
-    """What SQLite said, if it is something that passes."""
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, sqlalchemy.exc.OperationalError) and any(text in str(error.orig) for text in PASSING):
-            return str(error.orig)
+        yield error
         error = error.__cause__
+
+
+def _passing(error: BaseException) -> str | None:
+    """What SQLite said, if it is something that passes."""
+    for cause in _causes(error):
+        if isinstance(cause, sqlalchemy.exc.OperationalError) and any(text in str(cause.orig) for text in PASSING):
+            return str(cause.orig)
+    return None
+
+
+def _lost(error: BaseException) -> str | None:
+    """What was said, if the connection to a server broke or a new one is refused, as while it starts again."""
+    for cause in _causes(error):
+        if isinstance(cause, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError) and (
+            # what fails before there is a statement fails in connecting, or in the commit
+            cause.connection_invalidated or cause.statement is None
+        ):
+            return f"no connection ({str(cause.orig).strip().partition(chr(10))[0]})"
     return None
 
 
@@ -163,7 +184,7 @@ def open_storage(url: str | None, folder: Path, patience: float = 1, wal: bool =
 
     Raises:
         ValueError: if it cannot be opened.
-        StorageLost: if it is locked for longer than ``patience``.
+        StorageLost: if it is locked for longer than ``patience``, here or in a later use.
     """
     shown = masked(url) if url else str(folder / "study.db")
     try:
