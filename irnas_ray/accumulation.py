@@ -19,6 +19,10 @@ LossOf = Callable[[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"], Average |
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "bad_alloc")
 
 
+class TooLarge(MemoryError):
+    """Not even one image, or the least that can be trained at a time, fits into memory, so to try again is in vain."""
+
+
 class Accumulation:
     """Computes gradients of batches; one that does not fit is repeated in parts half as large, until they do.
 
@@ -43,7 +47,7 @@ class Accumulation:
     def backward(self, loss_of: LossOf, optimizer: torch.optim.Optimizer, batch: Batch) -> Float[Tensor, ""]:
         """Replace the gradients of the optimizer's parameters by those of a batch's loss; the loss, without a graph.
 
-        Raises MemoryError, with the advice, where not even a single image fits.
+        Raises TooLarge, with the advice, where not even a single image fits.
         """
         images, device = len(batch[1]), batch[1].device
         random = _random_state(device)
@@ -81,7 +85,7 @@ class Accumulation:
         size = min(self.micro_batch or images, images)
         if size == 1 or not self.divisible:
             what = "one image" if size == 1 else f"a share of {size} images"
-            raise MemoryError(f"{what} does not fit into memory; {self.advice} ({reason})")
+            raise TooLarge(f"{what} does not fit into memory; {self.advice} ({reason})")
         self.micro_batch = (size + 1) // 2
 
     def _in_parts(self, loss_of: LossOf, batch: Batch) -> Tensor:

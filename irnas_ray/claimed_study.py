@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 
 from irnas_ray.objectives import Objective
+from irnas_ray.storage import lies_in
 
 
 def claim_study(
@@ -18,7 +19,8 @@ def claim_study(
 ) -> optuna.Study:
     """The storage's study of this name, made if need be; ValueError if it belongs to another folder or search space.
 
-    Studies that share a database under one name would be merged without a word.
+    Studies that share a database under one name would be merged without a word. A database in the study's own folder
+    is shared by no other, so that such a folder may have been moved or copied since.
     """
     ours = {
         "folder": str(folder),
@@ -38,6 +40,8 @@ def claim_study(
             f"study {name!r} exists in the storage and is of another program; choose another name, study=NAME"
         )
     for key in ("folder", "search_space", "objectives", "domains"):
+        if key == "folder" and lies_in(storage, folder):
+            continue
         # a study of an earlier release holds its folder only
         if key in theirs and theirs[key] != ours[key]:
             raise ValueError(

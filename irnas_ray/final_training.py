@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from irnas_ray.accumulation import TooLarge
 from irnas_ray.batches import State
 from irnas_ray.checkpoints import save_network
 from irnas_ray.choosing import Candidate
@@ -53,15 +54,16 @@ def run_final(
 ) -> None:
     """Train the candidate of ``config["rank"]`` from scratch, score it, and report to Tune with all its files.
 
-    Curves and sample images go to a folder of its own under ``board``. Where the loss diverged the last report has NaN
-    for the score and the reason as ``error``: started again from its last checkpoint it would only diverge again.
+    Curves and sample images go to a folder of its own under ``board``. Where the loss diverged, or a single image does
+    not fit into memory, the last report has NaN for the score and the reason as ``error``: started again from its last
+    checkpoint the training would only come to the same end.
     """
     candidate = candidates[int(config["rank"]) - 1]
     device = prepare_device(study.cluster.cpus_per_trial)
     reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
     try:
         train_final(candidate, study, data, reachable(board), device, reports.load(), reports)
-    except FloatingPointError as error:
+    except (FloatingPointError, TooLarge) as error:
         reports.fail(error, {"progress": "the end", "psnr": math.nan})
 
 

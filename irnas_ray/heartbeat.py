@@ -95,6 +95,7 @@ class HangWatch(Callback):
         self._looked = time.monotonic()
         self._signs: dict[str, tuple[Any, ...]] = {}
         self._silent: dict[str, float] = {}
+        self._begun: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Tune keeps its callbacks in a file, and an actor lives no longer than its driver
@@ -122,6 +123,8 @@ class HangWatch(Callback):
     def _is_silent(self, trial: Any, counts: dict[str, int], passed: float) -> bool:
         name = trial.trial_id
         sign = (counts.get(name), trial.last_result.get("training_iteration"))
+        if any(sign):
+            self._begun.add(name)
         if name not in self._silent or sign != self._signs[name]:
             self._signs[name], self._silent[name] = sign, 0.0
         else:
@@ -133,7 +136,14 @@ class HangWatch(Callback):
         workers = self._ask("take_workers", trial.trial_id)
         for worker in workers or []:
             ray.kill(worker)
-        done = "its worker is killed, and the trial goes on from its last checkpoint" if workers else "it never began"
+        if workers:
+            done = "its worker is killed, and the trial goes on from its last checkpoint"
+        elif workers is None:
+            done = "who its workers are is not answered just now, so that none is killed yet"
+        elif trial.trial_id in self._begun:
+            done = "none of its workers is known any more, so that none can be killed"
+        else:
+            done = "it never began"
         self.progress.notice(f"gave no sign of life for {self.minutes:g} minutes (cluster.hang_minutes): {done}", trial)
 
     def _ask(self, method: str, *arguments: Any) -> Any:

@@ -13,7 +13,7 @@ from irnas_ray.degradation import validation_degradations
 from irnas_ray.domain_checks import corners
 from irnas_ray.domains import fixed_values, settle
 from irnas_ray.network import count_parameters
-from irnas_ray.placement import AUTO, gpu_share
+from irnas_ray.placement import AUTO, gpu_share, nodes
 from irnas_ray.searching import search
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.trial import TrialData, make_supernet, train_proxy
@@ -21,6 +21,8 @@ from irnas_ray.validation import validation_pixels, validator
 from irnas_ray.worker import make_batches, prepare_device
 
 GIB = 2**30
+#: Seconds without a measurement after which the user is told why, and after which it is given up.
+TOLD, PATIENCE = 30, 600
 #: What a trial is given beyond the measured peak: other seeds and cuDNN's choices vary by a few percent.
 MARGIN = 1.1
 
@@ -95,7 +97,10 @@ def _parameters(settings: StudyConfig) -> int:
 
 
 def measure_on_gpus(config: StudyConfig, data: TrialData) -> list[Measurement]:
-    """Run one step on a GPU of each kind, side by side; each waits for a whole GPU and the CPUs of a trial."""
+    """Run one step on a GPU of each kind, side by side; each waits for a whole GPU and the CPUs of a trial.
+
+    Raises ValueError where one of them has not ended after ten minutes.
+    """
     kinds: dict[tuple[str, ...], str] = {}
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("GPU", 0) >= 1:
@@ -108,7 +113,31 @@ def measure_on_gpus(config: StudyConfig, data: TrialData) -> list[Measurement]:
         ).remote(config, data)
         for node in kinds.values()
     ]
-    return [found for found in ray.get(asked) if found is not None]
+    return [found for found in _answers(asked, config.cluster.cpus_per_trial) if found is not None]
+
+
+def _answers(asked: list[ray.ObjectRef], cpus: int) -> list[Measurement | None]:
+    _, left = ray.wait(asked, num_returns=len(asked), timeout=TOLD)
+    if left:
+        print(
+            f"cluster.gpus_per_trial=auto: nothing measured after {TOLD} s; a whole GPU and {_cpus(cpus)} are waited "
+            f"for, or in use by now ({'; '.join(map(str, nodes()))})",
+            flush=True,
+        )
+        _, left = ray.wait(asked, num_returns=len(asked), timeout=PATIENCE - TOLD)
+    for step in left:
+        ray.cancel(step, force=True)
+    if left:
+        raise ValueError(
+            f"cluster.gpus_per_trial: auto needs a whole GPU and {_cpus(cpus)} for a moment, and could not measure "
+            f"within {PATIENCE / 60:g} minutes ({'; '.join(map(str, nodes()))}); wait until other programs give one "
+            "back, or say yourself which part of a GPU a trial takes, such as cluster.gpus_per_trial=0.5"
+        )
+    return ray.get(asked)
+
+
+def _cpus(number: int) -> str:
+    return f"{number} CPU{'s' if number != 1 else ''}"
 
 
 @ray.remote(num_gpus=1, max_retries=0)

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,6 +32,8 @@ class Reports:
         patience: Minutes for which the last report waits for space on a full disk.
         alone: Whether this worker reports by itself. Of several, none may repeat a report that failed.
         pulse: The worker's sign of life; None: it gives none.
+        newer: Whether a checkpoint newer than the one that ``get`` names may be gone on from where that one and all
+            older ones are damaged. Not in a population, where it may have been trained with other rates.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class Reports:
         patience: float = 10,
         alone: bool = True,
         pulse: Pulse | None = None,
+        newer: bool = True,
     ) -> None:
         self._get, self._send, self.patience, self.alone, self.pulse = get, send, patience, alone, pulse
-        #: The metrics that were reported last.
+        self.newer = newer
+        #: The metrics that were reported last; after a restart what the run itself knows of them.
         self.last: dict[str, Any] = {}
         self._notices: list[str] = []
         self._divided: set[tuple[int, int]] = set()
@@ -73,12 +77,14 @@ class Reports:
     def load(self) -> State | None:
         """The state that the run saved last, or the one before if that is damaged; None at a first start.
 
+        A driver that was killed names an older checkpoint than there is, so that newer ones are tried at the very last.
         The user is told what was damaged, also where nothing else is left and the run begins anew.
         """
-        newest = self._get()
-        if newest is None:
+        named = self._get()
+        if named is None:
             return None
-        for checkpoint in [newest, *_before(newest)]:
+        older, newer = _others(named)
+        for checkpoint in [named, *older, *(newer if self.newer else [])]:
             name = PurePosixPath(checkpoint.path).name
             try:
                 with checkpoint.as_directory() as folder:
@@ -189,13 +195,17 @@ class _Files:
         return self._folder
 
 
-def _before(checkpoint: tune.Checkpoint) -> list[tune.Checkpoint]:
-    """The checkpoints of the same run that are older than this one, newest first."""
+def _others(checkpoint: tune.Checkpoint) -> tuple[list[tune.Checkpoint], list[tune.Checkpoint]]:
+    """The checkpoints of the same run that are older than this one and those that are newer, its neighbours first."""
     path, filesystem = PurePosixPath(checkpoint.path), checkpoint.filesystem
     assert filesystem is not None
+    entries = []
     with suppress(OSError):
         entries = filesystem.get_file_info(pyarrow.fs.FileSelector(str(path.parent)))
-        names = sorted(entry.base_name for entry in entries if entry.base_name.startswith("checkpoint_"))
-        older = [str(path.parent / name) for name in reversed(names) if name < path.name]
-        return [tune.Checkpoint(name, filesystem) for name in older]
-    return []
+    names = sorted(entry.base_name for entry in entries if entry.base_name.startswith("checkpoint_"))
+
+    def checkpoints(names: Iterable[str]) -> list[tune.Checkpoint]:
+        return [tune.Checkpoint(str(path.parent / name), filesystem) for name in names]
+
+    older = (name for name in reversed(names) if name < path.name)
+    return checkpoints(older), checkpoints(name for name in names if name > path.name)

@@ -187,7 +187,8 @@ class Tune:
     #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder. The
     #: password may be *** and is then taken from IRNAS_RAY_STORAGE_PASSWORD; it is never written down.
     storage: str | None = None
-    #: Minutes to wait for a storage that another process locks, or whose disk is full, before the study stops.
+    #: Minutes to wait for a storage that another process locks, whose disk is full or whose server is away, before the
+    #: study stops.
     storage_patience: float = 10
     #: What configurations are compared by: score (the validation PSNR), and beside it parameters, multiply_adds or
     #: latency (seconds per megapixel, measured on the trial's device). Of several, the Pareto front is sought.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import optuna
 import optuna.storages.journal
 import sqlalchemy
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from irnas_ray.masking import MASK, masked
 
@@ -44,14 +44,16 @@ _alive: "weakref.WeakSet[PatientStorage]" = weakref.WeakSet()
 
 
 class StorageLost(BaseException):
-    """The storage could not be written for longer than the user wants to wait.
+    """The storage could not be read or written for longer than the user wants to wait.
 
     No Exception: Tune takes those that a search algorithm raises for failures of a trial and runs it again.
     """
 
 
 class PatientStorage(RDBStorage):
-    """A database whose writers wait for locks and for space on a full disk, saying so, before they give up.
+    """A database whose writers wait for locks, a full disk and a lost server, saying so, before they give up.
+
+    Whether a transaction had arrived when its connection was lost is unknown; it is written once more then.
 
     Args:
         url: Any URL of SQLAlchemy.
@@ -62,8 +64,13 @@ class PatientStorage(RDBStorage):
     def __init__(self, url: str, patience: float, wal: bool = False) -> None:
         self.patience, self.wal = patience, wal
         sqlite = url.startswith("sqlite")
-        _wait(lambda: super(PatientStorage, self).__init__(url, _timeout(sqlite)), masked(url), patience)
+        _wait(lambda: super(PatientStorage, self).__init__(url, _timeout(sqlite)), masked(url), patience, opened=False)
         self._log_ahead()
+
+    @property
+    def file(self) -> Path | None:
+        """The database if it is a file, of SQLite, or None if a server keeps it."""
+        return sqlite_file(self.url, Path())
 
     def _log_ahead(self) -> None:
         _alive.add(self)
@@ -81,6 +88,14 @@ class PatientStorage(RDBStorage):
         self._log_ahead()
 
 
+class FileJournal(JournalStorage):
+    """A journal that knows the file in which it is kept."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(optuna.storages.journal.JournalFileBackend(str(file)))
+        self.file = file
+
+
 def _patient(name: str) -> Callable[..., Any]:
     method = getattr(RDBStorage, name)
 
@@ -95,14 +110,17 @@ for _name in TRANSACTIONS:
     setattr(PatientStorage, _name, _patient(_name))
 
 
-def _wait(transaction: Callable[[], Result], what: str, patience: float) -> Result:
-    """Repeat a transaction until it succeeds; StorageLost after ``patience`` minutes."""
+def _wait(transaction: Callable[[], Result], what: str, patience: float, opened: bool = True) -> Result:
+    """Repeat a transaction until it succeeds; StorageLost after ``patience`` minutes.
+
+    A server that was never ``opened`` is not waited for: it is more likely that its name is wrong.
+    """
     start = said = time.monotonic()
     while True:
         try:
             return transaction()
-        except (sqlalchemy.exc.OperationalError, optuna.exceptions.StorageInternalError) as error:
-            reason = _passing(error)
+        except (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
+            reason = _passing(error) or (_lost(error) if opened else None)
             if reason is None:
                 raise
         now = time.monotonic()
@@ -112,17 +130,33 @@ def _wait(transaction: Callable[[], Result], what: str, patience: float) -> Resu
             said = now
             waited = f"waiting for {now - start:.0f} s of at most {60 * patience:.0f} s"
             print(f"[storage] {what}: {reason}; {waited}; trials go on meanwhile", flush=True)
-        if "full" in reason:
-            # a lock was waited for by SQLite, a full disk is reported at once
+        if "is locked" not in reason:
+            # a lock was waited for by SQLite, the others are reported at once
             time.sleep(ATTEMPT)
 
 
-def _passing(error: BaseException | None) -> str | None:
-    """What SQLite said, if it is something that passes."""
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, sqlalchemy.exc.OperationalError) and any(text in str(error.orig) for text in PASSING):
-            return str(error.orig)
+        yield error
         error = error.__cause__
+
+
+def _passing(error: BaseException) -> str | None:
+    """What SQLite said, if it is something that passes."""
+    for cause in _causes(error):
+        if isinstance(cause, sqlalchemy.exc.OperationalError) and any(text in str(cause.orig) for text in PASSING):
+            return str(cause.orig)
+    return None
+
+
+def _lost(error: BaseException) -> str | None:
+    """What was said, if the connection to a server broke or a new one is refused, as while it starts again."""
+    for cause in _causes(error):
+        if isinstance(cause, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError) and (
+            # what fails before there is a statement fails in connecting, or in the commit
+            cause.connection_invalidated or cause.statement is None
+        ):
+            return f"no connection ({str(cause.orig).strip().partition(chr(10))[0]})"
     return None
 
 
@@ -157,13 +191,12 @@ def open_storage(url: str | None, folder: Path, patience: float = 1, wal: bool =
 
     Raises:
         ValueError: if it cannot be opened.
-        StorageLost: if it is locked for longer than ``patience``.
+        StorageLost: if it is locked for longer than ``patience``, here or in a later use.
     """
     shown = masked(url) if url else str(folder / "study.db")
     try:
         if url is not None and url.startswith("journal:"):
-            path = str(Path(url.removeprefix("journal:")).absolute())
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
+            return FileJournal(Path(url.removeprefix("journal:")).absolute())
         return PatientStorage(_with_password(url or f"sqlite:///{folder / 'study.db'}"), patience, wal)
     except Exception as error:
         reason = str(error).splitlines()[0]
@@ -178,6 +211,12 @@ def sqlite_file(url: str | None, folder: Path) -> Path | None:
         return None
     name = sqlalchemy.engine.make_url(url).database
     return Path(name).absolute() if name and name != ":memory:" else None
+
+
+def lies_in(storage: BaseStorage, folder: Path) -> bool:
+    """Whether a storage of ``open_storage`` is a file in a folder, with which it is moved and copied."""
+    file = storage.file if isinstance(storage, PatientStorage | FileJournal) else None
+    return file is not None and file.resolve().is_relative_to(folder.resolve())
 
 
 def on_local_disk(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,17 +143,34 @@ def _run_stages(
 
 def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], finals: int) -> None:
     """Incomplete if final trainings failed, or configurations did under all seeds and were not made up for."""
-    asked = config.tune.trials if records else 0
-    trials = max(0, asked - sum(state_of(group) != "FAIL" for group in by_configuration(records).values()))
-    failed = [f"{trials} of {asked} configurations"] * bool(trials) + [f"{finals} final trainings"] * bool(finals)
+    trials = _missing(config, records) if records else 0
+    failed = [f"{trials} of {config.tune.trials} configurations"] * bool(trials) + [f"{finals} final trainings"] * bool(
+        finals
+    )
     if failed:
         raise Incomplete(f"the study is finished, but {' and '.join(failed)} failed; resume=true tries them again")
+
+
+def _missing(config: StudyConfig, records: list[dict[str, Any]]) -> int:
+    """How many configurations are asked for beyond those that did not fail under all seeds."""
+    return max(0, config.tune.trials - sum(state_of(group) != "FAIL" for group in by_configuration(records).values()))
+
+
+def is_searched(config: StudyConfig, folder: StudyFolder) -> bool:
+    """Whether an earlier run has ended all search trials that are asked for, so that none needs a place."""
+    kept = folder.trials / "records.json"
+    if not (kept.exists() and folder.rounds.exists()):
+        return False
+    records, begun = json.loads(kept.read_text()), json.loads(folder.rounds.read_text())
+    return len({record["round"] for record in records}) == len(begun) and not _missing(config, records)
 
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
     train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
     tuned, data = stage.config.tune, TrialData(train_w, train_a, stage.validation)
-    resources = search_resources(stage.config, data, stage.resources)
+    resources = stage.resources
+    if not is_searched(stage.config, stage.folder):
+        resources = search_resources(stage.config, data, resources)
     with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
         records = run_search(stage.config, stage.folder, data, resources, storage)
     return records, choose(records, stage.config.final.count, objectives_of(tuned.objectives))

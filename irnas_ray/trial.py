@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from irnas_ray.accumulation import TooLarge
 from irnas_ray.costs import seconds_per_megapixel
 from irnas_ray.degradation import validation_degradations
 from irnas_ray.genotype import Genotype, Margin
@@ -63,13 +64,18 @@ class TrialData:
 def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> None:
     """Search with the values in ``config`` (dotted keys and ``seed``), reporting to Tune; continues a checkpoint.
 
-    The last report has ``finished=True`` and the score that picks the finals; or, where the loss diverged, NaN for the
-    score and the reason as ``error``: started again from its last checkpoint the trial would only diverge again.
+    The last report has ``finished=True`` and the score that picks the finals; or, where the loss diverged or a single
+    image does not fit into memory, NaN for the score and the reason as ``error``: started again from its last
+    checkpoint the trial would only come to the same end.
     """
-    reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
+    reports = Reports(
+        patience=study.tune.storage_patience,
+        pulse=pulse_of_trial(study.cluster.hang_minutes),
+        newer=study.tune.perturb_every is None,
+    )
     try:
         _search(config, study, data, reports)
-    except FloatingPointError as error:
+    except (FloatingPointError, TooLarge) as error:
         # Tune and Optuna want every objective in every report
         lacking = [objective.metric for objective in objectives_of(study.tune.objectives)]
         unknown = {name: math.nan for name in lacking if name == SCORE or name not in reports.last}
@@ -106,6 +112,9 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     kept = {"seed": seed, "lineage": json.dumps(history)}
     # only a population changes rates on the way
     grown = {"lineage": kept["lineage"]} if study.tune.perturb_every is not None else {}
+    if state is not None:
+        # what a failure before the first report is told with
+        reports.last = {"epoch": int(state["epoch"])} | grown
 
     def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
         metrics = {

@@ -13,7 +13,7 @@ from irnas_ray.domains import Domains, conditions_of, contains, distribution_of,
 from irnas_ray.genotype import Genotype
 from irnas_ray.published import load_genotype
 from irnas_ray.settings import StudyConfig
-from irnas_ray.storage import open_storage
+from irnas_ray.storage import StorageLost, open_storage
 
 Point = dict[str, Any]
 #: Name under which a study keeps the points that it was begun with.
@@ -24,7 +24,7 @@ def starting_points(config: StudyConfig) -> tuple[list[Point], list[str]]:
     """The configurations, whole or in part, that a new study tries first, and what there is to say about them.
 
     First those of ``tune.points``, then those of ``tune.warm_start``. Raises ValueError naming the point and its key if
-    it lies outside the domains, or the folder or file that cannot be read.
+    it lies outside the domains, or the folder or file that cannot be read, be it because its study is locked.
     """
     fixed = fixed_values(config)
     points = [check_point(point, index, config.domains, fixed) for index, point in enumerate(config.tune.points)]
@@ -32,7 +32,11 @@ def starting_points(config: StudyConfig) -> tuple[list[Point], list[str]]:
     if config.tune.warm_start is not None:
         source = Path(config.tune.warm_start)
         if source.is_dir():
-            found, notes = _of_study(source, config.domains, fixed, config.tune.warm_start_count)
+            try:
+                found, notes = _of_study(source, config.domains, fixed, config.tune.warm_start_count)
+            except StorageLost as lost:
+                reason = str(lost).removeprefix("tune.storage: ")
+                raise ValueError(f"tune.warm_start: the study of {source} cannot be read ({reason})") from None
         else:
             found, notes = _of_genotype(config.tune.warm_start, config.domains, fixed)
         points += found

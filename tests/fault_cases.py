@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import skimage.data
 import torch
 from PIL import Image
 from ray import tune
+from torch import nn
 
 from irnas_ray import reporting
 from irnas_ray.choosing import Candidate
 from irnas_ray.final_training import FinalData, run_final
+from irnas_ray.network import DerivedNetwork
 from irnas_ray.patches import open_patches
 from irnas_ray.preparing import Manifest, load_images, prepare
 from irnas_ray.progress import StageProgress
@@ -37,33 +40,44 @@ SETTINGS |= {"final.batch": 4, "final.crop": 16, "final.steps": 4, "final.valida
 SETTINGS |= {"final.protocol": "images-gray", "architecture.residual": True}
 #: A rate with which the loss is no number within an epoch.
 DIVERGING = {"search.weight_lr": 1e30}
+#: Most images that fit into memory at a time.
+ROOM = {"memory": 2, "too large": 0, "final too large": 0}
 FOUND = ("psnr", "ssim", "genotype", "margins", SCORE)
 
 
 def run_with_fault(config: dict[str, Any], study: StudyConfig, data: TrialData | FinalData) -> None:
     """A trial, or a final training, in whose worker something is wrong from the start, if that is its fault."""
     reporting.AGAIN = 0.2
-    if isinstance(data, FinalData):
+    fault = config["fault"]
+    if fault.startswith("final") and isinstance(data, TrialData):
+        data = FinalData(data.train_w, data.validation, data.validation)
+    diverges = fault == "diverges" or (fault == "diverges later" and tune.get_checkpoint() is not None)
+    changed = DIVERGING if diverges else {}
+    with pytest.MonkeyPatch.context() as patch:
+        if fault in ROOM:
+            for network in (SuperNet, DerivedNetwork):
+                patch.setattr(network, "forward", tight(network.forward, ROOM[fault]))
+        if isinstance(data, TrialData):
+            run_trial({"seed": config["seed"]} | changed, study, data)
+            return
         candidate = Candidate(1, "final 1", "test", load_genotype("irnas_denoise"))
         with tempfile.TemporaryDirectory() as board:
             run_final({"rank": 1}, study, [candidate], data, Path(board))
-        return
-    changed = DIVERGING if config["fault"] == "diverges" else {}
-    with pytest.MonkeyPatch.context() as patch:
-        if config["fault"] == "memory":
-            forward = SuperNet.forward
 
-            def tight(self: SuperNet, images: torch.Tensor) -> torch.Tensor:
-                if self.training and len(images) > 2:
-                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-                return forward(self, images)
 
-            patch.setattr(SuperNet, "forward", tight)
-        run_trial({"seed": config["seed"]} | changed, study, data)
+def tight(forward: Callable[..., torch.Tensor], most: int) -> Callable[..., torch.Tensor]:
+    """A forward pass in a memory that holds so many images of a training step."""
+
+    def fitting(self: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        if self.training and len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return forward(self, images)
+
+    return fitting
 
 
 class Saboteur(StageProgress):
-    """Notes all reports; damages the checkpoints of some trials and kills their workers, stops those of others."""
+    """Notes all reports; kills the workers of some trials, perhaps damages their checkpoints, and stops others."""
 
     def __init__(self, *arguments: Any, disk: Path | None = None) -> None:
         super().__init__(*arguments)
@@ -91,11 +105,11 @@ class Saboteur(StageProgress):
         if self.filler is not None and fault not in self.hit and self.reports[fault][-1]["fraction"] >= 0.4:
             self.hit.add(fault)
             fill(self.filler)
-        damaged = {"damaged": 1, "all damaged": 2}.get(fault, 0)
-        if not damaged or fault in self.hit or self.reports[fault][-1]["epoch"] < 3:
+        damaged = {"diverges later": 0, "damaged": 1, "all damaged": 2}.get(fault)
+        if damaged is None or fault in self.hit or self.reports[fault][-1]["epoch"] < 3:
             return
         self.hit.add(fault)
-        for folder in sorted(Path(checkpoint.path).parent.glob("checkpoint_*"))[-damaged:]:
+        for folder in sorted(Path(checkpoint.path).parent.glob("checkpoint_*"), reverse=True)[:damaged]:
             whole = (folder / "state.pt").read_bytes()
             (folder / "state.pt").write_bytes(whole[: len(whole) // 2])
         os.kill(self.reports[fault][-1]["pid"], signal.SIGKILL)

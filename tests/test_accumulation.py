@@ -13,7 +13,7 @@ import torch
 from searching_cases import SETTINGS, make_batches, make_net, validate
 from torch import Tensor, nn
 
-from irnas_ray.accumulation import Accumulation, is_out_of_memory
+from irnas_ray.accumulation import Accumulation, TooLarge, is_out_of_memory
 from irnas_ray.batches import Batch
 from irnas_ray.losses import SSIM_FLOOR, restoration_loss
 from irnas_ray.metrics import ssim
@@ -189,13 +189,11 @@ def test_random_numbers_are_not_drawn_twice() -> None:
 
 def test_what_does_not_fit_at_all_names_the_settings() -> None:
     tight = Tight(Smooth(), most=0)
-    with pytest.raises(
-        MemoryError, match=r"one image does not fit into memory; lower it \(CUDA out of memory.*MiB\.\)"
-    ):
+    with pytest.raises(TooLarge, match=r"one image does not fit into memory; lower it \(CUDA out of memory.*MiB\.\)"):
         gradients(tight, batch_of(5))
     assert tight.asked == [5, 3, 2, 1]
     shared = Accumulation(tight, "lower final.batch", divisible=False)
-    with pytest.raises(MemoryError, match="a share of 4 images does not fit into memory; lower final.batch"):
+    with pytest.raises(TooLarge, match="a share of 4 images does not fit into memory; lower final.batch"):
         shared.backward(loss_with(tight, 0.5), torch.optim.SGD(tight.parameters()), batch_of(4))
 
 

@@ -32,7 +32,7 @@ def trial_data(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Tri
 
 @pytest.fixture(scope="module")
 def outcomes(trial_data: TrialData, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    faults = ["none", "diverges", "memory", "damaged", "all damaged"]
+    faults = ["none", "diverges", "diverges later", "memory", "too large", "final too large", "damaged", "all damaged"]
     return Outcomes(faults, trial_data, tmp_path_factory.mktemp("faults"))
 
 
@@ -42,7 +42,7 @@ def found(outcomes: Outcomes, fault: str) -> dict[str, Any]:
 
 
 def test_no_trial_is_lost_or_counted_twice(outcomes: Outcomes) -> None:
-    assert len(outcomes.results) == 5
+    assert len(outcomes.results) == 8
     assert all(result.error is None for result in outcomes.results.values())
     assert outcomes.epochs("none") == [1, 2, 3, 4, 5]
     assert [report["finished"] for report in outcomes.saboteur.reports["none"]] == [False] * 4 + [True]
@@ -56,12 +56,29 @@ def test_a_diverged_trial_says_so_and_is_not_started_again(outcomes: Outcomes) -
     assert "stopped early" not in outcomes.said("diverges")
 
 
+def test_a_trial_that_diverges_after_a_restart_says_in_which_epoch(outcomes: Outcomes) -> None:
+    assert outcomes.epochs("diverges later") == [1, 2, 3, 4]
+    last = outcomes.last("diverges later")
+    assert math.isnan(last[SCORE]) and "the loss became nan (weights)" in last["error"]
+
+
 def test_a_trial_that_runs_out_of_memory_goes_on_in_parts_and_says_so(outcomes: Outcomes) -> None:
     reports = outcomes.saboteur.reports["memory"]
     assert outcomes.epochs("memory") == [1, 2, 3, 4, 5] and reports[-1]["finished"]
     assert {report["micro_batch"] for report in reports} == {2}
     assert outcomes.said("memory").count("4 images do not fit into memory: each batch of them goes in parts of 2") == 1
     assert all("micro_batch" not in report for report in outcomes.saboteur.reports["none"])
+
+
+@pytest.mark.parametrize(("fault", "score"), [("too large", SCORE), ("final too large", "psnr")])
+def test_what_no_memory_holds_is_not_started_again(outcomes: Outcomes, fault: str, score: str) -> None:
+    (report,) = outcomes.saboteur.reports[fault]
+    assert math.isnan(report[score]) and not report["finished"]
+    assert (
+        report["error"].startswith("one image does not fit into memory; ") and "CUDA out of memory" in report["error"]
+    )
+    assert outcomes.said(fault).count("failed: one image does not fit") == 1
+    assert "started again" not in outcomes.said(fault)
 
 
 HALF = "checkpoint_000002 cannot be read (is truncated, damaged, or no file of irnas_ray)"

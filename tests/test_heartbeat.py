@@ -1,6 +1,7 @@
 """Workers that hang are killed and go on from their last checkpoint; those that only wait are left alone."""
 
 import copy
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,7 @@ class Driver:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, minutes: float) -> None:
         self.now, self.signs, self.killed, self.said = 1000.0, {}, [], []  # type: ignore[var-annotated]
+        self.workers: Callable[[str], list[str] | None] = lambda trial: [f"worker of {trial}"]
         monkeypatch.setattr(heartbeat.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(heartbeat.ray, "kill", self.killed.append)
         progress: Any = SimpleNamespace(notice=lambda text, trial: self.said.append((trial.trial_id, text)))
@@ -48,7 +50,7 @@ class Driver:
         monkeypatch.setattr(self.watch, "_ask", self.answer)
 
     def answer(self, method: str, *arguments: Any) -> Any:
-        return self.signs if method == "counts" else [f"worker of {arguments[0]}"]
+        return self.signs if method == "counts" else self.workers(*arguments)
 
     def look(self, *trials: Any, after: float = 10) -> None:
         self.now += after
@@ -72,6 +74,34 @@ def test_only_silence_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(driver.killed) == 1
     driver.look(trial("silent"))
     assert len(driver.killed) == 2
+
+
+@pytest.mark.parametrize(
+    ("signs", "later", "iteration", "workers", "said"),
+    [
+        ({"a": 3}, {"a": 3}, None, None, "who its workers are is not answered just now"),
+        ({"a": 3}, {}, None, [], "none of its workers is known any more"),
+        ({}, {}, 2, [], "none of its workers is known any more"),
+        ({}, {}, None, [], "it never began"),
+    ],
+)
+def test_what_is_said_where_nobody_can_be_killed_is_true(
+    monkeypatch: pytest.MonkeyPatch,
+    signs: dict[str, int],
+    later: dict[str, int],
+    iteration: int | None,
+    workers: list[str] | None,
+    said: str,
+) -> None:
+    """The heartbeats may not answer, or may have been lost with their node and know nothing any more."""
+    driver = Driver(monkeypatch, minutes=1)
+    driver.workers = lambda trial: workers
+    silent = SimpleNamespace(trial_id="a", status="RUNNING", last_result={"training_iteration": iteration})
+    for counts in [signs] + [later] * 7:
+        driver.signs = counts
+        driver.look(silent)
+    assert not driver.killed and len(driver.said) == 1
+    assert driver.said[0][1].startswith("gave no sign of life for 1 minutes") and said in driver.said[0][1]
 
 
 def test_time_in_which_the_driver_itself_stood_still_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

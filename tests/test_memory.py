@@ -1,17 +1,25 @@
 """How many trials share a GPU: measured by an injected function here, where there is none."""
 
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
+from irnas_ray import memory, study
 from irnas_ray.batches import ResidentPatches
+from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.memory import GIB, Measurement, largest, one_step, search_resources
 from irnas_ray.preparing import ImageRecord
-from irnas_ray.settings import Architecture, Cluster, Final, Search, StudyConfig
+from irnas_ray.settings import Architecture, Cluster, Final, Search, StudyConfig, with_values
 from irnas_ray.trial import TrialData
 
 GPU = {"cpu": 1.0, "gpu": 1.0}
@@ -47,6 +55,80 @@ def test_nothing_is_measured_without_a_gpu_or_unasked() -> None:
     assert search_resources(auto(), NO_DATA, {"cpu": 1.0, "gpu": 0.0}, never) == {"cpu": 1.0, "gpu": 0.0}
     asked = StudyConfig(cluster=Cluster(gpus_per_trial=0.5))
     assert search_resources(asked, NO_DATA, GPU | {"gpu": 0.5}, never) == {"cpu": 1.0, "gpu": 0.5}
+
+
+@ray.remote(num_cpus=0, num_gpus=1)
+class Holder:
+    """Another program that holds the only GPU."""
+
+    def ready(self) -> None:
+        """Return as soon as it does."""
+
+
+@pytest.fixture(scope="module")
+def one_gpu() -> Iterator[None]:
+    """A Ray that believes in a GPU, which CUDA does not find."""
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="measures nothing, because there is no GPU")
+def test_a_gpu_that_others_hold_is_waited_for_but_not_for_ever(
+    one_gpu: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other: Any = Holder.remote()  # type: ignore[attr-defined]
+    ray.get(other.ready.remote())
+    monkeypatch.setattr(memory, "TOLD", 1)
+    monkeypatch.setattr(memory, "PATIENCE", 3)
+    start = time.monotonic()
+    with pytest.raises(
+        ValueError, match=r"cluster\.gpus_per_trial: auto .* not measure within 0\.05 .* 0 of 1 GPUs free"
+    ):
+        search_resources(auto(), NO_DATA, GPU)
+    assert 2.9 < time.monotonic() - start < 10
+    said = capsys.readouterr().out
+    assert said.count("nothing measured after 1 s; a whole GPU and 1 CPU are waited for") == 1
+
+    # as soon as it is given back the step is run
+    monkeypatch.setattr(memory, "TOLD", 2)
+    monkeypatch.setattr(memory, "PATIENCE", 60)
+    threading.Timer(3, ray.kill, [other]).start()
+    assert search_resources(auto(), NO_DATA, GPU) == GPU
+    said = capsys.readouterr().out
+    assert "nothing measured after 2 s" in said and "no worker can use a GPU through CUDA" in said
+
+
+@pytest.mark.parametrize(
+    ("states", "rounds", "share"),
+    [
+        (["COMPLETE", "PRUNED"], 1, 1.0),
+        (["COMPLETE", "FAIL"], 1, 0.5),
+        (["COMPLETE", "PRUNED"], 2, 0.5),
+        ([], 1, 0.5),
+        ([], 0, 0.5),
+    ],
+)
+def test_nothing_is_measured_for_a_search_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: list[str], rounds: int, share: float
+) -> None:
+    config = with_values(auto(), {"tune.trials": 2, "results": str(tmp_path), "study": "s"})
+    folder, given = StudyFolder(config), []
+    folder.create(config)
+    records = [{"id": str(number), "state": state, "round": 1} for number, state in enumerate(states)]
+    if records:
+        write_json(folder.trials / "records.json", records)
+    if rounds:
+        write_json(folder.rounds, [[2, 0]] * rounds)
+    monkeypatch.setattr(study, "search_resources", lambda config, data, resources: resources | {"gpu": 0.5})
+    monkeypatch.setattr(study, "choose", lambda *_: [])
+    monkeypatch.setattr(study, "run_search", lambda config, folder, data, resources, storage: given.append(resources))
+    split = SimpleNamespace(train_w=(), train_a=())
+    stage: Any = SimpleNamespace(
+        config=config, folder=folder, split=split, validation=[], resources=GPU, patches=lambda ids, shares: None
+    )
+    study._search_candidates(stage)
+    assert given == [GPU | {"gpu": share}]
 
 
 def test_the_largest_configuration_is_measured() -> None:

@@ -12,9 +12,12 @@ import pytest
 import torch
 from ray import tune
 
-from irnas_ray import reporting
+from irnas_ray import reporting, trial
 from irnas_ray.checkpoints import save_state
 from irnas_ray.reporting import STATE, Reports
+from irnas_ray.settings import StudyConfig, with_values
+
+NO_DATA: Any = None
 
 
 def local(folder: Path) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -41,7 +44,7 @@ def checkpoints(request: pytest.FixtureRequest, tmp_path: Path):
                 whole = (folder / STATE).read_bytes()
                 (folder / STATE).write_bytes(whole[: len(whole) // 2])
         filesystem, place = request.param(tmp_path)
-        # the last one was begun after the newest that was registered, and must not be taken for it
+        # the last one was saved after the newest that was registered, and must not be taken for it
         return tune.Checkpoint(f"{place}/checkpoint_000002", filesystem)
 
     return make
@@ -55,18 +58,21 @@ class Sent(list):
 
 
 @pytest.mark.parametrize(
-    ("damaged", "step", "notice"),
+    ("damaged", "newer", "step", "notice"),
     [
-        ((), 2, None),
-        ((2,), 1, "checkpoint_000002 cannot be read ({}); goes on from checkpoint_000001 instead"),
-        ((2, 1), 0, "checkpoint_000002 .*; checkpoint_000001 .*; goes on from checkpoint_000000 instead"),
-        ((2, 1, 0), None, "checkpoint_000002 .*checkpoint_000000 .*; no other checkpoint is left, begins anew"),
+        ((), True, 2, None),
+        ((2,), True, 1, "checkpoint_000002 cannot be read ({}); goes on from checkpoint_000001 instead"),
+        ((2, 1), True, 0, "checkpoint_000002 .*; checkpoint_000001 .*; goes on from checkpoint_000000 instead"),
+        ((2, 1, 0), True, 3, "checkpoint_000002 .*; checkpoint_000000 .*; goes on from checkpoint_000003 instead"),
+        ((2, 1, 0), False, None, "checkpoint_000002 .*checkpoint_000000 [^;]*; no other checkpoint .*, begins anew"),
+        ((2, 1, 0, 3), True, None, "checkpoint_000002 .*checkpoint_000003 .*; no other checkpoint .*, begins anew"),
     ],
 )
-def test_the_newest_checkpoint_that_can_be_read_is_loaded(checkpoints, damaged, step, notice) -> None:
+def test_the_newest_checkpoint_that_can_be_read_is_loaded(checkpoints, damaged, newer, step, notice) -> None:
+    """Older ones before newer ones, which only a driver that was killed does not know of."""
     sent = Sent()
-    newest = checkpoints(*damaged)
-    reports = Reports(lambda: newest, sent)
+    named = checkpoints(*damaged)
+    reports = Reports(lambda: named, sent, newer=newer)
     state = reports.load()
     assert (None if state is None else state["step"]) == step
     reports.report({"finished": False})
@@ -78,6 +84,17 @@ def test_the_newest_checkpoint_that_can_be_read_is_loaded(checkpoints, damaged, 
         reason = "is truncated, damaged, or no file of irnas_ray"
         pattern = notice.replace("{}", reason).replace("(", r"\(").replace(")", r"\)")
         assert re.fullmatch(pattern, sent[0]["notice"]), sent[0]["notice"]
+
+
+@pytest.mark.parametrize("perturb_every", [None, 5])
+def test_only_the_trials_of_a_population_do_without_newer_checkpoints(
+    monkeypatch: pytest.MonkeyPatch, perturb_every: int | None
+) -> None:
+    seen: list[Reports] = []
+    monkeypatch.setattr(trial, "pulse_of_trial", lambda minutes: None)
+    monkeypatch.setattr(trial, "_search", lambda config, study, data, reports: seen.append(reports))
+    trial.run_trial({"seed": 0}, with_values(StudyConfig(), {"tune.perturb_every": perturb_every}), NO_DATA)
+    assert seen[0].newer == (perturb_every is None)
 
 
 def test_a_checkpoint_that_is_gone_is_like_a_damaged_one(tmp_path: Path) -> None:

@@ -1,10 +1,16 @@
 """The study's storage next to other processes: readers do not stop it, writers are waited for, passwords hidden."""
 
+import functools
+import os
 import pickle
 import re
+import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +18,19 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 import yaml
+from head_node import free_port
+from study_cases import wait_for
 
 from irnas_ray import storage as storage_module
+from irnas_ray import warm_start
 from irnas_ray.folder import StudyFolder, as_plain
 from irnas_ray.masking import masked
 from irnas_ray.results import read_study
-from irnas_ray.settings import StudyConfig
+from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.storage import PASSWORD, PatientStorage, StorageLost, on_local_disk, open_storage, opened_storage
+from irnas_ray.warm_start import starting_points
 
 #: Opens a transaction, says so, and keeps it open for so many seconds or until its input ends.
 HOLD = """
@@ -125,6 +136,141 @@ def test_patience_ends_with_a_message_that_no_library_takes_for_a_trials_failure
     assert not issubclass(StorageLost, Exception)
     study.tell(trial, 1.0)
     assert [trial.value for trial in study.trials] == [1.0]
+
+
+def lose_connection(storage: PatientStorage, broken: int, refused: int) -> None:
+    """Let so many statements break their connection, and so many connections be refused after that."""
+    left = {"broken": broken, "refused": refused}
+
+    def fail(kind: str, text: str) -> None:
+        if left[kind] and (kind == "broken" or not left["broken"]):
+            left[kind] -= 1
+            raise sqlite3.OperationalError(f"{text}\n\tfurther explained")
+
+    @sqlalchemy.event.listens_for(storage.engine, "do_execute")
+    def _(*_: object) -> None:
+        fail("broken", "server closed the connection unexpectedly")
+
+    @sqlalchemy.event.listens_for(storage.engine, "do_connect")
+    def _(*_: object) -> None:
+        fail("refused", "connection refused")
+
+    @sqlalchemy.event.listens_for(storage.engine, "handle_error")
+    def _(context: sqlalchemy.engine.ExceptionContext) -> None:
+        # as a server's dialect knows by the text
+        context.is_disconnect = "closed the connection" in str(context.original_exception)
+
+
+def test_a_lost_connection_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    storage = open_storage(None, tmp_path, patience=1)
+    assert isinstance(storage, PatientStorage)
+    study = optuna.create_study(storage=storage, study_name="s")
+    trial = study.ask()
+    monkeypatch.setattr(storage_module, "BETWEEN_LINES", 0)
+    lose_connection(storage, broken=1, refused=2)
+    study.tell(trial, 1.0)
+    assert [(trial.number, trial.value) for trial in study.trials] == [(0, 1.0)]
+    said = [line.partition(": ")[2].partition(";")[0] for line in capsys.readouterr().out.splitlines()]
+    broken = "no connection (server closed the connection unexpectedly)"
+    assert said == [broken, *["no connection (connection refused)"] * 2]
+
+
+def test_an_error_that_is_none_of_the_connection_is_not_waited_for(tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path, patience=1)
+    study = optuna.create_study(storage=storage, study_name="s")
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute("DROP TABLE trial_user_attributes")
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        study.ask().set_user_attr("a", 1)
+
+
+def test_a_locked_study_to_start_from_is_an_error_of_that_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = StudyConfig(study="s", results=str(tmp_path))
+    folder = StudyFolder(before)
+    folder.create(before)
+    write_a_trial(optuna.create_study(storage=open_storage(None, folder.path), study_name="s"), 1.0)
+    monkeypatch.setattr(warm_start, "open_storage", functools.partial(open_storage, patience=0.02))
+    config = with_values(StudyConfig(), {"tune.warm_start": str(folder.path)})
+    with (
+        held_by_another_process(folder.path / "study.db", "BEGIN EXCLUSIVE"),
+        pytest.raises(
+            ValueError, match=r"tune\.warm_start: the study of .*/s cannot be read \(.*database is locked for"
+        ),
+    ):
+        starting_points(config)
+
+
+class Server:
+    """PostgreSQL on a free port, as another user where root must not run it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.url = f"postgresql://me@127.0.0.1:{self.port}/postgres"
+        self.user = {"user": "nobody"} if os.geteuid() == 0 else {}
+        if self.user:
+            shutil.chown(folder, "nobody")
+        make = [INITDB, "-D", folder / "data", "-U", "me", "-A", "trust", "--no-sync"]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd="/", **self.user)  # type: ignore[call-overload]
+
+    def start(self) -> None:
+        """Return as soon as it listens."""
+        listen = ["-h", "127.0.0.1", "-p", str(self.port), "-k", self.folder, "-F"]
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [Path(INITDB or "").resolve().parent / "postgres", "-D", self.folder / "data", *listen],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **self.user,  # type: ignore[call-overload]
+            )
+        wait_for(lambda: (self.folder / f".s.PGSQL.{self.port}").exists(), self.process, 60)
+
+    def crash(self) -> None:
+        """End it at once; what it had committed is kept."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+
+
+INITDB = shutil.which("initdb")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    if INITDB is None:
+        pytest.skip("needs PostgreSQL's server")
+    pytest.importorskip("psycopg")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        server = Server(Path(folder))
+        server.start()
+        yield server
+        server.crash()
+
+
+def test_a_server_that_starts_again_is_waited_for(server: Server, capsys: pytest.CaptureFixture) -> None:
+    with opened_storage(server.url, Path("/"), patience=1) as storage:
+        study = optuna.create_study(storage=storage, study_name="s")
+        write_a_trial(study, 1.0)
+        trial = study.ask()
+        server.crash()
+        again = threading.Timer(3, server.start)
+        again.start()
+        study.tell(trial, 2.0)
+        again.join()
+        write_a_trial(study, 3.0)
+        assert [(trial.number, trial.value) for trial in study.trials] == [(0, 1.0), (1, 2.0), (2, 3.0)]
+        assert re.search(r"\[storage\] postgresql://me@.*: no connection \(.*\); waiting for", capsys.readouterr().out)
+        storage.patience = 0.02  # type: ignore[attr-defined]
+        server.crash()
+        with pytest.raises(StorageLost, match=r"no connection \(.*\) for 0\.02 minutes"):
+            study.ask()
+        start = time.monotonic()
+        with pytest.raises(ValueError, match="tune.storage: cannot open postgresql://me@127.0.0.1"):
+            open_storage(server.url, Path("/"), patience=1)
+        assert time.monotonic() - start < 10
 
 
 def test_a_running_study_can_be_analysed_while_another_process_writes(tmp_path: Path) -> None:
