@@ -1,10 +1,14 @@
 """The scheduler of population-based training: which trials copy which, on top of Ray's own."""
 
+import contextlib
 import random
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow
+from pyarrow.fs import FileSelector, copy_files
+from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
@@ -13,6 +17,9 @@ from irnas_ray.population import RATES, explored, rate_of
 from irnas_ray.progress import last_line
 from irnas_ray.rungs import Verdict
 from irnas_ray.settings import StudyConfig
+
+#: What copies of others' checkpoints are called in a trial's folder, with a number behind.
+COPY = "copied_"
 
 
 class RatePopulation(PopulationBasedTraining):
@@ -25,7 +32,7 @@ class RatePopulation(PopulationBasedTraining):
 
     def __init__(self, config: StudyConfig, metric: str, places: int) -> None:
         assert config.tune.perturb_every is not None
-        self._places = places
+        self._places, self._every = places, config.tune.perturb_every
         self._epochs, self._seed = config.search.epochs, config.tune.seed
         self._rates: dict[str, Any] = {key: config.domains.get(key) for key in RATES}
         super().__init__(
@@ -40,13 +47,18 @@ class RatePopulation(PopulationBasedTraining):
         )
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Take a trial into the population, though a searcher proposed it.
+        """Take a trial into the population, though a searcher proposed it; again where it is started again.
 
         Ray refuses searchers, because they would be told scores that are not those of what they proposed; the study
         says with each trial what rates it had when.
         """
         without_search: Any = SimpleNamespace(search_alg=None)
         super().on_trial_add(without_search, trial)
+        saved = trial.latest_checkpoint_result
+        epoch = int(saved.metrics["epoch"]) if saved else 0
+        state = self._trial_state[trial]
+        # Ray would let it copy, or be copied, at the first epoch after a restart
+        state.last_train_time, state.last_perturbation_time = epoch, epoch - epoch % self._every
         take_up(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -72,8 +84,43 @@ class RatePopulation(PopulationBasedTraining):
         search_of(tune_controller).adopt()
         return super().choose_trial_to_run(tune_controller)
 
+    def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
+        # the copied trial goes on, for any number of epochs until the copy is started, and Tune removes its checkpoints
+        other: Any = self._trial_state[trial_to_clone]
+        theirs = other.last_checkpoint
+        own = own_copy(theirs, str(trial.path))
+        if own is None:
+            return
+        other.last_checkpoint = own
+        super()._exploit(tune_controller, trial, trial_to_clone)
+        other.last_checkpoint = theirs
+
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict[str, Any], dict[str, str]]:
         # where Ray's own PB2 puts its way to explore, too; a custom_explore_fn is not told which trial copies
         epoch = self._trial_state[trial_to_clone].last_train_time
         generator = random.Random(f"{self._seed} {trial.config['seed']} {epoch}")
         return {**trial.config, **explored(trial_to_clone.config, self._rates, generator)}, {}
+
+
+def own_copy(checkpoint: tune.Checkpoint, folder: str) -> tune.Checkpoint | None:
+    """A copy of a checkpoint in another trial's folder of the same storage; None if it is gone or there is no space.
+
+    Of earlier copies in that folder the last is kept, which Tune's record of the trial may still name.
+    """
+    filesystem: Any = checkpoint.filesystem
+    try:
+        found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        earlier = sorted(entry.base_name for entry in found if entry.base_name.startswith(COPY))
+    except (OSError, pyarrow.ArrowException):
+        return None
+    number = int(earlier[-1].removeprefix(COPY)) + 1 if earlier else 0
+    target = f"{folder}/{COPY}{number:06d}"
+    copied = False
+    with contextlib.suppress(OSError, pyarrow.ArrowException):
+        filesystem.create_dir(target)
+        copy_files(checkpoint.path, target, filesystem, filesystem)
+        copied = True
+    with contextlib.suppress(OSError, pyarrow.ArrowException):
+        for name in earlier[:-1] if copied else [target.rpartition("/")[2]]:
+            filesystem.delete_dir(f"{folder}/{name}")
+    return tune.Checkpoint(target, filesystem) if copied else None

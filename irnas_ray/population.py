@@ -67,9 +67,10 @@ def rate_of(config: StudyConfig, key: str) -> float:
 
 
 def kept_checkpoints(config: StudyConfig) -> int:
-    """How many checkpoints of a trial are kept: in a population those that trials which wait may still copy."""
+    """How many checkpoints of a trial are kept: in a population back to that which others may copy until its turn."""
     every = config.tune.perturb_every
-    return 2 if every is None else 2 + 2 * math.ceil(every / config.search.validate_every)
+    # Tune counts the one that may be copied twice
+    return 2 if every is None else 2 + math.ceil(every / config.search.validate_every)
 
 
 def explored(

@@ -93,6 +93,7 @@ def fit(
     if not progress.trials:
         return []
     runner = tune.with_resources(trainable, resources)
+    runner.__mixins__ = (OutlivesCheckpoint,)
     above, name = split(run.place)
     watches = [] if hang_minutes is None else [HangWatch(name, hang_minutes, progress)]
     tuner = tune.Tuner(
@@ -129,6 +130,23 @@ def fit(
     if missing > 0:
         raise Interrupted(f"stopped after {progress.trials - missing} of {progress.trials} trials")
     return results
+
+
+class OutlivesCheckpoint:
+    """What Tune calls a trial's function through: it is called also where the checkpoint to go on from is gone.
+
+    Tune would count that as a failure of the trial, each time until none is left; the function can look for another
+    checkpoint (``Reports.load``), because ``tune.get_checkpoint`` names the one that was to be.
+    """
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Go on from a result with a checkpoint, as Tune's ``Trainable``."""
+        trainable: Any = super()
+        try:
+            trainable.restore(checkpoint_path)
+        except ValueError:
+            # raised for nothing else, after the counts of the result were taken over
+            trainable.load_checkpoint(checkpoint_path)
 
 
 def _has_ended(metrics: dict[str, Any]) -> bool:

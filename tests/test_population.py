@@ -134,14 +134,11 @@ def test_what_a_population_can_have_passes() -> None:
     check_search(
         make_config({"architecture.width": IntDistribution(2, 4)}, tune__perturb_every=None, tune__replicates=2)
     )
-    assert kept_checkpoints(make_config()) == 12
-    assert kept_checkpoints(make_config(search__validate_every=2)) == 8
+    assert kept_checkpoints(make_config()) == 7
+    assert kept_checkpoints(make_config(search__validate_every=2)) == 5
     assert kept_checkpoints(make_config(tune__perturb_every=None)) == 2
 
 
-@pytest.mark.xfail(
-    strict=False, reason="known: a copy can name a checkpoint that has gone where epochs take less than a second"
-)
 def test_a_population_on_a_real_cluster(tmp_path: Path) -> None:
     """The worse of two trials goes on from the better one, with its rates changed, its seed and its loss its own."""
     epochs = 7

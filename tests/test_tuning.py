@@ -168,3 +168,26 @@ def test_paths_and_urls() -> None:
     assert split("s3://bucket/a/b?region=x") == ("s3://bucket/a?region=x", "b")
     assert join("/disk/a", "b") == "/disk/a/b" and split("/disk/a/b") == ("/disk/a", "b")
     assert absolute("s3://bucket/a") == "s3://bucket/a" and absolute("a") == str(Path.cwd() / "a")
+
+
+def lose(config: dict[str, Any]) -> None:
+    """Lose the newest checkpoint and die at the second step, and go on from the first."""
+    named = tune.get_checkpoint()
+    lost = named is not None and not Path(named.path).exists()
+    for step in range(2 if lost else 1, STEPS + 1):
+        if step == STEPS and not lost:
+            assert named is not None
+            shutil.rmtree(named.path)
+            raise RuntimeError("died")
+        with tempfile.TemporaryDirectory() as folder:
+            metrics = {"step": step, "lost": lost, "progress": f"{step}", "finished": step == STEPS}
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+        named = tune.get_checkpoint()
+
+
+def test_a_trial_is_started_again_though_its_checkpoint_is_gone(ray_local: None, tmp_path: Path) -> None:
+    """Its function is told which one it was, and looks for another."""
+    progress = StageProgress("lose", 1, "step")
+    (result,) = fit(lose, find_run(str(tmp_path / "run")), {"cpu": 0.5}, progress, max_failures=1, param_space={})
+    assert result.error is None
+    assert (result.metrics["step"], result.metrics["lost"]) == (STEPS, True)
