@@ -10,12 +10,12 @@ import pytest
 import ray.cloudpickle
 import skimage.data
 import torch
-from distributed_finals_cases import Unlucky
+from distributed_finals_cases import Precise, Unlucky
 from PIL import Image
 
 from irnas_ray.batches import State
 from irnas_ray.checking import check_settings
-from irnas_ray.checkpoints import load_network
+from irnas_ray.checkpoints import load_state
 from irnas_ray.choosing import Candidate
 from irnas_ray.distributed_finals import check_workers, concurrent_finals, run_name
 from irnas_ray.final_training import FinalData, train_final
@@ -63,12 +63,11 @@ def data(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> FinalData
     return FinalData(train, load_images(folder, ids[:1]), load_images(folder, manifest.ids("test")))
 
 
-@pytest.mark.xfail(strict=False, reason="seen once: weights 4e-4 apart in float32 where 1e-4 is allowed; not explained")
 def test_two_workers_come_to_the_result_of_one_though_one_errs_and_one_is_killed(
     tmp_path: Path, data: FinalData
 ) -> None:
     study = with_values(StudyConfig(results=str(tmp_path)), SETTINGS)
-    candidate = Candidate(1, "final 1", "test", load_genotype("irnas_denoise"))
+    candidate = Precise(1, "final 1", "test", load_genotype("irnas_denoise"))
     alone = tmp_path / "alone"
     alone.mkdir()
     train_final(candidate, study, data, None, torch.device("cpu"), None, KeptFiles(alone))
@@ -93,14 +92,15 @@ def test_two_workers_come_to_the_result_of_one_though_one_errs_and_one_is_killed
     assert metrics == found
     assert (found["steps"], found["best_step"]) == (STEPS, expected["best_step"])
     assert (expected["workers"], found["workers"]) == (1, 2)
-    assert found["psnr"] == pytest.approx(expected["psnr"], abs=1e-3)
-    assert found["validation_psnr"] == pytest.approx(expected["validation_psnr"], abs=1e-3)
+    for score in ("psnr", "ssim", "validation_psnr"):
+        assert found[score] == pytest.approx(expected[score], abs=1e-5)
     for file in ("network.pt", "last.pt"):
-        one, two = (load_network(place / file)[0].state_dict() for place in (alone, folder.final(1)))
+        one, two = (load_state(place / file)["weights"] for place in (alone, folder.final(1)))
         assert one.keys() == two.keys()
         for name, value in one.items():
+            assert value.dtype in (torch.float64, torch.int64)
             torch.testing.assert_close(
-                two[name], value, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+                two[name], value, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
             )
     kept = {path.name for path in folder.final(1).iterdir()}
     assert kept == {path.name for path in alone.iterdir()} and "state.pt" not in kept
