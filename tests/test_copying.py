@@ -40,11 +40,6 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def is_gone(note: Path) -> bool:
-    """Whether the process has ended whose id a file holds."""
-    return note.exists() and not Path("/proc", note.read_text()).exists()
-
-
 def report(epoch: int, seed: int, lives: int) -> None:
     """Report an epoch of a trial that is the worse the larger its seed, with a checkpoint that says whose it is."""
     metrics = {"epoch": epoch, "score": 30.0 - seed, "progress": str(epoch), "finished": epoch > EPOCHS, "lives": lives}
@@ -57,7 +52,7 @@ def report(epoch: int, seed: int, lives: int) -> None:
 
 
 def leave_behind(config: dict[str, Any], notes: Path) -> None:
-    """Seed 0 waits after its second turn until seed 1 is stopped to copy it, and goes on faster than a worker starts.
+    """Seed 0 waits after its second turn until seed 1 is to copy it, and then goes on until its checkpoint is gone.
 
     At their first turns nobody is copied: seed 0 comes first, when there is nobody to compare it with.
     """
@@ -67,11 +62,8 @@ def leave_behind(config: dict[str, Any], notes: Path) -> None:
         with checkpoint.as_directory() as folder:
             epoch, whose = json.loads((Path(folder) / "state.json").read_text())
         first, lives = epoch + 1, 2
-        (notes / "copied").write_text(json.dumps([epoch, whose]))
-        # so that it copies no more
-        wait_for(lambda: is_gone(notes / "process 0"))
-    else:
-        (notes / f"process {seed}").write_text(str(os.getpid()))
+        with open(notes / "copied", "a") as file:
+            file.write(f"{epoch} of {whose}\n")
     for epoch in range(first, EPOCHS + 2):
         (notes / f"{seed} in {epoch}").touch()
         if seed == 1 and lives == 1:
@@ -79,7 +71,7 @@ def leave_behind(config: dict[str, Any], notes: Path) -> None:
         if seed == 0 and epoch == TURN + 1:
             wait_for(lambda: (notes / f"1 in {TURN + 1}").exists())
         if seed == 0 and epoch == 2 * TURN + 1:
-            wait_for(lambda: is_gone(notes / "process 1"))
+            wait_for(lambda: list(notes.glob("round-1/*/copied_*/state.json")))
         if seed == 0 and epoch > EPOCHS:
             wait_for(lambda: (notes / "copied").exists())
         report(epoch, seed, lives)
@@ -112,10 +104,10 @@ def test_a_copy_outlives_what_was_copied(ray_local: None, tmp_path: Path) -> Non
     assert [result.error for result in results] == [None, None]
     better, worse = sorted(results, key=lambda result: result.config["seed"])
     assert [result.metrics["lives"] for result in (better, worse)] == [1, 2]
-    assert json.loads((tmp_path / "copied").read_text()) == [2 * TURN, 0]
+    assert (tmp_path / "copied").read_text().startswith(f"{2 * TURN} of 0\n")
     assert worse.metrics["epoch"] == EPOCHS + 1
     assert not (Path(better.path) / f"checkpoint_{2 * TURN - 1:06d}").exists()
-    assert [path.name for path in Path(worse.path).glob("copied_*")] == ["copied_000000"]
+    assert 1 <= len(list(Path(worse.path).glob("copied_*"))) <= 2
 
 
 @pytest.fixture
