@@ -2,14 +2,16 @@
 
 import json
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from searching_cases import SETTINGS, make_batches, make_net, validate
-from study_cases import TINY, launch
+from study_cases import TINY, command, environment, search, wait_for
 
 from irnas_ray.checking import check_search
 from irnas_ray.checkpoints import load_state, save_state
@@ -139,26 +141,26 @@ def test_what_a_population_can_have_passes() -> None:
     assert kept_checkpoints(make_config(tune__perturb_every=None)) == 2
 
 
-def test_a_population_on_a_real_cluster(tmp_path: Path) -> None:
-    """The worse of two trials goes on from the better one, with its rates changed, its seed and its loss its own."""
-    epochs = 7
-    done = launch(
-        "search",
-        *TINY,
-        "study=p",
-        f"search.epochs={epochs}",
-        "search.steps_per_epoch=12",
-        "search.validate_every=1",
-        "search.proxy_steps=0",
-        "final.count=1",
-        "tune.trials=2",
-        "tune.perturb_every=2",
-        "domains.search.weight_lr={_target_: optuna.distributions.FloatDistribution, low: 1e-5, high: 0.1, log: true}",
-        "tune.points=[{search.weight_lr: 1e-5}, {search.weight_lr: 0.025}]",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    trials = json.loads((tmp_path / "results" / "p" / "summary.json").read_text())["trials"]
+EPOCHS = 5
+#: A study of two trials of which one is the better; they take turns, so that no start of a process decides who copies.
+POPULATION = [
+    "study=p",
+    f"search.epochs={EPOCHS}",
+    "search.steps_per_epoch=12",
+    "search.validate_every=1",
+    "search.proxy_steps=0",
+    "final.count=1",
+    "tune.trials=2",
+    "tune.perturb_every=2",
+    "cluster.cpus_per_trial=2",
+    "domains.search.weight_lr={_target_: optuna.distributions.FloatDistribution, low: 1e-5, high: 0.1, log: true}",
+    "tune.points=[{search.weight_lr: 1e-5}, {search.weight_lr: 0.025}]",
+]
+
+
+def copies(folder: Path) -> int:
+    """How often a trial went on from the other one, each time with its rates changed, its seed and its loss its own."""
+    trials = json.loads((folder / "summary.json").read_text())["trials"]
     assert [trial["state"] for trial in trials] == ["COMPLETE", "COMPLETE"]
     assert {trial["config"]["seed"] for trial in trials} == {0, 1}
     assert len({trial["config"]["search.ssim_weight"] for trial in trials}) == 2
@@ -167,11 +169,37 @@ def test_a_population_on_a_real_cluster(tmp_path: Path) -> None:
         history = trial["lineage"]
         last = {"weight_lr": trial["config"]["search.weight_lr"], "arch_lr": trial["config"]["search.arch_lr"]}
         assert {**history[-1], **last, "seed": trial["config"]["seed"]} == history[-1]
-        assert history[0]["epoch"] == 0 and all(step["epoch"] % 2 == 0 and step["epoch"] < epochs for step in history)
+        assert history[0]["epoch"] == 0 and all(step["epoch"] % 2 == 0 and step["epoch"] < EPOCHS for step in history)
         for before, after in zip(history, history[1:], strict=False):
             copied += 1
             assert before["seed"] != after["seed"] and before["epoch"] < after["epoch"]
             factors = [after[rate] / before[rate] for rate in ("weight_lr", "arch_lr")]
             assert any(factors[1] == pytest.approx(factor) for factor in FACTORS)
             assert factors[0] != 1
-    assert copied, done.stdout
+    return copied
+
+
+def test_a_population_on_a_real_cluster(ray_local: None, tmp_path: Path) -> None:
+    search(tmp_path, *POPULATION)
+    assert copies(tmp_path / "p")
+
+
+def test_a_population_whose_driver_is_killed_after_a_copy_goes_on(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that nothing disturbed: with the same two trials, which copy each other at the same epochs."""
+    own = {**environment(), "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    with open(tmp_path / "log", "w") as log:
+        arguments = command("search", *TINY, *POPULATION, f"results={tmp_path}")
+        run = subprocess.Popen(arguments, cwd=tmp_path, env=own, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_for(lambda: list(tmp_path.glob("p/trials/round-1/*/copied_*/state.pt")), run)
+    finally:
+        run.kill()
+        run.wait()
+    search(tmp_path, *POPULATION, "resume=true")
+    # Tune's record may be older than the copy, and the better trial have ended when the other goes on
+    copies(tmp_path / "p")
+    told = capsys.readouterr().out
+    assert "begins anew" not in told and "does not exist" not in told
+    assert len(list(tmp_path.glob("p/trials/round-1*/*/result.json"))) == 2, told
