@@ -32,6 +32,7 @@ from irnas_ray.worker import (
     make_batches,
     prepare_device,
     scored_degradation,
+    take_over_process,
     training_keywords,
 )
 
@@ -86,6 +87,7 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData, left:
 def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
     seed = int(config["seed"])
     settings = with_values(study, {key: value for key, value in config.items() if key != "seed"})
+    take_over_process()
     device = prepare_device(study.cluster.cpus_per_trial)
     state = reports.load()
     torch.manual_seed(seed)

@@ -109,6 +109,8 @@ def fit(
             num_samples=1 if search is None else -1,
             max_concurrent_trials=concurrent,
             trial_dirname_creator=_folder_name,
+            # a search's trials are short, and wait at rungs: starting a process for each would cost seconds
+            reuse_actors=search is not None,
         ),
         run_config=tune.RunConfig(
             name=name,
