@@ -1,50 +1,13 @@
-"""What a study says about its trials and configurations: records, means over seeds, and the Pareto front."""
+"""What the trials of a study say about its configurations: means over seeds, and which lie on the Pareto front."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
-
 from irnas_ray.objectives import SCORE, Objective, pareto_front
-from irnas_ray.replicates import SHORT
 
 Record = Mapping[str, Any]
-
-
-def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
-    """What the Optuna study knows of the seeds of a configuration, each as it stands in ``summary.json``."""
-    if trial.state == TrialState.WAITING:
-        # a starting point that was not yet proposed
-        return []
-    attributes = trial.user_attrs
-    # one that this package did not run, or that is being proposed, stands for itself
-    alone = {"seed": trial.number, "trial": f"trial {trial.number}", "state": trial.state.name, "error": None}
-    replicates = attributes.get("replicates", [alone | {SCORE: trial.values[0] if trial.values else None}])
-    last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
-    records = []
-    for replicate in [replicate for replicate in replicates if replicate["trial"] is not None]:
-        key = "" if len(replicates) == 1 else f"/seed {replicate['seed']}"
-        genotype, margins, lineage = (attributes.get(f"{name}{key}") for name in ("genotype", "margins", "lineage"))
-        records.append(
-            {
-                "id": replicate["trial"],
-                "configuration": trial.number,
-                "state": replicate["state"],
-                "config": {**trial.params, "seed": replicate["seed"]},
-                # what a seed that runs has reached is known as the mean over the seeds
-                SCORE: last if replicate["state"] == "RUNNING" else replicate[SCORE],
-                # parts of a batch are known only where whole ones did not fit into memory
-                **{name: replicate.get(name) for name in SHORT if name != "micro_batch" or name in replicate},
-                "genotype": json.loads(genotype) if genotype else None,
-                "margins": json.loads(margins) if margins else [],
-                "lineage": json.loads(lineage) if lineage else [],
-                "error": replicate["error"],
-            }
-        )
-    return records
 
 
 def by_configuration(records: Sequence[Record]) -> dict[Any, list[Record]]:

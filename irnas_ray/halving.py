@@ -11,7 +11,8 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.progress import last_line
 from irnas_ray.rungs import Verdict
-from irnas_ray.sampling import Known, StudySearch
+from irnas_ray.sampling import StudySearch
+from irnas_ray.seeds import Known
 
 DECISIONS = {
     Verdict.GO_ON: TrialScheduler.CONTINUE,

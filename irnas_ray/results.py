@@ -12,9 +12,9 @@ import yaml
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from irnas_ray.configurations import records_of
 from irnas_ray.genotype import Genotype
 from irnas_ray.objectives import SCORE, Objective, objectives_of
+from irnas_ray.records import records_of
 from irnas_ray.storage import StorageLost, open_storage, sqlite_file
 
 #: Fewest completed configurations of which parameter importances say more than chance.

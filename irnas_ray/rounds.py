@@ -1,7 +1,7 @@
 """The search trials of a study, in rounds: each is one run of Tune, finished as it was begun, and its records kept."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -9,7 +9,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.claimed_study import claim_study
-from irnas_ray.configurations import by_configuration, records_of, state_of
+from irnas_ray.configurations import by_configuration, state_of
 from irnas_ray.copying import RatePopulation
 from irnas_ray.domains import fixed_values
 from irnas_ray.folder import StudyFolder, write_json
@@ -20,7 +20,7 @@ from irnas_ray.objectives import SCORE, objectives_of
 from irnas_ray.placement import slots
 from irnas_ray.population import kept_checkpoints
 from irnas_ray.progress import StageProgress
-from irnas_ray.replicates import ENDED
+from irnas_ray.records import ended_since
 from irnas_ray.rungs import milestones
 from irnas_ray.sampling import StudySearch
 from irnas_ray.settings import StudyConfig
@@ -106,17 +106,6 @@ def _run_round(
         if record["genotype"] is not None:
             Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")
     return records
-
-
-def ended_since(study: optuna.Study, earlier: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Records of the trials that have ended, of configurations of which there are no records yet, in their order.
-
-    The study is told of a trial before anything else is; Tune's files hear of it seconds later, or never.
-    """
-    known = {record["configuration"] for record in earlier}
-    new = [trial for trial in study.get_trials(deepcopy=False) if trial.number not in known]
-    states = {state.name for state in ENDED}
-    return [record for trial in new for record in records_of(trial) if record["state"] in states]
 
 
 def make_search(

@@ -5,6 +5,7 @@ import functools
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,10 @@ TRANSACTIONS = (
 _given: dict[str, str] = {}
 
 
+#: All databases that this process has open.
+_alive: "weakref.WeakSet[PatientStorage]" = weakref.WeakSet()
+
+
 class StorageLost(BaseException):
     """The storage could not be read or written for longer than the user wants to wait.
 
@@ -68,6 +73,7 @@ class PatientStorage(RDBStorage):
         return sqlite_file(self.url, Path())
 
     def _log_ahead(self) -> None:
+        _alive.add(self)
         if self.wal:
             sqlalchemy.event.listen(self.engine, "connect", _use_log)
             # connections made before would go on without
@@ -165,9 +171,10 @@ def opened_storage(url: str | None, folder: Path, patience: float) -> Iterator[B
     try:
         yield storage
     finally:
-        if isinstance(storage, RDBStorage):
-            storage.remove_session()
-            storage.engine.dispose()
+        # a search that Tune restored has a copy of its own
+        for copy in [copy for copy in _alive if isinstance(storage, RDBStorage) and copy.url == storage.url]:
+            copy.remove_session()
+            copy.engine.dispose()
         if file is not None:
             _settle(file)
 

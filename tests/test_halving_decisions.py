@@ -100,10 +100,9 @@ def make_search(storage: optuna.storages.BaseStorage, replicates: int, samples: 
 def restarted(before: ToyTune, limit: int) -> ToyTune:
     """A new driver with the old one's storage and trials, all of which Tune puts back in the queue."""
     old = before.search
-    new = make_search(old._storage, old._replicates, old._total)
+    new = make_search(old._seeds._storage, old._seeds._replicates, old._total)
     # Tune's own files are not asked, and may be older or newer than its list of trials
-    new._load()
-    new._known = {}
+    new._seeds.load()
     after = ToyTune(new, limit, before.made)
     for trial in before.trials:
         trial.status = trial.status if trial.status in (TERMINATED, Trial.ERROR) else PENDING

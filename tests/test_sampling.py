@@ -14,7 +14,8 @@ from irnas_ray.claimed_study import claim_study
 from irnas_ray.objectives import OBJECTIVES
 from irnas_ray.rungs import Verdict
 from irnas_ray.samplers import make_sampler
-from irnas_ray.sampling import Known, StudySearch
+from irnas_ray.sampling import StudySearch
+from irnas_ray.seeds import Known
 from irnas_ray.storage import open_storage
 
 SPACE = {
@@ -249,7 +250,7 @@ def reopened(search: StudySearch, folder: Path, replicates: int) -> StudySearch:
     search.save(str(folder / "search.pkl"))
     again = make_search(folder, replicates=replicates, milestones=[2], factor=2)
     again.restore(str(folder / "search.pkl"))
-    for trial_id, (_, replicate) in search._trials.items():
+    for trial_id, (_, replicate) in search._seeds.trials.items():
         again.know(trial_id, Known(replicate.epoch))
     again.adopt()
     return again

@@ -284,6 +284,16 @@ def test_a_running_study_can_be_analysed_while_another_process_writes(tmp_path: 
             assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_a_study_is_one_file_again_though_a_saved_search_holds_a_copy_of_its_storage(tmp_path: Path) -> None:
+    with opened_storage(None, tmp_path, patience=1) as storage:
+        write_a_trial(optuna.create_study(storage=storage, study_name="s"), 1.0)
+        copy = pickle.loads(pickle.dumps(storage))
+        write_a_trial(optuna.load_study(storage=copy, study_name="s"), 2.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
 def test_the_log_is_used_on_local_disks_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert on_local_disk(Path("/dev/shm")) and not on_local_disk(Path("/proc"))
     monkeypatch.setattr(storage_module, "LOCAL_DISKS", set())

@@ -4,11 +4,13 @@ import json
 import shutil
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import cloudpickle, tune
+from study_cases import wait_for
 
 from irnas_ray.progress import StageProgress
 from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
@@ -36,11 +38,11 @@ def count(config: dict[str, Any]) -> None:
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def run_all(run: Run, values: list[int], gate: Path) -> dict[int, dict[str, Any]]:
+def run_all(run: Run, values: list[int], gate: Path, max_failures: int = 0) -> dict[int, dict[str, Any]]:
     """The last report of each trial."""
     space = {"value": tune.grid_search(values), "gate": str(gate)}
     progress = StageProgress("count", len(values), "step")
-    results = fit(count, run, {"cpu": 0.5, "gpu": 0.0}, progress, max_failures=0, param_space=space)
+    results = fit(count, run, {"cpu": 0.5, "gpu": 0.0}, progress, max_failures=max_failures, param_space=space)
     return {result.config["value"]: result.metrics | {"failed": result.error is not None} for result in results}
 
 
@@ -64,6 +66,10 @@ def place(died: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(died, tmp_path / "run"))
 
 
+def read_back(folder: str) -> tune.Result:
+    return tune.Result.from_path(folder)
+
+
 def newest(place: Path, pattern: str) -> Path:
     return max(place.glob(pattern))
 
@@ -78,6 +84,32 @@ def test_an_empty_tuner_file_does_not_matter(died: Path, place: Path) -> None:
         2: (1, 3),
         3: (1, 3),
     }
+
+
+def test_a_continued_run_has_its_own_patience_and_what_recovered_has_ended(place: Path, died: Path) -> None:
+    """A file of the error stays beside the reports of a trial that recovered from it."""
+    gate = place.parent / "later"
+
+    def open_gate() -> None:
+        wait_for(lambda: any(error.read_text().count("died") > 1 for error in place.glob("*/error.txt")))
+        gate.touch()
+
+    opener = threading.Thread(target=open_gate)
+    opener.start()
+    found = run_all(find_run(str(place)), [1, 2, 3], gate, max_failures=50)
+    opener.join()
+    assert {value: (last["step"], last["failed"]) for value, last in found.items()} == dict.fromkeys(
+        (1, 2, 3), (3, False)
+    )
+    assert list(place.glob("*/error.pkl")) and len(ended_trials(str(place))) == 3
+
+
+def test_trials_are_kept_that_are_known_to_have_ended(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    newest(place, "experiment_state-*.json").write_bytes(b"")
+    known = {result.config["value"]: Path(result.path).name for result in map(read_back, trial_folders(str(place)))}
+    run = find_run(str(place), {known[2], "of another run"})
+    assert "2 of 3 trials had ended and are kept" in capsys.readouterr().out
+    assert run.kept == {known[1], known[2]} and [result.config["value"] for result in run.ended] == [1]
 
 
 @pytest.mark.parametrize("pattern", ["experiment_state-*.json", "basic-variant-state-*.json"])
