@@ -4,6 +4,7 @@ import fnmatch
 import json
 import uuid
 from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow
 import ray
@@ -71,6 +72,16 @@ def open_storage(url: str) -> tuple[FileSystem, str]:
 def trial_folders(run: str) -> list[str]:
     """The folders of all trials of a run; none if it was never begun."""
     return sorted(join(run, name) for name, kind in _entries(run) if kind == FileType.Directory)
+
+
+def parameters(folder: str) -> dict[str, Any]:
+    """What a trial was begun with; empty if its driver died before that was written."""
+    filesystem, path = open_storage(folder)
+    try:
+        found = json.loads(_read(filesystem, f"{path}/params.json"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def can_continue(run: str) -> bool:
