@@ -68,10 +68,14 @@ def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
 
 
 def test_more_trials_on_resume_and_retraining_one_genotype(tmp_path: Path, ray_local: None) -> None:
-    """`resume=true` adds trials with new seeds and keeps the old ones; retraining needs nothing but a genotype."""
-    first = search(tmp_path, "study=s", "tune.trials=1")
+    """`resume=true` adds trials with new seeds and keeps the old ones; retraining needs nothing but a genotype.
+
+    The study has been moved to another folder in between.
+    """
+    first = search(tmp_path / "first", "study=s", "tune.trials=1")
     with pytest.raises(ValueError, match=r"search.batch \(2 -> 3\)"):
-        search(tmp_path, "study=s", "resume=true", "search.batch=3")
+        search(tmp_path / "first", "study=s", "resume=true", "search.batch=3")
+    tmp_path = (tmp_path / "first").rename(tmp_path / "second")
     second = search(tmp_path, "study=s", "tune.trials=2", "resume=true")
     assert second["trials"][0] == first["trials"][0] and len(second["trials"]) == 2
     assert second["trials"][1]["config"]["seed"] == first["trials"][0]["config"]["seed"] + 1
