@@ -26,7 +26,7 @@ from irnas_ray.networks import multiply_adds
 from irnas_ray.patches import PatchSet
 from irnas_ray.preparing import ImageRecord
 from irnas_ray.protocols import get_protocol
-from irnas_ray.reporting import Reports
+from irnas_ray.reporting import Left, Reports, folders_of
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.tensorboard import TrainingBoard
 from irnas_ray.training import Training, TrainingReport, train
@@ -50,7 +50,12 @@ class FinalData:
 
 
 def run_final(
-    config: dict[str, Any], study: StudyConfig, candidates: list[Candidate], data: FinalData, board: Path
+    config: dict[str, Any],
+    study: StudyConfig,
+    candidates: list[Candidate],
+    data: FinalData,
+    board: Path,
+    left: Left = (),
 ) -> None:
     """Train the candidate of ``config["rank"]`` from scratch, score it, and report to Tune with all its files.
 
@@ -60,7 +65,11 @@ def run_final(
     """
     candidate = candidates[int(config["rank"]) - 1]
     device = prepare_device(study.cluster.cpus_per_trial)
-    reports = Reports(patience=study.tune.storage_patience, pulse=pulse_of_trial(study.cluster.hang_minutes))
+    reports = Reports(
+        patience=study.tune.storage_patience,
+        pulse=pulse_of_trial(study.cluster.hang_minutes),
+        left=folders_of(config, left),
+    )
     try:
         train_final(candidate, study, data, reachable(board), device, reports.load(), reports)
     except (FloatingPointError, TooLarge) as error:

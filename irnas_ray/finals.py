@@ -37,6 +37,8 @@ def run_finals(
         trainable = run_distributed_final
         shared |= {"storage": folder.storage, "resources": resources}
         wanted, concurrent = WAITING, concurrent_finals(study, resources)
+    else:
+        shared["left"] = found.left
     results = found.ended + fit(
         tune.with_parameters(trainable, **shared),
         found,

@@ -25,12 +25,13 @@ class Heartbeats:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
-        self._workers: dict[str, dict[str, ActorHandle]] = {}
+        #: By worker: one may work for several trials, one after the other.
+        self._workers: dict[str, tuple[str, ActorHandle]] = {}
 
     def beat(self, trial: str, worker: str, handle: ActorHandle) -> None:
         """Note a sign of life of a trial's worker."""
         self._counts[trial] = self._counts.get(trial, 0) + 1
-        self._workers.setdefault(trial, {})[worker] = handle
+        self._workers[worker] = trial, handle
 
     def counts(self) -> dict[str, int]:
         """The signs of every trial."""
@@ -38,7 +39,8 @@ class Heartbeats:
 
     def take_workers(self, trial: str) -> list[ActorHandle]:
         """The workers of a trial, which are forgotten."""
-        return list(self._workers.pop(trial, {}).values())
+        found = [worker for worker, (own, _) in self._workers.items() if own == trial]
+        return [self._workers.pop(worker)[1] for worker in found]
 
 
 class Pulse:

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 from irnas_ray.batches import State
 from irnas_ray.checkpoints import load_state, save_state
 from irnas_ray.heartbeat import Pulse
+from irnas_ray.trial_storage import open_storage
 
 STATE = "state.pt"
 #: Seconds between the first two attempts to save what cannot be saved later, and most between later ones.
@@ -22,6 +23,10 @@ AGAIN, AT_MOST = 10, 60
 
 #: Writes further files into the folder of a checkpoint.
 Write = Callable[[Path], None]
+
+
+#: What trials that a damaged run left were begun with, and their folders.
+Left = Sequence[tuple[Mapping[str, Any], str]]
 
 
 class Reports:
@@ -34,6 +39,7 @@ class Reports:
         pulse: The worker's sign of life; None: it gives none.
         newer: Whether a checkpoint newer than the one that ``get`` names may be gone on from where that one and all
             older ones are damaged. Not in a population, where it may have been trained with other rates.
+        left: Folders of trials that this one replaces; without a checkpoint of its own it goes on from theirs.
     """
 
     def __init__(
@@ -44,9 +50,10 @@ class Reports:
         alone: bool = True,
         pulse: Pulse | None = None,
         newer: bool = True,
+        left: Sequence[str] = (),
     ) -> None:
         self._get, self._send, self.patience, self.alone, self.pulse = get, send, patience, alone, pulse
-        self.newer = newer
+        self.newer, self.left = newer, list(left)
         #: The metrics that were reported last; after a restart what the run itself knows of them.
         self.last: dict[str, Any] = {}
         self._notices: list[str] = []
@@ -75,16 +82,13 @@ class Reports:
         self._tell(self.last | metrics | {"error": str(error), "finished": False})
 
     def load(self) -> State | None:
-        """The state that the run saved last, or the one before if that is damaged; None at a first start.
+        """The state that the run, or one that it replaces, saved last; another if that is damaged; None without any.
 
         A driver that was killed names an older checkpoint than there is, so that newer ones are tried at the very last.
         The user is told what was damaged, also where nothing else is left and the run begins anew.
         """
-        named = self._get()
-        if named is None:
-            return None
-        older, newer = _others(named)
-        for checkpoint in [named, *older, *(newer if self.newer else [])]:
+        found = self._checkpoints()
+        for checkpoint in found:
             name = PurePosixPath(checkpoint.path).name
             try:
                 with checkpoint.as_directory() as folder:
@@ -96,9 +100,20 @@ class Reports:
                 continue
             if self._notices:
                 self.notice(f"goes on from {name} instead")
+            elif self._get() is None:
+                self.notice(f"goes on from {name} of the trial that it replaces")
             return state
-        self.notice("no other checkpoint is left, begins anew")
+        if found:
+            self.notice("no other checkpoint is left, begins anew")
         return None
+
+    def _checkpoints(self) -> list[tune.Checkpoint]:
+        """All that the run may go on from, best first."""
+        named = self._get()
+        if named is None:
+            return [checkpoint for folder in self.left for checkpoint in _saved(*open_storage(folder))][::-1]
+        older, newer = _others(named)
+        return [named, *older, *(newer if self.newer else [])]
 
     def report(self, metrics: dict[str, Any], state: State | None = None, write: Write | None = None) -> None:
         """Report metrics with a checkpoint of ``state``, if there is one, and what ``write`` puts beside it.
@@ -195,17 +210,24 @@ class _Files:
         return self._folder
 
 
+def folders_of(config: Mapping[str, Any], left: Left) -> list[str]:
+    """The folders of trials that were begun with the same values."""
+    return [folder for values, folder in left if values == config]
+
+
 def _others(checkpoint: tune.Checkpoint) -> tuple[list[tune.Checkpoint], list[tune.Checkpoint]]:
     """The checkpoints of the same run that are older than this one and those that are newer, its neighbours first."""
     path, filesystem = PurePosixPath(checkpoint.path), checkpoint.filesystem
     assert filesystem is not None
-    entries = []
+    saved = _saved(filesystem, str(path.parent))
+    older = [other for other in saved if PurePosixPath(other.path).name < path.name]
+    return older[::-1], [other for other in saved if PurePosixPath(other.path).name > path.name]
+
+
+def _saved(filesystem: pyarrow.fs.FileSystem, folder: str) -> list[tune.Checkpoint]:
+    """The checkpoints in a trial's folder, oldest first."""
     with suppress(OSError):
-        entries = filesystem.get_file_info(pyarrow.fs.FileSelector(str(path.parent)))
-    names = sorted(entry.base_name for entry in entries if entry.base_name.startswith("checkpoint_"))
-
-    def checkpoints(names: Iterable[str]) -> list[tune.Checkpoint]:
-        return [tune.Checkpoint(str(path.parent / name), filesystem) for name in names]
-
-    older = (name for name in reversed(names) if name < path.name)
-    return checkpoints(older), checkpoints(name for name in names if name > path.name)
+        entries = filesystem.get_file_info(pyarrow.fs.FileSelector(folder))
+        names = sorted(entry.base_name for entry in entries if entry.base_name.startswith("checkpoint_"))
+        return [tune.Checkpoint(f"{folder}/{name}", filesystem) for name in names]
+    return []

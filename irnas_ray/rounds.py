@@ -81,10 +81,12 @@ def _run_round(
     run = find_run(folder.run(f"round-{number}"), ended)
     search = make_search(config, folder.name, storage, len(earlier) + size, run)
     places = slots(resources, config.cluster.max_concurrent)
+    # what a member of a population saved was trained with rates that it may not have had before
+    left = run.left if config.tune.perturb_every is None else ()
     results = run.ended
     if search.missing() > 0:
         results = run.ended + fit(
-            tune.with_parameters(run_trial, study=config, data=data),
+            tune.with_parameters(run_trial, study=config, data=data, left=left),
             run,
             resources,
             StageProgress("search", size - len(run.kept), SCORE, rungs=rungs_of(config)),

@@ -49,6 +49,9 @@ def _stop_cleanly_on_termination() -> None:
         return
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # a shell lets what it runs in the background ignore Ctrl-C, as launchers/cluster/slurm.sh does the study
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         os.kill(os.getpid(), signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)

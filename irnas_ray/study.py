@@ -144,11 +144,16 @@ def _run_stages(
 def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], finals: int) -> None:
     """Incomplete if final trainings failed, or configurations did under all seeds and were not made up for."""
     trials = _missing(config, records) if records else 0
-    failed = [f"{trials} of {config.tune.trials} configurations"] * bool(trials) + [f"{finals} final trainings"] * bool(
-        finals
-    )
+    failed = []
+    if trials:
+        failed.append(f"{trials} of {config.tune.trials} configurations failed; resume=true makes up for them")
+    if finals:
+        failed.append(
+            f"{finals} final trainings failed; resume=true goes on with those whose workers died, the others told "
+            "their reasons and need other settings under final"
+        )
     if failed:
-        raise Incomplete(f"the study is finished, but {' and '.join(failed)} failed; resume=true tries them again")
+        raise Incomplete(f"the study is finished, but {', and '.join(failed)}")
 
 
 def _missing(config: StudyConfig, records: list[dict[str, Any]]) -> int:

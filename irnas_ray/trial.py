@@ -21,7 +21,7 @@ from irnas_ray.operations import DeformableConvolution
 from irnas_ray.patches import PatchSet
 from irnas_ray.population import continued, lineage
 from irnas_ray.preparing import ImageRecord
-from irnas_ray.reporting import Reports
+from irnas_ray.reporting import Left, Reports, folders_of
 from irnas_ray.searching import BilevelSearch, SearchReport, search
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.supernet import SuperNet
@@ -32,6 +32,7 @@ from irnas_ray.worker import (
     make_batches,
     prepare_device,
     scored_degradation,
+    take_over_process,
     training_keywords,
 )
 
@@ -61,7 +62,7 @@ class TrialData:
     validation: list[ImageRecord]
 
 
-def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> None:
+def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData, left: Left = ()) -> None:
     """Search with the values in ``config`` (dotted keys and ``seed``), reporting to Tune; continues a checkpoint.
 
     The last report has ``finished=True`` and the score that picks the finals; or, where the loss diverged or a single
@@ -72,6 +73,7 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
         patience=study.tune.storage_patience,
         pulse=pulse_of_trial(study.cluster.hang_minutes),
         newer=study.tune.perturb_every is None,
+        left=folders_of(config, left),
     )
     try:
         _search(config, study, data, reports)
@@ -85,6 +87,7 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData) -> No
 def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
     seed = int(config["seed"])
     settings = with_values(study, {key: value for key, value in config.items() if key != "seed"})
+    take_over_process()
     device = prepare_device(study.cluster.cpus_per_trial)
     state = reports.load()
     torch.manual_seed(seed)

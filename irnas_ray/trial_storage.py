@@ -4,6 +4,7 @@ import fnmatch
 import json
 import uuid
 from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow
 import ray
@@ -15,7 +16,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from irnas_ray.folder import StudyFolder, write_json
 from irnas_ray.urls import join
 
-#: In the storage: the id of the study whose trials lie beside it. In the study's folder: that id and the storage.
+#: In the storage: the id of the study whose trials lie beside it. In the study's folder: that id, and the storage
+#: where that is another one.
 OWNER, CLAIM = "study.json", "storage.json"
 #: What Tune records of a run, one file for each driver that worked on it: its trials, and the searcher.
 RECORDS = ("experiment_state-*.json", "searcher-state-*.pkl", "search_gen_state-*", "basic-variant-state-*")
@@ -26,19 +28,23 @@ PROBE_SECONDS = 120
 def claim_storage(folder: StudyFolder) -> None:
     """Tie a study for good to where its trials are kept, and see that every node reaches it.
 
+    Trials that lie in the study's own folder move with it.
+
     ValueError if the storage cannot be written, if it holds the trials of another study of this name, if those of this
     one are kept elsewhere, or if a node of the cluster does not see it.
     """
     claim = folder.trials / CLAIM
+    place = folder.storage if is_elsewhere(folder) else None
     known = json.loads(claim.read_text()) if claim.exists() else None
     if known is None:
         if is_elsewhere(folder) and any(entry.is_dir() for entry in folder.trials.iterdir()):
             raise ValueError(f"cluster.storage: study {folder.name!r} was begun without; its trials are in its folder")
-        known = {"storage": folder.storage, "id": uuid.uuid4().hex}
-    if known["storage"] != folder.storage:
+        known = {"storage": place, "id": uuid.uuid4().hex}
+    if known["storage"] != place:
+        kept = known["storage"] or folder.trials
         raise ValueError(
-            f"cluster.storage: the trials of study {folder.name!r} are kept in {known['storage']}, not in "
-            f"{folder.storage}; continue it with the same cluster.storage"
+            f"cluster.storage: the trials of study {folder.name!r} are kept in {kept}, not in {folder.storage}; "
+            "continue it with the same cluster.storage"
         )
     try:
         if _owner(folder.storage) not in (None, "", known["id"]):
@@ -71,6 +77,16 @@ def open_storage(url: str) -> tuple[FileSystem, str]:
 def trial_folders(run: str) -> list[str]:
     """The folders of all trials of a run; none if it was never begun."""
     return sorted(join(run, name) for name, kind in _entries(run) if kind == FileType.Directory)
+
+
+def parameters(folder: str) -> dict[str, Any]:
+    """What a trial was begun with; empty if its driver died before that was written."""
+    filesystem, path = open_storage(folder)
+    try:
+        found = json.loads(_read(filesystem, f"{path}/params.json"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def can_continue(run: str) -> bool:

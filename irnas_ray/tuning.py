@@ -15,7 +15,7 @@ from irnas_ray.heartbeat import HangWatch
 from irnas_ray.progress import StageProgress
 from irnas_ray.sampling import StudySearch
 from irnas_ray.state_saving import unsaved_state_told
-from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
+from irnas_ray.trial_storage import can_continue, ended_trials, parameters, trial_folders
 from irnas_ray.urls import join, split
 
 
@@ -35,6 +35,8 @@ class Run:
     ended: list[tune.Result] = field(default_factory=list)
     #: Ids of all trials of earlier runs that ended.
     kept: frozenset[str] = frozenset()
+    #: What the others were begun with, and their folders: where they are run again they go on from there.
+    left: tuple[tuple[dict[str, Any], str], ...] = ()
 
 
 def find_run(place: str, known: Collection[str] = ()) -> Run:
@@ -45,20 +47,22 @@ def find_run(place: str, known: Collection[str] = ()) -> Run:
     """
     ended: list[tune.Result] = []
     kept: set[str] = set()
+    left: list[tuple[dict[str, Any], str]] = []
     above, name = split(place)
     for number in range(1, 1000):
         current = place if number == 1 else join(above, f"{name}-again-{number}")
         folders = trial_folders(current)
         if not folders or can_continue(current):
-            return Run(current, bool(folders), ended, frozenset(kept))
+            return Run(current, bool(folders), ended, frozenset(kept), tuple(left))
         found = ended_trials(current)
         ids = {id_of(result) for result in found} | {split(folder)[1] for folder in folders} & set(known)
         print(
             f"{current}: the record of this run is damaged, its driver was probably killed while it wrote; "
-            f"{len(ids)} of {len(folders)} trials had ended and are kept, the others are begun anew",
+            f"{len(ids)} of {len(folders)} trials had ended and are kept, the others go on from what they had saved",
             flush=True,
         )
         ended, kept = ended + found, kept | ids
+        left += [(parameters(folder), folder) for folder in folders if split(folder)[1] not in ids]
     raise ValueError(f"{place}: a thousand damaged runs lie here; use a new study")
 
 
@@ -106,6 +110,8 @@ def fit(
             num_samples=1 if search is None else -1,
             max_concurrent_trials=concurrent,
             trial_dirname_creator=_folder_name,
+            # a search's trials are short, and wait at rungs: starting a process for each would cost seconds
+            reuse_actors=search is not None,
         ),
         run_config=tune.RunConfig(
             name=name,

@@ -1,6 +1,8 @@
 """What a search trial and a final training have in common inside their Ray worker: device, batches, settings."""
 
 import dataclasses
+import gc
+import os
 from typing import Any
 
 import ray
@@ -11,6 +13,18 @@ from irnas_ray.degradation import make_degradation
 from irnas_ray.patches import PatchSet
 from irnas_ray.runtime import quiet
 from irnas_ray.settings import Degradation, Final, StudyConfig
+
+#: How long Tune waits until a stopped trial has left the process that another one is to use.
+THREAD_SECONDS = 600
+
+
+def take_over_process() -> None:
+    """Let a trial run where another one did: it finds that one's memory free, and is waited for in its turn."""
+    # a thread that was stopped in a long step must not make Tune give up the next trial
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(THREAD_SECONDS)
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def prepare_device(cpus: int) -> torch.device:

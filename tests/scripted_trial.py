@@ -1,6 +1,7 @@
 """A function trial without a network; in a file of its own, because a worker imports what stands beside it."""
 
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -8,13 +9,27 @@ from typing import Any
 
 from ray import tune
 
+from irnas_ray.worker import take_over_process
+
 
 def run_scripted(config: dict[str, Any], script: dict[int, Any], epochs: int, log: str) -> None:
     """A trial that reports ``script[seed][epoch - 1]`` after each epoch, and says in ``log`` which epochs it ran.
 
-    An entry is a score, (score, parameters), "raise", or "hang", which waits until a file of this name appears.
+    An entry is a score, (score, parameters), "raise", or "hang", which waits until a file of this name appears. With
+    "lingers" in the script the thread of a stopped trial takes its time.
     """
-    seed, first = config["seed"], 1
+    take_over_process()
+    (Path(log) / f"{config['seed']}.process").write_text(str(os.getpid()))
+    try:
+        _run(config["seed"], script, epochs, log)
+    except SystemExit:
+        if "lingers" in script[config["seed"]]:
+            time.sleep(3)
+        raise
+
+
+def _run(seed: int, script: dict[int, Any], epochs: int, log: str) -> None:
+    first = 1
     checkpoint = tune.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,80 @@ def test_a_study_is_begun_or_continued_whichever_is_due(tmp_path: Path) -> None:
     for resume in ("false", "true"):
         done = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
         expected = f"results={tmp_path / 'results'} study=s resume={resume} a=1 b=two words"
-        assert done.stdout.strip() == f"{FOLDER}/../search.py {expected}"
+        assert done.stdout.strip() == f"{FOLDER}/accept_incomplete.py {FOLDER}/../search.py {expected}"
         (tmp_path / "results" / "s").mkdir(parents=True, exist_ok=True)
         (tmp_path / "results" / "s" / "config.yaml").touch()
+
+
+#: A study that waits for signals, or for none, and ends with a status; it says what it was given and how often.
+STUDY = """
+import signal, sys, time
+
+status, waits = int(sys.argv[-1].partition("=")[2]), sys.argv[-2] == "wait=true"
+caught = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: caught.append(signal.Signals(number).name))
+print(__name__, sys.argv[0].rpartition("/")[2], flush=True)
+end = time.monotonic() + 30
+while waits and not caught and time.monotonic() < end:
+    time.sleep(0.05)
+# one that came twice would be here by then
+time.sleep(0.5 * waits)
+print(*caught, "saved", flush=True)
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "ends"),
+    [
+        (None, 0, 0),
+        (None, 1, 1),
+        (None, 4, 0),
+        (signal.SIGTERM, 130, 130),
+        (signal.SIGINT, 130, 130),
+        (signal.SIGTERM, 4, 0),
+    ],
+)
+def test_a_study_that_is_finished_is_not_started_again_and_each_signal_comes_once(
+    tmp_path: Path, stop: signal.Signals | None, status: int, ends: int
+) -> None:
+    """The signal goes to all processes there are, as `ray job stop` sends it and a terminal does."""
+    shutil.copytree(FOLDER, tmp_path / "launchers" / "cluster")
+    (tmp_path / "launchers" / "search.py").write_text(STUDY)
+    script = tmp_path / "launchers" / "cluster" / "search_or_resume.sh"
+    arguments = ["bash", str(script), str(tmp_path / "s"), f"wait={str(stop is not None).lower()}", f"status={status}"]
+    own = environment() | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(arguments, env=own, stdout=subprocess.PIPE, text=True, start_new_session=True) as study:
+        assert study.stdout is not None and study.stdout.readline() == "__main__ search.py\n"
+        if stop is not None:
+            os.killpg(study.pid, stop)
+        said = study.stdout.read()
+        assert study.wait(60) == ends
+    assert said.splitlines()[0] == ("saved" if stop is None else f"{stop.name} saved")
+    assert ("ends with status 0 instead of 4" in said) == (status == 4)
+
+
+STOPPED = """
+import os, sys, time
+from irnas_ray.runtime import _stop_cleanly_on_termination
+
+_stop_cleanly_on_termination()
+try:
+    print(os.getpid(), flush=True)
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
+def test_what_a_script_runs_in_the_background_stops_cleanly_too(tmp_path: Path) -> None:
+    """The Slurm script does so with the study, which a shell lets ignore the interrupt that SIGTERM is turned into."""
+    (tmp_path / "study.py").write_text(STOPPED)
+    command = ["bash", "-c", f"{sys.executable} {tmp_path / 'study.py'} & wait"]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as script:
+        assert script.stdout is not None
+        os.kill(int(script.stdout.readline()), signal.SIGTERM)
+        start = time.monotonic()
+        assert script.stdout.read() == "stopped\n"
+        assert time.monotonic() - start < 20

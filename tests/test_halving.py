@@ -65,6 +65,14 @@ def test_seeds_wait_for_each_other_and_their_mean_decides(tmp_path: Path) -> Non
     assert study.trials[2].user_attrs["genotype"] == "of 5"
 
 
+def test_a_trial_runs_in_the_process_of_a_stopped_one_and_waits_until_that_has_left(tmp_path: Path) -> None:
+    script = {0: [5.0, 5.0, 5.0], 1: [4.0, 4.0, "lingers"], 2: [6.0, 6.0, 6.0]}
+    results, study = run_script(tmp_path, script, epochs=2, replicates=1, milestones=[1], concurrent=1)
+    assert states(study) == ["COMPLETE", "PRUNED", "COMPLETE"] and all(result.error is None for result in results)
+    assert epochs_of(tmp_path, 1) == [1]
+    assert len({(tmp_path / f"{seed}.process").read_text() for seed in script}) == 1
+
+
 def test_one_place_is_enough_and_failed_seeds_do_not_count(tmp_path: Path) -> None:
     """Three seeds of which one dies before the rung, one scores NaN at it, and a configuration that dies as a whole."""
     script = {

@@ -127,7 +127,7 @@ def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
 
     last = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400)
     assert last.returncode == 4, last.stdout + last.stderr
-    assert "failed; resume=true tries them again" in last.stderr and "Traceback" not in last.stderr
+    assert "failed; resume=true makes up for them" in last.stderr and "Traceback" not in last.stderr
     assert "\x1b" not in last.stdout and "[finals " in last.stdout
     summary = json.loads((folder / "summary.json").read_text())
     assert {trial["id"] for trial in ended} <= {trial["id"] for trial in summary["trials"]}

@@ -13,6 +13,8 @@ from test_tensorboard import values
 from irnas_ray import study as study_module
 from irnas_ray.checkpoints import load_network
 from irnas_ray.genotype import Genotype
+from irnas_ray.outcomes import Incomplete
+from irnas_ray.settings import StudyConfig, with_values
 
 
 def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
@@ -66,10 +68,14 @@ def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
 
 
 def test_more_trials_on_resume_and_retraining_one_genotype(tmp_path: Path, ray_local: None) -> None:
-    """`resume=true` adds trials with new seeds and keeps the old ones; retraining needs nothing but a genotype."""
-    first = search(tmp_path, "study=s", "tune.trials=1")
+    """`resume=true` adds trials with new seeds and keeps the old ones; retraining needs nothing but a genotype.
+
+    The study has been moved to another folder in between.
+    """
+    first = search(tmp_path / "first", "study=s", "tune.trials=1")
     with pytest.raises(ValueError, match=r"search.batch \(2 -> 3\)"):
-        search(tmp_path, "study=s", "resume=true", "search.batch=3")
+        search(tmp_path / "first", "study=s", "resume=true", "search.batch=3")
+    tmp_path = (tmp_path / "first").rename(tmp_path / "second")
     second = search(tmp_path, "study=s", "tune.trials=2", "resume=true")
     assert second["trials"][0] == first["trials"][0] and len(second["trials"]) == 2
     assert second["trials"][1]["config"]["seed"] == first["trials"][0]["config"]["seed"] + 1
@@ -138,3 +144,52 @@ def test_bad_input_ends_at_once_with_one_message(
     assert ended.value.code in (1, 2)
     assert BAD_INPUT[arguments] in said and "Traceback" not in said and "Ray was started" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
+def test_a_final_that_diverged_is_named_and_a_resume_does_not_try_it_again(
+    tmp_path: Path, ray_local: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that only died goes on, as ``resume_errored`` makes it."""
+    compared = [
+        "network=dncnn",
+        "network_arguments={depth: 3, width: 4}",
+        "compare.final.lr=[0.001,1e30]",
+        "final.gradient_clip=null",
+        "study=s",
+    ]
+    for resume in ("false", "true"):
+        with pytest.raises(
+            Incomplete, match="1 final trainings failed; resume=true goes on with those whose workers died"
+        ):
+            retrain(tmp_path, *compared, "tune.max_failures=0", f"resume={resume}")
+        said = capsys.readouterr().out
+        assert ("failed: the loss became" in said) == (resume == "false"), said
+        assert said.count(" starts: ") == (2 if resume == "false" else 0)
+    assert len(json.loads((tmp_path / "s" / "summary.json").read_text())["finals"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("states", "finals", "said"),
+    [
+        (["COMPLETE", "FAIL"], 0, "1 of 2 configurations failed; resume=true makes up for them"),
+        (
+            ["COMPLETE", "PRUNED"],
+            1,
+            "1 final trainings failed; resume=true goes on with those whose workers died, the ",
+        ),
+        (["FAIL", "FAIL"], 1, "2 of 2 configurations failed; resume=true makes up for them, and 1 final trainings"),
+        ([], 1, "1 final trainings failed"),
+    ],
+)
+def test_what_a_resume_will_do_about_failures_is_said(states: list[str], finals: int, said: str) -> None:
+    config = with_values(StudyConfig(), {"tune.trials": 2})
+    records = [{"id": str(number), "state": state} for number, state in enumerate(states)]
+    with pytest.raises(Incomplete) as caught:
+        study_module._complain_of_failures(config, records, finals)
+    assert str(caught.value).startswith(f"the study is finished, but {said}")
+
+
+def test_nobody_complains_of_a_study_without_failures() -> None:
+    study_module._complain_of_failures(
+        with_values(StudyConfig(), {"tune.trials": 1}), [{"id": "a", "state": "PRUNED"}], 0
+    )

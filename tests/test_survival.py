@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -106,13 +107,16 @@ def test_a_killed_driver(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
 def test_a_driver_killed_while_it_wrote(
     tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where Tune cannot continue, what had reached the disk as finished is kept, and all else is begun anew."""
+    """Where Tune cannot continue, what has ended is kept, and all else goes on from its last checkpoint."""
     kill_driver(tmp_path)
     for record in (tmp_path / "s" / "trials" / "round-1").glob("experiment_state-*.json"):
         record.write_bytes(record.read_bytes()[:1000])
     summary = search(tmp_path, *KILLED, "resume=true")
-    assert "1 of 2 trials had ended and are kept, the others are begun anew" in capsys.readouterr().out
-    assert len(list((tmp_path / "s" / "trials" / "round-1-again-2").glob("*/result.json"))) == 1
+    said = capsys.readouterr().out
+    assert "1 of 2 trials had ended and are kept, the others go on from what they had saved" in said
+    assert re.search(r"goes on from checkpoint_00000\d of the trial that it replaces", said)
+    (reports,) = (tmp_path / "s" / "trials" / "round-1-again-2").glob("*/result.json")
+    assert json.loads(reports.read_text().splitlines()[0])["epoch"] > 2
     assert_same(summary, undisturbed, tmp_path)
 
 

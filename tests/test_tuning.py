@@ -1,4 +1,4 @@
-"""Runs of Tune that were cut off: what a killed driver leaves behind is continued, or begun anew without what ended."""
+"""Runs of Tune that were cut off: what a killed driver leaves behind is continued, or run again without what ended."""
 
 import json
 import shutil
@@ -123,7 +123,9 @@ def test_where_tune_cannot_continue_only_what_had_not_ended_is_begun_anew(
     before = sorted(path.name for path in place.iterdir())
     run = find_run(str(place))
     said = capsys.readouterr().out
-    assert "1 of 3 trials had ended and are kept, the others are begun anew" in said and str(place) in said
+    assert (
+        "1 of 3 trials had ended and are kept, the others go on from what they had saved" in said and str(place) in said
+    )
     assert (run.place, run.begun) == (f"{place}-again-2", False)
     assert [result.config["value"] for result in run.ended] == [1]
     assert run.ended[0].metrics["step"] == STEPS and run.ended[0].checkpoint is not None
