@@ -156,7 +156,8 @@ class OutlivesCheckpoint:
 
 
 def _has_ended(metrics: dict[str, Any]) -> bool:
-    return bool(metrics.get("done") or metrics.get("finished"))
+    # one that gave up said why in its last report
+    return bool(metrics.get("done") or metrics.get("finished") or "error" in metrics)
 
 
 class _Failures(Callback):

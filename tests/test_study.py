@@ -146,6 +146,28 @@ def test_bad_input_ends_at_once_with_one_message(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
 
 
+def test_a_final_that_diverged_is_named_and_a_resume_does_not_try_it_again(
+    tmp_path: Path, ray_local: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that only died goes on, as ``resume_errored`` makes it."""
+    compared = [
+        "network=dncnn",
+        "network_arguments={depth: 3, width: 4}",
+        "compare.final.lr=[0.001,1e30]",
+        "final.gradient_clip=null",
+        "study=s",
+    ]
+    for resume in ("false", "true"):
+        with pytest.raises(
+            Incomplete, match="1 final trainings failed; resume=true goes on with those whose workers died"
+        ):
+            retrain(tmp_path, *compared, "tune.max_failures=0", f"resume={resume}")
+        said = capsys.readouterr().out
+        assert ("failed: the loss became" in said) == (resume == "false"), said
+        assert said.count(" starts: ") == (2 if resume == "false" else 0)
+    assert len(json.loads((tmp_path / "s" / "summary.json").read_text())["finals"]) == 1
+
+
 @pytest.mark.parametrize(
     ("states", "finals", "said"),
     [
