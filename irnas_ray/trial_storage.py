@@ -108,7 +108,7 @@ def can_continue(run: str) -> bool:
 
 
 def ended_trials(run: str) -> list[Result]:
-    """The trials of a run that finished or were stopped early, from their own folders."""
+    """The trials of a run that finished, gave up or were stopped early, from their own folders."""
     filesystem, _ = open_storage(run)
     results = []
     for folder in trial_folders(run):
@@ -116,11 +116,19 @@ def ended_trials(run: str) -> list[Result]:
             result = Result.from_path(open_storage(folder)[1], storage_filesystem=filesystem)
         except (RuntimeError, ValueError, OSError):
             continue  # it never reported, or was cut off while it did
-        metrics = result.metrics or {}
         # the file of an error stays where a trial recovered from it
-        if metrics.get("finished") or metrics.get("done"):
+        if has_ended(result.metrics or {}):
             results.append(result)
     return results
+
+
+def has_ended(metrics: dict[str, Any]) -> bool:
+    """Whether a trial's last report says that it finished, gave up or was stopped.
+
+    ``done`` is set only where a trial ended or was stopped, and may be missing from the state of one that did just
+    before its driver was killed.
+    """
+    return bool(metrics.get("done") or metrics.get("finished") or "error" in metrics)
 
 
 def _entries(run: str) -> list[tuple[str, FileType]]:

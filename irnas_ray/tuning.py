@@ -15,7 +15,7 @@ from irnas_ray.heartbeat import HangWatch
 from irnas_ray.progress import StageProgress
 from irnas_ray.sampling import StudySearch
 from irnas_ray.state_saving import unsaved_state_told
-from irnas_ray.trial_storage import can_continue, ended_trials, parameters, trial_folders
+from irnas_ray.trial_storage import can_continue, ended_trials, has_ended, parameters, trial_folders
 from irnas_ray.urls import join, split
 
 
@@ -129,9 +129,8 @@ def fit(
     with _own_interrupts(), unsaved_state_told(progress.notice):
         grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
-    # an interrupted fit returns as if nothing had happened; `done` is set only where a trial ended or was stopped, and
-    # may be missing from the state of one that had finished just before its driver was killed
-    ended = [result for result in results if result.error is not None or _has_ended(result.metrics or {})]
+    # an interrupted fit returns as if nothing had happened
+    ended = [result for result in results if result.error is not None or has_ended(result.metrics or {})]
     missing = progress.trials - len(ended) if search is None else search.missing()
     if missing > 0:
         raise Interrupted(f"stopped after {progress.trials - missing} of {progress.trials} trials")
@@ -153,11 +152,6 @@ class OutlivesCheckpoint:
         except ValueError:
             # raised for nothing else, after the counts of the result were taken over
             trainable.load_checkpoint(checkpoint_path)
-
-
-def _has_ended(metrics: dict[str, Any]) -> bool:
-    # one that gave up said why in its last report
-    return bool(metrics.get("done") or metrics.get("finished") or "error" in metrics)
 
 
 class _Failures(Callback):
