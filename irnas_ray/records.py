@@ -50,6 +50,8 @@ def ended_since(study: optuna.Study, earlier: Sequence[Mapping[str, Any]]) -> li
     The study is told of a trial before anything else is; Tune's files hear of it seconds later, or never.
     """
     known = {record["configuration"] for record in earlier}
-    new = [trial for trial in study.get_trials(deepcopy=False) if trial.number not in known]
+    # what others have put into the study is not this program's to report
+    own = [trial for trial in study.get_trials(deepcopy=False) if "replicates" in trial.user_attrs]
+    new = [trial for trial in own if trial.number not in known]
     states = {state.name for state in ENDED}
     return [record for trial in new for record in records_of(trial) if record["state"] in states]
