@@ -30,6 +30,7 @@ from irnas_ray.reporting import Left, Reports, folders_of
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.tensorboard import TrainingBoard
 from irnas_ray.training import Training, TrainingReport, train
+from irnas_ray.trial_storage import note_parameters
 from irnas_ray.validation import validator
 from irnas_ray.worker import (
     final_degradation,
@@ -65,6 +66,7 @@ def run_final(
     """
     candidate = candidates[int(config["rank"]) - 1]
     device = prepare_device(study.cluster.cpus_per_trial)
+    note_parameters(config)
     reports = Reports(
         patience=study.tune.storage_patience,
         pulse=pulse_of_trial(study.cluster.hang_minutes),

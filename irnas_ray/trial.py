@@ -26,6 +26,7 @@ from irnas_ray.searching import BilevelSearch, SearchReport, search
 from irnas_ray.settings import StudyConfig, with_values
 from irnas_ray.supernet import SuperNet
 from irnas_ray.training import train
+from irnas_ray.trial_storage import note_parameters
 from irnas_ray.validation import validation_pixels, validator
 from irnas_ray.worker import (
     final_degradation,
@@ -69,6 +70,7 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData, left:
     image does not fit into memory, NaN for the score and the reason as ``error``: started again from its last
     checkpoint the trial would only come to the same end.
     """
+    note_parameters(config)
     reports = Reports(
         patience=study.tune.storage_patience,
         pulse=pulse_of_trial(study.cluster.hang_minutes),

@@ -3,13 +3,14 @@
 import fnmatch
 import json
 import uuid
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow
 import ray
 from pyarrow.fs import FileSelector, FileSystem, FileType
-from ray import cloudpickle
+from ray import cloudpickle, tune
 from ray.tune import Result
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -19,6 +20,8 @@ from irnas_ray.urls import join
 #: In the storage: the id of the study whose trials lie beside it. In the study's folder: that id, and the storage
 #: where that is another one.
 OWNER, CLAIM = "study.json", "storage.json"
+#: In a trial's folder: what it was begun with.
+BEGUN = "begun.json"
 #: What Tune records of a run, one file for each driver that worked on it: its trials, and the searcher.
 RECORDS = ("experiment_state-*.json", "searcher-state-*.pkl", "search_gen_state-*", "basic-variant-state-*")
 #: How long a node may take to start a worker and look.
@@ -79,11 +82,21 @@ def trial_folders(run: str) -> list[str]:
     return sorted(join(run, name) for name, kind in _entries(run) if kind == FileType.Directory)
 
 
+def note_parameters(config: dict[str, Any]) -> None:
+    """Keep in the folder of the trial that runs here what it was begun with: Tune does so only seconds later."""
+    storage = tune.get_context().get_storage()
+    # what cannot be written now is worth nothing but the time since the start, and that only if all goes wrong
+    with suppress(OSError):
+        storage.storage_filesystem.create_dir(storage.trial_fs_path)
+        with storage.storage_filesystem.open_output_stream(f"{storage.trial_fs_path}/{BEGUN}") as file:
+            file.write(json.dumps(config).encode())
+
+
 def parameters(folder: str) -> dict[str, Any]:
-    """What a trial was begun with; empty if its driver died before that was written."""
+    """What a trial was begun with; empty if it died before it could note that."""
     filesystem, path = open_storage(folder)
     try:
-        found = json.loads(_read(filesystem, f"{path}/params.json"))
+        found = json.loads(_read(filesystem, f"{path}/{BEGUN}"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
