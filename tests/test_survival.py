@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -84,8 +85,10 @@ def test_a_killed_worker(tmp_path: Path, undisturbed: dict[str, Any], capsys: py
     assert_same(summary, undisturbed, tmp_path)
 
 
-def kill_driver(results: Path) -> None:
-    """Begin the study in a process of its own, and kill that in the middle of the second trial."""
+@pytest.fixture(scope="module")
+def killed(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a study whose driver, a process of its own, was killed in the middle of the second trial."""
+    results = tmp_path_factory.mktemp("killed")
     with open(results / "log", "w") as log:
         arguments = command("search", *TINY, f"results={results}", *KILLED)
         run = subprocess.Popen(arguments, cwd=results, env=environment(), stdout=log, stderr=subprocess.STDOUT)
@@ -94,21 +97,22 @@ def kill_driver(results: Path) -> None:
     finally:
         run.kill()
         run.wait()
+    return results
 
 
-def test_a_killed_driver(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
-    """resume=true goes on in the middle of the trial."""
-    kill_driver(tmp_path)
+def test_a_killed_driver(tmp_path: Path, killed: Path, undisturbed: dict[str, Any]) -> None:
+    """resume=true goes on in the middle of the trial, also where the folder was copied."""
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     # damaged or not, Tune's own description of the run is not needed
     (tmp_path / "s" / "trials" / "round-1" / "tuner.pkl").write_bytes(b"")
     assert_same(search(tmp_path, *KILLED, "resume=true"), undisturbed, tmp_path)
 
 
 def test_a_driver_killed_while_it_wrote(
-    tmp_path: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, killed: Path, undisturbed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where Tune cannot continue, what has ended is kept, and all else goes on from its last checkpoint."""
-    kill_driver(tmp_path)
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     for record in (tmp_path / "s" / "trials" / "round-1").glob("experiment_state-*.json"):
         record.write_bytes(record.read_bytes()[:1000])
     summary = search(tmp_path, *KILLED, "resume=true")
