@@ -24,6 +24,11 @@ def state_of(records: Sequence[Record]) -> str:
     return next((state for state in ("RUNNING", "COMPLETE", "PRUNED") if state in states), "FAIL")
 
 
+def missing_of(records: Sequence[Record], asked: int) -> int:
+    """How many configurations are asked for beyond those that did not fail under all seeds."""
+    return max(0, asked - sum(state_of(group) != "FAIL" for group in by_configuration(records).values()))
+
+
 def configurations_of(records: Sequence[Record], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
     """Each configuration's ``number, state, params, mean, standard_deviation, seeds, trials``, in their order.
 

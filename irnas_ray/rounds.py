@@ -9,7 +9,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.claimed_study import claim_study
-from irnas_ray.configurations import by_configuration, state_of
+from irnas_ray.configurations import by_configuration, missing_of, state_of
 from irnas_ray.copying import RatePopulation
 from irnas_ray.domains import fixed_values
 from irnas_ray.folder import StudyFolder, write_json
@@ -51,9 +51,8 @@ def run_search(
         if len(begun) > len({record["round"] for record in records}):
             size, _ = begun[-1]
         else:
-            states = [state_of(group) for group in by_configuration(records).values()]
-            missing = config.tune.trials - sum(state != "FAIL" for state in states)
-            if missing <= 0:
+            missing = missing_of(records, config.tune.trials)
+            if not missing:
                 return records
             size = missing * config.tune.replicates
             begun.append([size, len(records)])

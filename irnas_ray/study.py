@@ -13,7 +13,7 @@ import torch
 from irnas_ray.baselines import baselines
 from irnas_ray.checking import check_data, check_search, check_settings
 from irnas_ray.choosing import Candidate, choose
-from irnas_ray.configurations import by_configuration, state_of
+from irnas_ray.configurations import missing_of
 from irnas_ray.distributed_finals import check_workers
 from irnas_ray.evaluation import Evaluation, evaluate
 from irnas_ray.final_training import FinalData
@@ -143,7 +143,7 @@ def _run_stages(
 
 def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], finals: int) -> None:
     """Incomplete if final trainings failed, or configurations did under all seeds and were not made up for."""
-    trials = _missing(config, records) if records else 0
+    trials = missing_of(records, config.tune.trials) if records else 0
     failed = []
     if trials:
         failed.append(f"{trials} of {config.tune.trials} configurations failed; resume=true makes up for them")
@@ -156,18 +156,13 @@ def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], fi
         raise Incomplete(f"the study is finished, but {', and '.join(failed)}")
 
 
-def _missing(config: StudyConfig, records: list[dict[str, Any]]) -> int:
-    """How many configurations are asked for beyond those that did not fail under all seeds."""
-    return max(0, config.tune.trials - sum(state_of(group) != "FAIL" for group in by_configuration(records).values()))
-
-
 def is_searched(config: StudyConfig, folder: StudyFolder) -> bool:
     """Whether an earlier run has ended all search trials that are asked for, so that none needs a place."""
     kept = folder.trials / "records.json"
     if not (kept.exists() and folder.rounds.exists()):
         return False
     records, begun = json.loads(kept.read_text()), json.loads(folder.rounds.read_text())
-    return len({record["round"] for record in records}) == len(begun) and not _missing(config, records)
+    return len({record["round"] for record in records}) == len(begun) and not missing_of(records, config.tune.trials)
 
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
