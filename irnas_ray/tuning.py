@@ -13,6 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.heartbeat import HangWatch
 from irnas_ray.progress import StageProgress
+from irnas_ray.restoring import OutlivesCheckpoint
 from irnas_ray.sampling import StudySearch
 from irnas_ray.state_saving import unsaved_state_told
 from irnas_ray.trial_storage import can_continue, ended_trials, has_ended, parameters, trial_folders
@@ -135,23 +136,6 @@ def fit(
     if missing > 0:
         raise Interrupted(f"stopped after {progress.trials - missing} of {progress.trials} trials")
     return results
-
-
-class OutlivesCheckpoint:
-    """What Tune calls a trial's function through: it is called also where the checkpoint to go on from is gone.
-
-    Tune would count that as a failure of the trial, each time until none is left; the function can look for another
-    checkpoint (``Reports.load``), because ``tune.get_checkpoint`` names the one that was to be.
-    """
-
-    def restore(self, checkpoint_path: Any) -> None:
-        """Go on from a result with a checkpoint, as Tune's ``Trainable``."""
-        trainable: Any = super()
-        try:
-            trainable.restore(checkpoint_path)
-        except ValueError:
-            # raised for nothing else, after the counts of the result were taken over
-            trainable.load_checkpoint(checkpoint_path)
 
 
 class _Failures(Callback):
