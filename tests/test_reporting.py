@@ -14,7 +14,7 @@ from ray import tune
 
 from irnas_ray import reporting, trial
 from irnas_ray.checkpoints import save_state
-from irnas_ray.reporting import STATE, Reports
+from irnas_ray.reporting import STATE, Reports, folders_of
 from irnas_ray.settings import StudyConfig, with_values
 
 NO_DATA: Any = None
@@ -92,6 +92,7 @@ def test_only_the_trials_of_a_population_do_without_newer_checkpoints(
 ) -> None:
     seen: list[Reports] = []
     monkeypatch.setattr(trial, "pulse_of_trial", lambda minutes: None)
+    monkeypatch.setattr(trial, "note_parameters", lambda config: None)
     monkeypatch.setattr(trial, "_search", lambda config, study, data, reports: seen.append(reports))
     trial.run_trial({"seed": 0}, with_values(StudyConfig(), {"tune.perturb_every": perturb_every}), NO_DATA)
     assert seen[0].newer == (perturb_every is None)
@@ -102,6 +103,22 @@ def test_a_checkpoint_that_is_gone_is_like_a_damaged_one(tmp_path: Path) -> None
     reports = Reports(lambda: tune.Checkpoint(str(tmp_path / "checkpoint_000002")))
     assert reports.load() == {"step": 1}
     assert Reports(lambda: None).load() is None
+
+
+def test_without_a_checkpoint_of_its_own_a_run_goes_on_from_those_that_it_replaces(tmp_path: Path) -> None:
+    for place, step in (("first", 1), ("first", 2), ("second", 3)):
+        save_state({"step": step}, tmp_path / place / f"checkpoint_00000{step}" / STATE)
+    left = [({"seed": 1}, str(tmp_path / "first")), ({"seed": 2}, "other"), ({"seed": 1}, str(tmp_path / "second"))]
+    folders = folders_of({"seed": 1}, left)
+    sent = Sent()
+    reports = Reports(lambda: None, sent, left=folders)
+    assert reports.load() == {"step": 3}
+    reports.report({"epoch": 4})
+    assert sent[-1]["notice"] == "goes on from checkpoint_000003 of the trial that it replaces"
+    (tmp_path / "second" / "checkpoint_000003" / STATE).write_bytes(b"")
+    assert Reports(lambda: None, left=folders).load() == {"step": 2}
+    own = Reports(lambda: tune.Checkpoint(str(tmp_path / "first" / "checkpoint_000001")), left=folders)
+    assert own.load() == {"step": 1}
 
 
 class Full:
