@@ -82,7 +82,20 @@ def run(
         states = [trial.state.name for trial in study.get_trials(deepcopy=False)]
     if len(results) != trials or states != ["COMPLETE"] * trials:
         raise RuntimeError(f"{len(results)} results, states {sorted(set(states))}: the study lost trials")
-    return {"seconds": wall, "database_bytes": (folder / "study.db").stat().st_size, "bytes": size(folder)}
+    return {
+        "seconds": wall,
+        "peak": peak([result.metrics or {} for result in results]),
+        "database_bytes": (folder / "study.db").stat().st_size,
+        "bytes": size(folder),
+    }
+
+
+def peak(ends: list[dict[str, Any]]) -> int:
+    """How many trials ran at the same time, from the last report of each: its moment, and the time since the start."""
+    begun = [end["timestamp"] - end["time_total_s"] for end in ends]
+    return max(
+        sum(start <= moment <= end["timestamp"] for start, end in zip(begun, ends, strict=True)) for moment in begun
+    )
 
 
 def size(folder: Path) -> int:
@@ -123,7 +136,13 @@ def together(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Trials that all run at the same time on a simulated cluster of four nodes."""
     count = options.together
     done = run(folder, count, concurrent=count, seconds=options.seconds, reports=6, checkpoint_bytes=0)
-    return {"trials": count, "nodes": NODES, "seconds a trial": options.seconds, "wall (s)": done["seconds"]}
+    return {
+        "trials": count,
+        "at the same time": done["peak"],
+        "nodes": NODES,
+        "seconds a trial": options.seconds,
+        "wall (s)": done["seconds"],
+    }
 
 
 def suggestions(folder: Path, options: argparse.Namespace) -> dict[str, float]:
