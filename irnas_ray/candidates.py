@@ -12,12 +12,12 @@ from torch import nn
 
 from irnas_ray.baselines import baselines, named_baselines
 from irnas_ray.checkpoints import load_network
+from irnas_ray.command_settings import EvaluateConfig
 from irnas_ray.comparison import check_comparable
 from irnas_ray.degradation_settings import degradation_from_dict
 from irnas_ray.evaluation import Evaluation, Method, Score, file_name
 from irnas_ray.inference import restorer
 from irnas_ray.protocols import Protocol, get_protocol
-from irnas_ray.settings import EvaluateConfig
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from jaxtyping import UInt8
 
 from irnas_ray import images, preparing, sources
 from irnas_ray.colors import to_bits
+from irnas_ray.command_settings import PrepareConfig
 from irnas_ray.degradation import check_degradation, image_seed, make_degradation
 from irnas_ray.degradation_settings import Degradation, own_settings, variant
 from irnas_ray.folder import write_json
 from irnas_ray.parallel import Progress
 from irnas_ray.screening import Known
-from irnas_ray.settings import Data, PrepareConfig
+from irnas_ray.settings import Data
 from irnas_ray.sources import SourceImage
 
 #: What ``freeze`` can be.

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from irnas_ray.command_settings import AnalyzeConfig
 from irnas_ray.drawing import draw_genotype
 from irnas_ray.folder import write_text
 from irnas_ray.page import render
 from irnas_ray.plots import plot_history, plot_importances, save_png
 from irnas_ray.results import StudyResults, genotype_of, importances, read_study
-from irnas_ray.settings import AnalyzeConfig
 from irnas_ray.tables import Table, frequencies, front_table, margins_of, state_counts, trials_table
 
 

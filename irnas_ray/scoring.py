@@ -14,6 +14,7 @@ import torch
 from irnas_ray.baselines import is_baseline, parameters_of
 from irnas_ray.candidates import Candidates, find_candidates
 from irnas_ray.checkpoints import load_network
+from irnas_ray.command_settings import EvaluateConfig, RestoreConfig
 from irnas_ray.comparison import compare, interval_table, write_comparison
 from irnas_ray.environment import hardware, usable_cores, versions
 from irnas_ray.evaluation import Evaluation, EvaluationImage, collect, evaluate, file_name, restore_and_score
@@ -24,7 +25,6 @@ from irnas_ray.preparing import Manifest, is_prepared, read_test_images
 from irnas_ray.processes import Processes, map_ahead
 from irnas_ray.protocols import check_form
 from irnas_ray.restored import evaluate_restored
-from irnas_ray.settings import EvaluateConfig, RestoreConfig
 from irnas_ray.sheet import SheetImages
 
 #: Seconds of work from which it pays to start other processes, which takes some seconds itself.

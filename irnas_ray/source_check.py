@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from irnas_ray import sources
+from irnas_ray.command_settings import PrepareConfig
 from irnas_ray.contact_sheet import CONTACT_SHEET, unused, write_contact_sheet
 from irnas_ray.examining import Examined, Finding, examine, examine_headers
 from irnas_ray.images import channels_of, read_header, read_image
@@ -16,7 +17,7 @@ from irnas_ray.parallel import Progress, Tick, choose_workers, run_tasks
 from irnas_ray.preparing import check_data_settings
 from irnas_ray.progress_bar import progress_bar
 from irnas_ray.screening import Known, Screening, known_image, screen
-from irnas_ray.settings import Data, PrepareConfig
+from irnas_ray.settings import Data
 from irnas_ray.sources import SourceImage
 
 #: Images in one piece of the work, and how many are examined by one process alone.

@@ -12,11 +12,11 @@ falsify results (see docs/data.md).
 
 import sys
 
+from irnas_ray.command_settings import PrepareConfig
 from irnas_ray.conf.command_line import run
 from irnas_ray.freezing import prepare_frozen
 from irnas_ray.preparing import Manifest
 from irnas_ray.progress_bar import progress_bar
-from irnas_ray.settings import PrepareConfig
 from irnas_ray.source_check import other_images, run_check
 
 

@@ -4,14 +4,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from irnas_ray import settings
+from irnas_ray import command_settings, settings
 from irnas_ray.conf.command_line import compose_settings
 from irnas_ray.settings import StudyConfig
 
 ROOT = Path(__file__).parents[1]
+CONFIGS: dict[str, Any] = {**vars(settings), **vars(command_settings)}
 #: Every launcher that takes settings, by the YAML file that holds its defaults.
 COMMANDS: dict[str, Any] = {
-    file.stem: StudyConfig if file.stem == "search" else getattr(settings, f"{file.stem.capitalize()}Config")
+    file.stem: StudyConfig if file.stem == "search" else CONFIGS[f"{file.stem.capitalize()}Config"]
     for file in sorted((ROOT / "irnas_ray" / "conf").glob("*.yaml"))
 }
 

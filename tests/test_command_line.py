@@ -7,11 +7,12 @@ import pytest
 from command_line_cases import COMMANDS, ROOT, compose, leaves, value_at
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from irnas_ray.command_settings import PrepareConfig
 from irnas_ray.conf.command_line import compose_settings, options, run
 from irnas_ray.domains import Conditional
 from irnas_ray.folder import StudyFolder
 from irnas_ray.outcomes import Incomplete
-from irnas_ray.settings import PrepareConfig, RetrainConfig, StudyConfig
+from irnas_ray.settings import RetrainConfig, StudyConfig
 
 SPACES = ("hinas", "irnas_denoise", "irnas_derain", "quickstart")
 

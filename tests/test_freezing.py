@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from irnas_ray import preparing
+from irnas_ray.command_settings import Frozen, PrepareConfig
 from irnas_ray.degradation_settings import Degradation, Rain
 from irnas_ray.freezing import RECORD, prepare_frozen
 from irnas_ray.images import read_image
 from irnas_ray.preparing import Manifest, load_images
-from irnas_ray.settings import Data, Frozen, PrepareConfig
+from irnas_ray.settings import Data
 
 
 def folder_of(root: Path, channels: int = 3) -> Path:

@@ -14,10 +14,10 @@ LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
 
 #: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
 ROOMS = {
-    "facts": "bilateral bilinear camera cells colors decoding deformable degradation degradation_settings"
-    " environment filters genotype geometry gridded image_files images jobs manifest masking metrics mosaic native"
-    " normalising objectives outcomes protocols published rain ranges rungs schedules separable settings synchronised"
-    " unprocessing urls",
+    "facts": "bilateral bilinear camera cells colors command_settings decoding deformable degradation"
+    " degradation_settings environment filters genotype geometry gridded image_files images jobs manifest masking"
+    " metrics mosaic native normalising objectives outcomes protocols published rain ranges rungs schedules separable"
+    " settings synchronised unprocessing urls",
     "networks": "costs dncnn folding losses network networks operations supercell supernet",
     "loops": "accumulation baselines batches candidates checkpoints claiming comparison configurations"
     " contact_sheet distributed evaluation examining folder freezing inference leakage loss_curve"

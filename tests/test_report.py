@@ -17,12 +17,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 
+from irnas_ray.command_settings import AnalyzeConfig
 from irnas_ray.drawing import COLORS, draw_genotype
 from irnas_ray.genotype import OPERATORS, Edge, Genotype, Margin
 from irnas_ray.plots import plot_history, save_png
 from irnas_ray.report import analyze, write_report
 from irnas_ray.results import importances, read_study
-from irnas_ray.settings import AnalyzeConfig
 from irnas_ray.tables import finals_table, frequencies, margins_table, noise_levels, trials_table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,12 +16,13 @@ from irnas_ray import scoring
 from irnas_ray.candidates import named_paths
 from irnas_ray.cells import Edge
 from irnas_ray.checkpoints import load_network, save_network
+from irnas_ray.command_settings import EvaluateConfig, RestoreConfig
 from irnas_ray.genotype import Genotype
 from irnas_ray.inference import fast, restore
 from irnas_ray.network import DerivedNetwork
 from irnas_ray.processes import AHEAD, Processes, map_ahead
 from irnas_ray.scoring import restore_images, score_methods
-from irnas_ray.settings import Data, EvaluateConfig, RestoreConfig
+from irnas_ray.settings import Data
 
 SIZES = {"1": (40, 52), "2": (48, 36), "10": (33, 33)}
 

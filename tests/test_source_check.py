@@ -11,9 +11,10 @@ from picture_cases import noisy, save, save_halves, scene
 from PIL import Image
 
 from irnas_ray import preparing, screening
+from irnas_ray.command_settings import PrepareConfig
 from irnas_ray.preparing import prepare
 from irnas_ray.screening import Screening
-from irnas_ray.settings import Data, PrepareConfig
+from irnas_ray.settings import Data
 from irnas_ray.source_check import FALSIFIED, check_source, known_images, run_check
 
 ROOT = Path(__file__).parents[1]
