@@ -12,9 +12,8 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
-from irnas_ray.halving import search_of, take_up
+from irnas_ray.halving import note_error, search_of, take_up
 from irnas_ray.population import RATES, explored, rate_of
-from irnas_ray.progress import last_line
 from irnas_ray.rungs import Verdict
 from irnas_ray.settings import StudyConfig
 
@@ -77,7 +76,7 @@ class RatePopulation(PopulationBasedTraining):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keep the error for the study; it is told if the trial is not tried again."""
-        search_of(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
+        note_error(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The trial that is furthest behind; after a restart the search first takes up those that Tune still has."""

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ray import tune
@@ -18,6 +18,7 @@ from irnas_ray.folder import StudyFolder
 from irnas_ray.loggers import make_loggers
 from irnas_ray.progress import StageProgress
 from irnas_ray.settings import StudyConfig
+from irnas_ray.trial_storage import open_storage
 from irnas_ray.tuning import find_run, fit
 
 
@@ -61,7 +62,7 @@ def _collect(results: list[tune.Result], folder: StudyFolder) -> list[dict[str, 
     """Copy the files of the finals that finished into the study's folder; their metrics."""
     finals = []
     for result in results:
-        checkpoint = _checkpoint(result)
+        checkpoint = _checkpoint(result, folder)
         if checkpoint is None or not (result.metrics or {}).get("finished"):
             continue
         target = folder.final(int((result.config or {})["rank"]))
@@ -80,9 +81,13 @@ def _same(source: Path, target: Path) -> bool:
     return (target / name).exists() and (target / name).read_bytes() == (source / name).read_bytes()
 
 
-def _checkpoint(result: tune.Result) -> tune.Checkpoint | None:
-    path = (result.metrics or {}).get(CHECKPOINT)
-    return result.checkpoint if path is None else tune.Checkpoint(path, result.filesystem)
+def _checkpoint(result: tune.Result, folder: StudyFolder) -> tune.Checkpoint | None:
+    reported = (result.metrics or {}).get(CHECKPOINT)
+    if reported is None:
+        return result.checkpoint
+    # the study may have been moved since that was reported; the run of Ray Train and its checkpoint keep their names
+    filesystem, storage = open_storage(folder.storage)
+    return tune.Checkpoint("/".join([storage, *PurePosixPath(reported).parts[-2:]]), filesystem)
 
 
 def _unused(path: Path) -> Path:

@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.progress import last_line
+from irnas_ray.relocation import keep_in_place
 from irnas_ray.rungs import Verdict
 from irnas_ray.sampling import StudySearch
 from irnas_ray.seeds import Known
@@ -46,7 +47,7 @@ class ConfigurationHalving(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keep the error for the study; it is told if the trial is not tried again."""
-        search_of(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
+        note_error(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Nothing: the search is told by Tune."""
@@ -94,12 +95,18 @@ class ConfigurationHalving(TrialScheduler):
 
 def take_up(tune_controller: Any, trial: Trial) -> None:
     """Let the search know of a trial that is added to Tune's list, where that is read anew after a restart."""
+    keep_in_place(tune_controller, trial)
     search = search_of(tune_controller)
     failed = trial.status == Trial.ERROR
     if failed:
         search.note(trial.trial_id, error=last_line(trial))
     known = Known(epoch_of(trial), failed or trial.status == Trial.TERMINATED, failed, trial.last_result)
     search.know(trial.trial_id, known)
+
+
+def note_error(tune_controller: Any, trial: Trial) -> None:
+    """Keep the error that a trial died of for the study, and where its files are."""
+    search_of(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
 
 
 def search_of(tune_controller: Any) -> StudySearch:

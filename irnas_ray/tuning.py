@@ -13,6 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.heartbeat import HangWatch
 from irnas_ray.progress import StageProgress
+from irnas_ray.relocation import InPlaceScheduler
 from irnas_ray.restoring import OutlivesCheckpoint
 from irnas_ray.sampling import StudySearch
 from irnas_ray.state_saving import unsaved_state_told
@@ -106,7 +107,7 @@ def fit(
         param_space=param_space or {},
         tune_config=tune.TuneConfig(
             search_alg=search,
-            scheduler=scheduler,
+            scheduler=scheduler or InPlaceScheduler(),
             # how many there are is the search's to say
             num_samples=1 if search is None else -1,
             max_concurrent_trials=concurrent,

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ RESOURCES = {"cpu": 1.0}
 cloudpickle.register_pickle_by_value(scripted_trial)
 
 
+class StopAfterOne(tune.Callback):
+    """What Ctrl-C does when the first trial has ended."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def run_script(
     folder: Path,
     script: dict[int, Any],
@@ -35,6 +43,7 @@ def run_script(
     objectives: tuple[str, ...] = ("score",),
     concurrent: int = 2,
     max_failures: int = 0,
+    loggers: Sequence[tune.Callback] = (),
 ) -> tuple[list[tune.Result], optuna.Study]:
     """Run or continue trials that follow a script, in ``folder``; their results and the study."""
     chosen = [OBJECTIVES[name] for name in objectives]
@@ -50,6 +59,7 @@ def run_script(
         search=search,
         scheduler=ConfigurationHalving(),
         concurrent=concurrent,
+        loggers=loggers,
     )
     return results, study
 

@@ -66,7 +66,7 @@ def data(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> FinalData
 def test_two_workers_come_to_the_result_of_one_though_one_errs_and_one_is_killed(
     tmp_path: Path, data: FinalData
 ) -> None:
-    study = with_values(StudyConfig(results=str(tmp_path)), SETTINGS)
+    study = with_values(StudyConfig(results=str(tmp_path / "first")), SETTINGS)
     candidate = Precise(1, "final 1", "test", load_genotype("irnas_denoise"))
     alone = tmp_path / "alone"
     alone.mkdir()
@@ -104,6 +104,12 @@ def test_two_workers_come_to_the_result_of_one_though_one_errs_and_one_is_killed
             )
     kept = {path.name for path in folder.final(1).iterdir()}
     assert kept == {path.name for path in alone.iterdir()} and "state.pt" not in kept
+
+    # what is finished stays so, also where the study was moved
+    (tmp_path / "first").rename(tmp_path / "second")
+    moved = with_values(study, {"final.workers": 2, "results": str(tmp_path / "second")})
+    assert run_finals(moved, StudyFolder(moved), [unlucky], data, ONE_CPU) == [metrics]
+    assert lines == (notes / "lines").read_text().split("\n")
 
 
 def test_finals_side_by_side_never_wait_for_each_others_workers(ray_local: None) -> None:

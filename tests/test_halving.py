@@ -12,9 +12,10 @@ from pathlib import Path
 import optuna
 import pytest
 import ray
-from halving_trials import epochs_of, run_script
+from halving_trials import StopAfterOne, epochs_of, run_script
 
 from irnas_ray.storage import open_storage
+from irnas_ray.tuning import Interrupted
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -158,6 +159,19 @@ def test_a_killed_driver_loses_no_rung(tmp_path: Path, cluster: str) -> None:
     assert epochs_of(tmp_path, 2) == [1, 2]
     # from the last checkpoint that Tune's state knew
     assert epochs_of(tmp_path, 3) in ([1, 2, 2], [1, 2, 1, 2])
+
+
+def test_a_search_that_was_moved_is_continued_where_it_is_now(tmp_path: Path) -> None:
+    """Also with trials that the earlier driver had not come to; nothing appears at the old place."""
+    script = {0: [1.0, 2.0], 1: [3.0, 4.0]}
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    with pytest.raises(Interrupted, match="stopped after 1 of 2 trials"):
+        run_script(old, script, 1, 1, [], concurrent=1, loggers=[StopAfterOne()])
+    old.rename(new)
+    _, study = run_script(new, script, 1, 1, [], concurrent=1)
+    assert [trial.value for trial in study.trials] == [2.0, 4.0] and not old.exists()
+    assert [len(list(new.glob(f"round-1/*/checkpoint_00000{number}"))) for number in (0, 1)] == [2, 0]
 
 
 def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:

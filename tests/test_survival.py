@@ -87,7 +87,7 @@ def test_a_killed_worker(tmp_path: Path, undisturbed: dict[str, Any], capsys: py
 
 @pytest.fixture(scope="module")
 def killed(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of a study whose driver, a process of its own, was killed in the middle of the second trial."""
+    """Results of a study whose driver was killed in the middle of the second trial, moved to another folder since."""
     results = tmp_path_factory.mktemp("killed")
     with open(results / "log", "w") as log:
         arguments = command("search", *TINY, f"results={results}", *KILLED)
@@ -97,15 +97,17 @@ def killed(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         run.kill()
         run.wait()
-    return results
+    return results.rename(results.with_name("moved"))
 
 
 def test_a_killed_driver(tmp_path: Path, killed: Path, undisturbed: dict[str, Any]) -> None:
-    """resume=true goes on in the middle of the trial, also where the folder was copied."""
+    """resume=true goes on in the middle of the trial, also where the folder was moved and copied."""
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    before = sorted(killed.rglob("*"))
     # damaged or not, Tune's own description of the run is not needed
     (tmp_path / "s" / "trials" / "round-1" / "tuner.pkl").write_bytes(b"")
     assert_same(search(tmp_path, *KILLED, "resume=true"), undisturbed, tmp_path)
+    assert sorted(killed.rglob("*")) == before
 
 
 def test_a_driver_killed_while_it_wrote(

@@ -5,16 +5,18 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from halving_trials import StopAfterOne
 from ray import cloudpickle, tune
 from study_cases import wait_for
 
 from irnas_ray.progress import StageProgress
 from irnas_ray.trial_storage import can_continue, ended_trials, trial_folders
-from irnas_ray.tuning import Run, find_run, fit
+from irnas_ray.tuning import Interrupted, Run, find_run, fit
 from irnas_ray.urls import absolute, join, split
 
 STEPS = 3
@@ -38,11 +40,22 @@ def count(config: dict[str, Any]) -> None:
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def run_all(run: Run, values: list[int], gate: Path, max_failures: int = 0) -> dict[int, dict[str, Any]]:
-    """The last report of each trial."""
+def run_all(
+    run: Run, values: list[int], gate: Path, max_failures: int = 0, then: Sequence[tune.Callback] = ()
+) -> dict[int, dict[str, Any]]:
+    """The last report of each trial; one after the other where ``then`` says what follows."""
     space = {"value": tune.grid_search(values), "gate": str(gate)}
     progress = StageProgress("count", len(values), "step")
-    results = fit(count, run, {"cpu": 0.5, "gpu": 0.0}, progress, max_failures=max_failures, param_space=space)
+    results = fit(
+        count,
+        run,
+        {"cpu": 0.5, "gpu": 0.0},
+        progress,
+        max_failures=max_failures,
+        param_space=space,
+        concurrent=1 if then else None,
+        loggers=then,
+    )
     return {result.config["value"]: result.metrics | {"failed": result.error is not None} for result in results}
 
 
@@ -185,6 +198,20 @@ def lose(config: dict[str, Any]) -> None:
             metrics = {"step": step, "lost": lost, "progress": f"{step}", "finished": step == STEPS}
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
         named = tune.get_checkpoint()
+
+
+def test_a_run_that_was_moved_is_continued_where_it_is_now(ray_local: None, tmp_path: Path) -> None:
+    """Also with trials that the earlier driver had not come to; nothing appears at the old place."""
+    (tmp_path / "gate").touch()
+    with pytest.raises(Interrupted, match="stopped after 1 of 3 trials"):
+        run_all(find_run(str(tmp_path / "old" / "run")), [1, 2, 3], tmp_path / "gate", then=[StopAfterOne()])
+    (tmp_path / "old").rename(tmp_path / "new")
+    run = find_run(str(tmp_path / "new" / "run"))
+    assert run.begun and len(trial_folders(run.place)) < 3
+    assert {last["step"] for last in run_all(run, [1, 2, 3], tmp_path / "gate").values()} == {STEPS}
+    assert not (tmp_path / "old").exists()
+    assert all(list(Path(folder).glob("checkpoint_*")) for folder in trial_folders(run.place))
+    assert len(trial_folders(run.place)) == 3
 
 
 def test_a_trial_is_started_again_though_its_checkpoint_is_gone(ray_local: None, tmp_path: Path) -> None:
