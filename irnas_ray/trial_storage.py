@@ -127,8 +127,8 @@ def ended_trials(run: str) -> list[Result]:
     for folder in trial_folders(run):
         try:
             result = Result.from_path(open_storage(folder)[1], storage_filesystem=filesystem)
-        except (RuntimeError, ValueError, OSError):
-            continue  # it never reported, or was cut off while it did
+        except Exception:  # it never reported, or was cut off at any byte while it did: met with almost any exception
+            continue
         # the file of an error stays where a trial recovered from it
         if has_ended(result.metrics or {}):
             results.append(result)

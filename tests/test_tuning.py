@@ -165,8 +165,9 @@ def test_a_report_that_was_cut_off_is_no_end(place: Path) -> None:
     reports = Path(finished.path) / "result.json"
     lines = reports.read_text().splitlines()
     assert json.loads(lines[-1])["finished"]
-    reports.write_text("\n".join([*lines[:-1], lines[-1][:50]]))
-    assert ended_trials(str(place)) == []
+    for left in (lines[-1][:50], "\n".join([*lines[:-1], lines[-1][:50]]), ""):
+        reports.write_text(left)
+        assert list(Path(finished.path).glob("checkpoint_*")) and ended_trials(str(place)) == []
 
 
 def test_a_run_can_lie_behind_a_url(ray_local: None, tmp_path: Path) -> None:
