@@ -23,6 +23,10 @@ class ToyTrial:
     def __init__(self, trial_id: str) -> None:
         self.trial_id, self.path, self.status, self.error_file = trial_id, f"/trials/{trial_id}", PENDING, None
         self.last_result: dict[str, Any] = {}
+        self.storage = SimpleNamespace(storage_fs_path="/moved/since")
+
+    def set_storage(self, storage: SimpleNamespace) -> None:
+        self.storage = storage
 
     @property
     def has_reported_at_least_once(self) -> bool:
@@ -42,6 +46,7 @@ class ToyTune:
         self.search_alg = SimpleNamespace(searcher=SimpleNamespace(searcher=search))
         self.scheduler = ConfigurationHalving()
         self.trials: list[ToyTrial] = []
+        self._storage = SimpleNamespace(storage_filesystem=None, storage_fs_path="/runs", experiment_dir_name="run")
 
     def get_trials(self) -> list[ToyTrial]:
         return self.trials
@@ -59,6 +64,7 @@ class ToyTune:
     def add(self, trial: ToyTrial) -> None:
         self.trials.append(trial)
         self.scheduler.on_trial_add(self, trial)
+        assert trial.storage == self._storage
 
     def step(self) -> None:
         """Ask for trials, then start what the scheduler chooses."""
