@@ -58,7 +58,7 @@ class HeadNode:
         self.nodes.append(node)
         return node
 
-    def wait_for_nodes(self, count: int, seconds: float = 120) -> None:
+    def wait_for_nodes(self, count: int, seconds: float = 400) -> None:
         """Return when so many nodes are alive."""
         program = "import ray; ray.init(logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
         deadline = time.time() + seconds
@@ -94,7 +94,7 @@ class HeadNode:
         return self.ray("job", verb, "--address", self.address, *arguments, **options)
 
     def __enter__(self) -> "HeadNode":
-        deadline = time.time() + 120
+        deadline = time.time() + 400
         while "Ray runtime started" not in self.log.read_text():
             if self.process.poll() is not None or time.time() > deadline:
                 text = self.log.read_text()

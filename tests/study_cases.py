@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-def launch(launcher: str, *arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def launch(launcher: str, *arguments: str, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """A launcher that has ended."""
     return subprocess.run(
         command(launcher, *arguments), capture_output=True, text=True, timeout=timeout, cwd=cwd, env=environment()
@@ -56,7 +56,7 @@ def launch(launcher: str, *arguments: str, cwd: Path, timeout: float = 240) -> s
 
 
 def wait_for(
-    condition: Callable[[], object], running: subprocess.Popen[Any] | None = None, seconds: float = 180
+    condition: Callable[[], object], running: subprocess.Popen[Any] | None = None, seconds: float = 400
 ) -> None:
     """Return as soon as something is true; AssertionError if the process ends or the time is over before."""
     deadline = time.time() + seconds

@@ -111,7 +111,7 @@ def test_the_slurm_script_runs_a_study_on_all_nodes(tmp_path: Path) -> None:
             arguments, env=own, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        assert script.wait(timeout=360) == 0, (tmp_path / "log").read_text()
+        assert script.wait(timeout=600) == 0, (tmp_path / "log").read_text()
     finally:
         # as Slurm does with what is left of a job
         os.killpg(script.pid, signal.SIGKILL)

@@ -132,7 +132,7 @@ def test_a_killed_driver_loses_no_rung(tmp_path: Path, cluster: str) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    deadline = time.time() + 120
+    deadline = time.time() + 400
     while True:
         assert driver.poll() is None and time.time() < deadline, (tmp_path / "log").read_text()
         if len(open_trials := trials_of(tmp_path)) == 2:

@@ -29,6 +29,7 @@ LOSSY = [
     "tune.max_failures=0",
     "final.count=1",
     "final.steps=200",
+    "final.validate_every=10",
     "study=s",
 ]
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
@@ -100,7 +101,7 @@ def continued(terminal: Terminal) -> list[str]:
     return shlex.split(" ".join(line.strip() for line in told if line.strip()))
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
     """Stops cleanly, names the command that goes on, keeps every trial; at the end status 4, as a trial has failed."""
     folder = tmp_path / "results" / "s"
@@ -125,7 +126,7 @@ def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
     ended = json.loads((folder / "trials" / "records.json").read_text())
     assert begun <= {record["id"] for record in ended}
 
-    last = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400)
+    last = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
     assert last.returncode == 4, last.stdout + last.stderr
     assert "failed; resume=true makes up for them" in last.stderr and "Traceback" not in last.stderr
     assert "\x1b" not in last.stdout and "[finals " in last.stdout

@@ -33,7 +33,7 @@ def test_a_stopped_job_is_continued_by_another(head: HeadNode, tmp_path: Path) -
     patient = ("--runtime-env-json", json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "90"}}))
     done = head.job("submit", "--no-wait", "--submission-id", "first", "--working-dir", ".", *patient, "--", *search)
     assert done.returncode == 0, done.stderr
-    deadline = time.time() + 120
+    deadline = time.time() + 400
     while not list(tmp_path.glob("s/trials/round-1/*/checkpoint_00000[1-9]")):
         assert time.time() < deadline, head.job("logs", "first").stdout
         time.sleep(0.1)

@@ -154,8 +154,8 @@ def test_trials_on_every_cpu_get_the_same_batches(ray_local: None, folder: Path,
         sets = [open_patches(folder, ids, budget) for budget in (LARGE, 0)]
         assert [patches.resident for patches in sets] == [True, False]
         run = ray.remote(num_cpus=1, max_retries=0)(trial)
-        first, free = ray.get(run.remote(*sets), timeout=60)
-        second, _ = ray.get(run.remote(*sets), timeout=60)
+        first, free = ray.get(run.remote(*sets), timeout=300)
+        second, _ = ray.get(run.remote(*sets), timeout=300)
     finally:
         ray.cancel(holder, force=True)
     assert free == 0 and _equal(first, second)

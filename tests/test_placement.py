@@ -151,7 +151,7 @@ def test_a_cluster_of_unequal_nodes() -> None:
 
 def run_apart(program: str) -> tuple[list, list[str]]:
     """What a program prints: the values that are JSON, and all lines."""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     return [json.loads(line) for line in lines if line.startswith(("{", "[[", '["'))], lines

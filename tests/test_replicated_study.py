@@ -18,7 +18,7 @@ def test_seeds_rungs_and_a_front_from_the_command_line_to_the_report(tmp_path: P
     arguments += ["tune.early_stopping=true", "tune.grace_epochs=1", "tune.reduction_factor=2"]
     arguments += ["tune.objectives=[score,parameters]", "final.count=3", "search.proxy_steps=2"]
     done = launch(
-        "search", *[a for a in arguments if a != "domains.architecture.nodes=null"], cwd=tmp_path, timeout=400
+        "search", *[a for a in arguments if a != "domains.architecture.nodes=null"], cwd=tmp_path, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "results" / "quickstart"

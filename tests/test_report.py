@@ -383,7 +383,7 @@ def test_launcher(tmp_path: Path) -> None:
     make_study(tmp_path / "small", count=3)
     command = [sys.executable, str(ROOT / "launchers/analyze.py"), "study=small", "top=1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("# Study small")
     check_picture(tmp_path / "small/analysis/genotype.png")

@@ -81,7 +81,7 @@ prepare(data, Path({output!r}), progress, workers=1)
 
 def killed(data: Data, output: Path) -> None:
     program = KILLED.format(part_bytes=SMALL_PART, source=data.source, output=str(output))
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=400)
     assert done.returncode == -signal.SIGKILL and not is_prepared(output)
 
 

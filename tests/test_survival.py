@@ -140,7 +140,7 @@ def test_a_storage_that_nodes_do_not_see_and_killed_nodes(tmp_path: Path, undist
             env=own,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
         )
         assert refused.returncode == 1
         assert "fsspec+memory://trials/s is not visible on 1 of 2 nodes" in refused.stderr, refused.stderr
@@ -152,7 +152,7 @@ def test_a_storage_that_nodes_do_not_see_and_killed_nodes(tmp_path: Path, undist
                 wait_for(lambda stage=stage: checkpointed(tmp_path, stage), run)  # type: ignore[misc]
                 head.remove_node(node)
                 node = head.add_node(cpus=1)
-            assert run.wait(timeout=240) == 0, (tmp_path / "log").read_text()
+            assert run.wait(timeout=600) == 0, (tmp_path / "log").read_text()
         finally:
             run.kill()
             run.wait()
