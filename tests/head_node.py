@@ -1,5 +1,6 @@
 """A Ray head node of its own for tests of jobs: other ports, folders and token than any other Ray on the machine."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ class HeadNode:
         self.folder = Path(tempfile.mkdtemp(prefix="hn", dir="/tmp"))  # sockets' paths are limited to 107 bytes
         self.address = f"http://127.0.0.1:{free_port()}"
         self.log = self.folder / "log"
-        self.nodes: list[subprocess.Popen[bytes]] = []
+        self.nodes: list[tuple[subprocess.Popen[bytes], int]] = []
         options = f"--head --block --num-cpus {cpus} --port 0 --temp-dir {self.folder / 'ray'} --dashboard-port"
         options += f" {self.address.rpartition(':')[2]} --ray-client-server-port {free_port()}"
         options += f" --dashboard-agent-listen-port {free_port()} --disable-usage-stats"
@@ -44,19 +45,27 @@ class HeadNode:
         assert found is not None
         return found.group(1)
 
-    def add_node(self, cpus: int) -> subprocess.Popen[bytes]:
+    def add_node(self, cpus: int) -> None:
         """Start a further node on this machine, a process group of its own."""
+        self.nodes.append((self._start_node(cpus), cpus))
+
+    def restart_nodes(self) -> None:
+        """Start again the nodes that ended by themselves: on a busy machine a start may take longer than Ray waits."""
+        for place, (node, cpus) in enumerate(self.nodes):
+            if node.poll() is not None:
+                kill_group(node)
+                self.nodes[place] = self._start_node(cpus), cpus
+
+    def _start_node(self, cpus: int) -> subprocess.Popen[bytes]:
         options = f"--address {self.gcs} --block --num-cpus {cpus} --dashboard-agent-listen-port {free_port()}"
         with open(self.folder / "nodes.log", "a") as log:
-            node = subprocess.Popen(
+            return subprocess.Popen(
                 [*RAY, "start", *options.split(), "--disable-usage-stats"],
                 env=self.environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.nodes.append(node)
-        return node
 
     def wait_for_nodes(self, count: int, seconds: float = 400) -> None:
         """Return when so many nodes are alive."""
@@ -67,13 +76,12 @@ class HeadNode:
             found = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True)
             if found.stdout.strip() == str(count):
                 return
+            self.restart_nodes()
         raise AssertionError(f"{count} nodes did not come up: {(self.folder / 'nodes.log').read_text()}")
 
-    def remove_node(self, node: subprocess.Popen[bytes]) -> None:
-        """kill -9 of a node with all its processes, as if its machine had lost its power."""
-        os.killpg(node.pid, signal.SIGKILL)
-        node.wait()
-        self.nodes.remove(node)
+    def remove_node(self) -> None:
+        """kill -9 of the newest node with all its processes, as if its machine had lost its power."""
+        kill_group(self.nodes.pop()[0])
 
     def environment(self, token: str | None = None) -> dict[str, str]:
         """What this node and the commands that talk to it are told; ``token`` replaces the one in the home folder."""
@@ -108,11 +116,17 @@ class HeadNode:
 
     def close(self) -> None:
         """Kill the node with all that belongs to it."""
-        for node in list(self.nodes):
-            self.remove_node(node)
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        while self.nodes:
+            self.remove_node()
+        kill_group(self.process)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """kill -9 of a process and all that it started, also where it has ended itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def free_port() -> int:

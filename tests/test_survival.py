@@ -129,7 +129,7 @@ def test_a_driver_killed_while_it_wrote(
 def test_a_storage_that_nodes_do_not_see_and_killed_nodes(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     """The node of a trial and then that of a final training die; each goes on from its checkpoint on another node."""
     with HeadNode(cpus=0) as head:
-        node = head.add_node(cpus=1)
+        head.add_node(cpus=1)
         own = {**environment(), **head.environment(), "RAY_ADDRESS": head.gcs, "PYTHONPATH": str(ROOT)}
         # this storage is a process's own memory: no other node sees what is written there
         hidden = [f"results={tmp_path / 'hidden'}", "cluster.storage=fsspec+memory://trials"]
@@ -149,10 +149,11 @@ def test_a_storage_that_nodes_do_not_see_and_killed_nodes(tmp_path: Path, undist
             run = subprocess.Popen(arguments, cwd=tmp_path, env=own, stdout=log, stderr=subprocess.STDOUT)
         try:
             for stage in ("round-1", "finals-*"):
-                wait_for(lambda stage=stage: checkpointed(tmp_path, stage), run)  # type: ignore[misc]
-                head.remove_node(node)
-                node = head.add_node(cpus=1)
-            assert run.wait(timeout=600) == 0, (tmp_path / "log").read_text()
+                wait_for(lambda stage=stage: head.restart_nodes() or checkpointed(tmp_path, stage), run)  # type: ignore[misc]
+                head.remove_node()
+                head.add_node(cpus=1)
+            wait_for(lambda: head.restart_nodes() or run.poll() is not None, seconds=600)
+            assert run.returncode == 0, (tmp_path / "log").read_text()
         finally:
             run.kill()
             run.wait()
