@@ -94,7 +94,10 @@ class ConfigurationHalving(TrialScheduler):
 
 
 def take_up(tune_controller: Any, trial: Trial) -> None:
-    """Let the search know of a trial that is added to Tune's list, where that is read anew after a restart."""
+    """Let a trial that is added to Tune's list lie in the folder of its run, and the search know of it.
+
+    After a restart Tune adds those that it still has.
+    """
     keep_in_place(tune_controller, trial)
     search = search_of(tune_controller)
     failed = trial.status == Trial.ERROR
