@@ -7,7 +7,7 @@ import torch
 from measuring import arguments, interleaved, report
 from torch import Tensor
 
-from irnas_ray.deformable import deform_conv2d
+from irnas_ray.kernels.deform_conv import deform_conv2d
 
 try:
     from torchvision.ops import deform_conv2d as torchvision_deform_conv2d

@@ -3,10 +3,10 @@
 import torch
 from measuring import arguments, interleaved, report
 
-from irnas_ray.cells import Edge
-from irnas_ray.folding import folded
-from irnas_ray.genotype import Genotype
-from irnas_ray.network import DerivedNetwork, count_parameters
+from irnas_ray.genotypes.cell import Edge
+from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.networks.derived import DerivedNetwork, count_parameters
+from irnas_ray.networks.folding import folded
 
 #: The paper's denoising cell.
 PUBLISHED = (

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 # the references are the tests' own definitions, so that what is timed is what is proved equal
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 
 def arguments(description: str, **defaults: Any) -> argparse.ArgumentParser:

@@ -20,10 +20,10 @@ from measuring import arguments, report
 from PIL import Image
 from skimage import data
 
-from irnas_ray.cells import Edge
-from irnas_ray.checkpoints import save_network
-from irnas_ray.genotype import Genotype
-from irnas_ray.network import DerivedNetwork
+from irnas_ray.genotypes.cell import Edge
+from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.networks.checkpoints import save_network
+from irnas_ray.networks.derived import DerivedNetwork
 
 #: Runs a command and prints the largest resident size, in KiB, that it had.
 MEASURE = """
@@ -67,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_network(network, folder / "network.pt")
-        imports = peak("-c", "import irnas_ray.conf.command_line, irnas_ray.scoring")
+        imports = peak("-c", "import irnas_ray.cli.command_line, irnas_ray.scoring")
         whole = restored(folder, 1500, 1000, "null")
         tiled = restored(folder, 6000, 4000, "256")
 

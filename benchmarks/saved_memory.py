@@ -6,8 +6,8 @@ import torch
 from measuring import arguments, interleaved, report, saved_bytes
 from reference import ReferenceSuperNet
 
-from irnas_ray.losses import restoration_loss
-from irnas_ray.supernet import SuperNet
+from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.training.loss import restoration_loss
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from measuring import arguments, interleaved, report
 from reference import ReferenceSuperNet
 from reference_deformable import torchvision_deform_conv2d
 
-from irnas_ray.searching import BilevelSearch
-from irnas_ray.supernet import SuperNet
+from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.search.bilevel import BilevelSearch
 
 OPERATORS = ("conv", "sep", "dil", "def", "skip", "none")
 

@@ -19,15 +19,15 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from ray import tune
 from ray.cluster_utils import Cluster as SimulatedCluster
 
-from irnas_ray.claimed_study import claim_study
-from irnas_ray.halving import ConfigurationHalving
-from irnas_ray.objectives import objectives_of
-from irnas_ray.progress import StageProgress
-from irnas_ray.runtime import connect
-from irnas_ray.sampling import StudySearch
-from irnas_ray.settings import Cluster
-from irnas_ray.storage import open_storage, opened_storage
-from irnas_ray.tuning import find_run, fit
+from irnas_ray.cluster.connection import connect
+from irnas_ray.hpo.objectives import objectives_of
+from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.storage import open_storage, opened_storage
+from irnas_ray.progress.callback import StageProgress
+from irnas_ray.settings.study import Cluster
+from irnas_ray.tune.runner import find_run, fit
+from irnas_ray.tune.schedulers import ConfigurationHalving
+from irnas_ray.tune.searcher import StudySearch
 
 DOMAINS = {
     "architecture.nodes": IntDistribution(2, 5),
@@ -53,7 +53,7 @@ def rest(config: dict[str, Any], seconds: float, reports: int, checkpoint_bytes:
             # only here: a process that loads torch is several times larger
             import torch
 
-            from irnas_ray.reporting import Reports
+            from irnas_ray.tune.reports import Reports
 
             Reports().report(metrics, {"weights": torch.zeros(checkpoint_bytes, dtype=torch.uint8)})
         else:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from measuring import report
 
-from irnas_ray import searching, study, trial
-from irnas_ray.conf.command_line import run
-from irnas_ray.settings import StudyConfig
+from irnas_ray.cli.command_line import run
+from irnas_ray.search import bilevel
+from irnas_ray.settings.study import StudyConfig
+from irnas_ray.study import study, trial
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,11 +49,11 @@ def timed_trial(config: dict[str, Any], study: StudyConfig, data: Any) -> None:
         def __next__(self) -> Any:
             return self.draw()
 
-    make_batches, validator, step = trial.make_batches, trial.validator, searching.BilevelSearch._step
+    make_batches, validator, step = trial.make_batches, trial.validator, bilevel.BilevelSearch._step
     trial.make_batches = lambda *a, **k: TimedBatches(timed("open data", make_batches)(*a, **k))  # type: ignore
     trial.validator = lambda *a, **k: timed("validation", timed("open data", validator)(*a, **k))  # type: ignore
     trial.report = timed("checkpoint and report", trial.report)  # type: ignore
-    searching.BilevelSearch._step = timed("steps", step)  # type: ignore
+    bilevel.BilevelSearch._step = timed("steps", step)  # type: ignore
     start = time.perf_counter()
     trial.run_trial(config, study, data)
     seconds["whole"] = time.perf_counter() - start

@@ -6,9 +6,9 @@ python launchers/evaluate.py 'network={ours: a.pt, other: b.pt}' 'method=[degrad
 python launchers/evaluate.py restored=FOLDER protocol=rain800-y data=halves data.source=rain800/test_syn
 """
 
-from irnas_ray.command_settings import EvaluateConfig
-from irnas_ray.conf.command_line import run
-from irnas_ray.scoring import score_methods
+from irnas_ray.cli.command_line import run
+from irnas_ray.evaluation.commands import score_methods
+from irnas_ray.settings.commands import EvaluateConfig
 
 if __name__ == "__main__":
     run("evaluate", EvaluateConfig, score_methods, __doc__ or "")

@@ -12,12 +12,12 @@ falsify results (see docs/data.md).
 
 import sys
 
-from irnas_ray.command_settings import PrepareConfig
-from irnas_ray.conf.command_line import run
-from irnas_ray.freezing import prepare_frozen
-from irnas_ray.preparing import Manifest
-from irnas_ray.progress_bar import progress_bar
-from irnas_ray.source_check import other_images, run_check
+from irnas_ray.cli.command_line import run
+from irnas_ray.datasets.builder import Manifest
+from irnas_ray.datasets.check import other_images, run_check
+from irnas_ray.datasets.freeze import prepare_frozen
+from irnas_ray.settings.commands import PrepareConfig
+from irnas_ray.system.progress_bar import progress_bar
 
 
 def main(config: PrepareConfig) -> None:

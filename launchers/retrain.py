@@ -7,9 +7,9 @@ python launchers/retrain.py genotype=irnas_denoise 'compare.final.ssim_weight=[0
 
 from pathlib import Path
 
-from irnas_ray.conf.command_line import run
-from irnas_ray.retraining import run_retraining
-from irnas_ray.settings import RetrainConfig
+from irnas_ray.cli.command_line import run
+from irnas_ray.settings.study import RetrainConfig
+from irnas_ray.study.retraining import run_retraining
 
 if __name__ == "__main__":
     run("retrain", RetrainConfig, run_retraining, __doc__ or "", root=Path(__file__).resolve().parents[1])

@@ -7,9 +7,9 @@ Without arguments: a few minutes on two cores with photographs that ship with sc
 
 from pathlib import Path
 
-from irnas_ray.conf.command_line import run
-from irnas_ray.settings import StudyConfig
-from irnas_ray.study import run_study
+from irnas_ray.cli.command_line import run
+from irnas_ray.settings.study import StudyConfig
+from irnas_ray.study.study import run_study
 
 if __name__ == "__main__":
     run("search", StudyConfig, run_study, __doc__ or "", root=Path(__file__).resolve().parents[1])

@@ -1,4 +1,4 @@
-"""The rooms of the house: imports go one way, and everything below the Ray layer runs without Ray, Optuna and Hydra."""
+"""The floors of the house: a package imports from lower floors only, and each library stays in its rooms."""
 
 import ast
 import subprocess
@@ -9,27 +9,26 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "irnas_ray"
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+#: Lowest floor first; what a floor holds may not import from its neighbours on the same floor either.
+FLOORS = (
+    "settings system genotypes kernels",
+    "degradations networks images hpo cluster",
+    "datasets results progress",
+    "tune evaluation cli",
+    "training",
+    "search",
+    "study",
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+#: Rooms whose subject is Ray; below the one that is named alone only the module beside it may import Ray.
+RAY = {"cluster", "progress", "tune", "study"}
+RAY_DATA = "datasets/ray_data.py"
+MODULES = sorted(
+    path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if len(path.relative_to(PACKAGE).parts) > 1
+)
 LAUNCHERS = sorted((ROOT / "launchers").glob("*.py"))
-
-#: Lowest room first; a module imports from its own room and those below. What is not named is of the Ray layer.
-ROOMS = {
-    "facts": "bilateral bilinear camera cells colors command_settings decoding deformable degradation"
-    " degradation_settings environment filters genotype geometry gridded image_files images jobs manifest masking"
-    " metrics mosaic native normalising objectives outcomes protocols published rain ranges rungs schedules separable"
-    " settings synchronised unprocessing urls",
-    "networks": "costs dncnn folding losses network networks operations supercell supernet",
-    "loops": "accumulation baselines batches candidates checkpoints claiming comparison configurations"
-    " contact_sheet distributed evaluation examining folder freezing inference leakage loss_curve"
-    " optimizers pairing parallel parts preparing processes progress_bar reading restored scoring"
-    " screening searching sheet source_check sources storing tensorboard training validation",
-}
-ROOM = {module: room for room, names in ROOMS.items() for module in names.split()}
-ORDER = [*ROOMS, "Ray layer"]
-
-
-def room_of(module: str) -> int:
-    return ORDER.index(ROOM.get(module, "Ray layer"))
+MOST_MODULES = 14
 
 
 def imported(path: Path) -> set[str]:
@@ -44,38 +43,44 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def packages(path: Path) -> set[str]:
+def libraries(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imported(path)}
 
 
-def siblings(path: Path) -> set[str]:
-    """Modules of irnas_ray that a file imports; `conf` for all of irnas_ray.conf."""
-    inner = {name.split(".")[1] for name in imported(path) if name.startswith("irnas_ray.")}
-    return {name for name in inner if name in MODULES or name == "conf"}
+def siblings(path: Path) -> set[Path]:
+    """Modules of irnas_ray that a file imports, without the package's own version."""
+    parts = [name.split(".")[1:] for name in imported(path) if name.startswith("irnas_ray.")]
+    return {Path(*own[:2]).with_suffix(".py") for own in parts if len(own) > 1}
 
 
-def test_every_named_module_exists():
-    assert set(ROOM) <= set(MODULES)
+def test_every_room_stands_on_a_floor():
+    rooms = {path.parts[0] for path in MODULES}
+    assert rooms == FLOOR.keys()
+    assert len(list(PACKAGE.glob("*.py"))) <= 3
+    for room in rooms:
+        own = [path for path in MODULES if path.parts[0] == room and path.stem != "__init__"]
+        assert len(own) <= MOST_MODULES, f"{room} holds {len(own)} modules"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", MODULES, ids=str)
 def test_imports_go_down(module):
-    found = siblings(PACKAGE / f"{module}.py")
-    assert "conf" not in found
-    above = sorted(name for name in found if room_of(name) > room_of(module))
-    assert not above, f"{module} ({ORDER[room_of(module)]}) imports {above}"
+    own = module.parts[0]
+    for other in siblings(PACKAGE / module):
+        assert (PACKAGE / other).exists(), f"{module} imports {other.parts[0]} as a whole"
+        room = other.parts[0]
+        assert room == own or FLOOR[room] < FLOOR[own], f"{module} imports {other}"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", MODULES, ids=str)
 def test_libraries_stay_in_their_rooms(module):
-    found = packages(PACKAGE / f"{module}.py")
-    assert not found & {"hydra", "omegaconf"}
-    if module in ROOM:
-        assert not found & {"ray", "optuna"}
+    found = libraries(PACKAGE / module)
+    assert module.parts[0] == "cli" or not found & {"hydra", "omegaconf"}
+    assert module.parts[0] in RAY or str(module) == RAY_DATA or "ray" not in found
+    assert FLOOR[module.parts[0]] > FLOOR["hpo"] or module.parts[0] == "hpo" or "optuna" not in found
 
 
 def test_modules_do_not_import_each_other_in_circles():
-    below = {module: siblings(PACKAGE / f"{module}.py") for module in MODULES}
+    below = {module: siblings(PACKAGE / module) for module in MODULES}
     while below:
         free = {module for module, needed in below.items() if not needed & below.keys()}
         assert free, f"a circle among {sorted(below)}"
@@ -86,18 +91,22 @@ def test_modules_do_not_import_each_other_in_circles():
     "path", [*PACKAGE.rglob("*.py"), *LAUNCHERS], ids=lambda path: f"{path.parent.name}.{path.stem}"
 )
 def test_nobody_imports_what_is_replaced(path):
-    assert not packages(path) & {"torchvision", "torchmetrics", "piq", "pytorch_msssim"}
+    assert not libraries(path) & {"torchvision", "torchmetrics", "piq", "pytorch_msssim"}
 
 
 @pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
 def test_launchers_compose_and_call(path):
     assert len(path.read_text().splitlines()) <= 60
-    assert "conf" in siblings(path) and not packages(path) & {"ray", "torch", "optuna"}
+    assert not libraries(path) & {"ray", "torch", "optuna"}
 
 
-def test_everything_below_the_ray_layer_runs_without_ray_optuna_and_hydra():
-    blocked = ("ray", "optuna", "hydra", "omegaconf", "torchvision", "torchmetrics")
-    program = f"import sys\nfor name in {blocked}: sys.modules[name] = None\n"
-    program += "\n".join(f"import irnas_ray.{module}" for module in sorted(ROOM))
+def test_everything_but_the_ray_rooms_runs_without_ray_and_what_is_below_hpo_without_optuna():
+    blocked = ("ray", "hydra", "omegaconf", "torchvision", "torchmetrics")
+    free = [path for path in MODULES if path.parts[0] not in RAY | {"cli"} and str(path) != RAY_DATA]
+    first = [path for path in free if FLOOR[path.parts[0]] <= FLOOR["hpo"] and path.parts[0] != "hpo"]
+    program = f"import sys\nfor name in {(*blocked, 'optuna')}: sys.modules[name] = None\n"
+    program += "\n".join(f"import irnas_ray.{'.'.join(path.with_suffix('').parts)}" for path in first)
+    program += "\ndel sys.modules['optuna']\n"
+    program += "\n".join(f"import irnas_ray.{'.'.join(path.with_suffix('').parts)}" for path in free)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr

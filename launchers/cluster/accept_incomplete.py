@@ -7,7 +7,7 @@ each signal comes to it once: `ray job stop` sends it to every process of a job,
 import runpy
 import sys
 
-from irnas_ray.outcomes import INCOMPLETE
+from irnas_ray.system.exit_status import INCOMPLETE
 
 if __name__ == "__main__":
     del sys.argv[0]

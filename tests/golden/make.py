@@ -13,11 +13,11 @@ from typing import Any
 import skimage.data
 import torch
 
-from irnas_ray.batches import Batch, ResidentPatches, TrainingBatches
-from irnas_ray.degradation import GaussianNoise, degrade_image
-from irnas_ray.metrics import psnr, ssim
-from irnas_ray.searching import search
-from irnas_ray.supernet import SuperNet
+from irnas_ray.datasets.batches import Batch, ResidentPatches, TrainingBatches
+from irnas_ray.degradations.factory import GaussianNoise, degrade_image
+from irnas_ray.evaluation.metrics import psnr, ssim
+from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.search.bilevel import search
 
 FILE = Path(__file__).with_name("search.json")
 PATCH, CROP = 24, 16

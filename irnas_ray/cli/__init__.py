@@ -1,0 +1,1 @@
+"""How a command line becomes typed settings; the only place that knows Hydra."""

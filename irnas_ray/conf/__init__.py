@@ -1,1 +1,0 @@
-"""Configuration files, and how a command line becomes typed settings; the only place that knows Hydra."""

@@ -1,0 +1,174 @@
+"""Methods side by side: only what may be compared, with intervals that say what chance could have done."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from irnas_ray.evaluation.scores import Evaluation
+
+#: Share of the resamples' means that an interval holds, and how many times images are drawn again.
+LEVEL, RESAMPLES = 0.95, 10_000
+#: Most numbers that are drawn at a time; bounds the memory for many images.
+_AT_A_TIME = 10_000_000
+
+Interval = tuple[float, float]
+
+
+def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
+    """Returns the 95 % percentile bootstrap interval of the mean over images (Efron 1979, 10,000 resamples).
+
+    Equal seeds draw the same images again, so that intervals of several methods belong to the same draws.
+
+    Args:
+        values: One value for each image.
+        seed: Seed of the draws.
+
+    Returns:
+        Low and high end; None for fewer than two values, or one that is not finite (PSNR of identical images).
+    """
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    result = bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=max(1, _AT_A_TIME // len(values)),
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def check_comparable(evaluations: Sequence[Evaluation]) -> None:
+    """Raises ValueError if protocols, noise levels or images differ, because such numbers mean different things; or if
+    there is nothing to compare, or two methods have one name.
+    """
+    if not evaluations:
+        raise ValueError("no evaluations to compare")
+    first = evaluations[0]
+    for index, other in enumerate(evaluations):
+        for what in ("protocol", "sigma"):
+            if getattr(other, what) != getattr(first, what):
+                raise ValueError(
+                    f"cannot compare {first.method} ({what} {getattr(first, what)}) with {other.method} ({what} "
+                    f"{getattr(other, what)}): such numbers mean different things"
+                )
+        if sorted(score.image_id for score in other.scores) != sorted(score.image_id for score in first.scores):
+            raise ValueError(f"cannot compare {first.method} with {other.method}: they were scored on different images")
+        if any(other.method == before.method for before in evaluations[:index]):
+            raise ValueError(f"two methods are called {other.method}; give them different names")
+
+
+def gains(evaluation: Evaluation, reference: Evaluation, what: str = "psnr") -> list[float]:
+    """The differences to a reference, image by image; ``what`` is psnr or ssim. Raises as ``check_comparable``."""
+    if evaluation is not reference:
+        check_comparable([evaluation, reference])
+    of_reference = {score.image_id: getattr(score, what) for score in reference.scores}
+    return [getattr(score, what) - of_reference[score.image_id] for score in evaluation.scores]
+
+
+def compare(evaluations: Sequence[Evaluation], reference: str | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """Returns a row for each method, best PSNR first: means, their intervals, and paired gains over a reference.
+
+    Args:
+        evaluations: Methods under one protocol, noise level and set of images.
+        reference: The method that the gains are over, usually the best baseline; None: no gains.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Plain values with the keys of ``COLUMNS``; None where something does not apply, is infinite or not known.
+
+    Raises:
+        ValueError: as ``check_comparable``, or if there is no method called ``reference``.
+    """
+    check_comparable(evaluations)
+    against = next((other for other in evaluations if other.method == reference), None)
+    if reference is not None and against is None:
+        raise ValueError(f"no method is called {reference}; there are {', '.join(e.method for e in evaluations)}")
+    rows = []
+    for evaluation in sorted(evaluations, key=lambda evaluation: -evaluation.psnr):
+        row: dict[str, Any] = {"method": evaluation.method, "protocol": evaluation.protocol, "sigma": evaluation.sigma}
+        row["images"] = len(evaluation.scores)
+        for what in ("psnr", "ssim"):
+            row |= _with_interval(what, [getattr(score, what) for score in evaluation.scores], seed)
+        row["reference"] = None if against is None or evaluation is against else reference
+        for what in ("psnr", "ssim"):
+            differences = gains(evaluation, against, what) if against and evaluation is not against else []
+            row |= _with_interval(f"{what}_gain", differences, seed)
+        rows.append(row | {"seconds": _finite_or_none(evaluation.seconds)})
+    return rows
+
+
+def _with_interval(name: str, values: Sequence[float], seed: int) -> dict[str, float | None]:
+    mean = math.fsum(values) / len(values) if values else math.nan
+    low, high = mean_interval(values, seed) or (None, None)
+    return {name: _finite_or_none(mean), f"{name}_low": low, f"{name}_high": high}
+
+
+#: The columns of a comparison: means over the images, ends of their intervals, gains in dB and SSIM over the reference.
+COLUMNS: tuple[str, ...] = (
+    *("method", "protocol", "sigma", "images"),
+    *(f"{what}{end}" for what in ("psnr", "ssim") for end in ("", "_low", "_high")),
+    "reference",
+    *(f"{what}_gain{end}" for what in ("psnr", "ssim") for end in ("", "_low", "_high")),
+    "seconds",
+)
+
+
+def write_comparison(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Writes the rows of ``compare`` as CSV with the columns ``COLUMNS``; what is None stays empty."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def interval_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the rows of ``compare`` as a Markdown table under a line that names the protocol."""
+    reference = next((row["reference"] for row in rows if row["reference"] is not None), None)
+    lines = [f"{_heading(rows[0]['protocol'], rows[0]['sigma'], rows[0]['images'])}; [95 % bootstrap interval]", ""]
+    headers = ["PSNR (dB)", "SSIM", *([f"gain over {reference} (dB)"] if reference else []), "seconds per image"]
+    lines += [f"| method | {' | '.join(headers)} |", "|---|" + "---:|" * len(headers)]
+    for row in rows:
+        cells = [_cell(row, "psnr", ".2f"), _cell(row, "ssim", ".4f")]
+        cells += [_cell(row, "psnr_gain", "+.2f")] if reference else []
+        cells.append("–" if row["seconds"] is None else f"{row['seconds']:.3f}")
+        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[str, Any], name: str, form: str) -> str:
+    if row[name] is None:
+        return "–" if name.endswith("gain") else "inf"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
+
+
+def comparison_table(evaluations: Sequence[Evaluation]) -> str:
+    """Returns methods and their means as a Markdown table, best PSNR first, under a line that names the protocol.
+
+    Raises:
+        ValueError: as ``check_comparable``.
+    """
+    check_comparable(evaluations)
+    first = evaluations[0]
+    lines = [_heading(first.protocol, first.sigma, len(first.scores)), ""]
+    lines += ["| method | PSNR (dB) | SSIM | seconds per image |", "|---|---:|---:|---:|"]
+    for evaluation in sorted(evaluations, key=lambda evaluation: -evaluation.psnr):
+        means = f"{evaluation.psnr:.2f} | {evaluation.ssim:.4f} | {evaluation.seconds:.3f}"
+        lines.append(f"| {evaluation.method} | {means} |")
+    return "\n".join(lines) + "\n"
+
+
+def _heading(protocol: str, sigma: float | None, images: int) -> str:
+    return f"Protocol `{protocol}`{'' if sigma is None else f', sigma {sigma:g}'}, {images} images"
+
+
+def _finite_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

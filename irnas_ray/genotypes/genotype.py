@@ -1,0 +1,126 @@
+"""The discrete architecture as a value that can be saved, compared and built; decoding is in ``decoding``."""
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from irnas_ray.genotypes.cell import OPERATORS, Cell, Edge, check_cell, read_cell, read_float, read_list, read_number
+from irnas_ray.genotypes.decoding import Margin, decode_cell, viterbi, width_margins
+
+__all__ = ["MULTIPLIERS", "OPERATORS", "Cell", "Edge", "Genotype", "Margin", "decode_cell", "viterbi", "width_margins"]
+
+MULTIPLIERS = (1.0, 2.0, 4.0)
+FORMAT = "irnas_ray.genotype"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """A network of stacked cells: one cell for all layers (or one for each layer) and a width level for each layer.
+
+    ``cells[c][node]`` holds the node's two edges; ``levels[l]`` indexes ``multipliers``, so that a cell of layer ``l``
+    has ``multipliers[levels[l]]`` times the basic width. Raises ValueError naming the field on anything impossible.
+    """
+
+    cells: tuple[Cell, ...]
+    levels: tuple[int, ...]
+    multipliers: tuple[float, ...] = MULTIPLIERS
+
+    def __post_init__(self) -> None:
+        canonical = tuple(tuple(tuple(sorted(node)) for node in cell) for cell in self.cells)
+        object.__setattr__(self, "cells", canonical)
+        object.__setattr__(self, "levels", tuple(self.levels))
+        object.__setattr__(self, "multipliers", tuple(float(multiplier) for multiplier in self.multipliers))
+        _check_levels(self.levels, self.multipliers)
+        if len(self.cells) not in (1, len(self.levels)):
+            raise ValueError(f"cells: {len(self.cells)} for {len(self.levels)} layers; give one cell or one a layer")
+        if len({len(cell) for cell in self.cells}) != 1:
+            raise ValueError("cells: all cells must have the same number of nodes")
+        for index, cell in enumerate(self.cells):
+            check_cell(cell, f"cells[{index}]")
+
+    @property
+    def layers(self) -> int:
+        return len(self.levels)
+
+    @property
+    def nodes(self) -> int:
+        return len(self.cells[0])
+
+    def cell(self, layer: int) -> Cell:
+        """The cell of a layer, whether all layers share one or not."""
+        return self.cells[layer] if len(self.cells) > 1 else self.cells[0]
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that are equal exactly for equal genotypes."""
+        return hashlib.sha256(self.to_json(indent=None).encode()).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        cells = " || ".join(
+            " | ".join(f"n{n} " + " ".join(f"{e.operator}<-{e.source}" for e in node) for n, node in enumerate(cell))
+            for cell in self.cells
+        )
+        return f"{cells}; levels {'-'.join(map(str, self.levels))}"
+
+    def to_json(self, indent: int | None = 1) -> str:
+        """The genotype as JSON text that ``from_json`` reads back to an equal genotype."""
+        value = {
+            "format": FORMAT,
+            "version": VERSION,
+            "cells": [[[[e.operator, e.source] for e in node] for node in cell] for cell in self.cells],
+            "levels": list(self.levels),
+            "multipliers": list(self.multipliers),
+        }
+        return json.dumps(value, indent=indent)
+
+    @staticmethod
+    def from_json(text: str) -> "Genotype":
+        """Read a genotype from JSON text; ValueError names the field that is missing or wrong."""
+        try:
+            value = json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"genotype: not JSON ({error})") from None
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise ValueError(f'genotype: field "format" must be "{FORMAT}"; this file is something else')
+        if type(value.get("version")) is not int or value["version"] != VERSION:
+            raise ValueError(f"version: {value.get('version')!r} is unknown; this release reads version {VERSION}")
+        cells = tuple(read_cell(c, f"cells[{i}]") for i, c in enumerate(read_list(value, "cells")))
+        levels = tuple(read_number(x, f"levels[{i}]", int) for i, x in enumerate(read_list(value, "levels")))
+        multipliers = tuple(read_float(x, f"multipliers[{i}]") for i, x in enumerate(read_list(value, "multipliers")))
+        return Genotype(cells, levels, multipliers)
+
+    def save(self, path: str | Path) -> None:
+        """Write the genotype as JSON, atomically."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(self.to_json() + "\n")
+        os.replace(temporary, path)
+
+    @staticmethod
+    def load(path: str | Path) -> "Genotype":
+        """Read a genotype file; ValueError names the file and the field on bad input."""
+        try:
+            text = Path(path).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"genotype file {path}: cannot be read ({error})") from None
+        try:
+            return Genotype.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"genotype file {path}: {error}") from None
+
+
+def _check_levels(levels: tuple[int, ...], multipliers: tuple[float, ...]) -> None:
+    if not levels:
+        raise ValueError("levels: at least one layer is needed")
+    if not multipliers or any(not math.isfinite(m) or m <= 0 for m in multipliers):
+        raise ValueError(f"multipliers: {multipliers} must be positive numbers")
+    for layer, (before, level) in enumerate(zip((0, *levels[:-1]), levels, strict=True)):
+        if not 0 <= level < len(multipliers):
+            raise ValueError(f"levels[{layer}]: {level} is not one of the {len(multipliers)} width levels")
+        if abs(level - before) > 1:
+            raise ValueError(f"levels[{layer}]: from level {before} to {level}; a layer changes by one level at most")

@@ -1,0 +1,58 @@
+"""What configurations are compared by: the validation score, and what the decoded network costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from irnas_ray.hpo.rungs import Values, dominates
+
+#: The metric that compares trials: the validation PSNR of the supernet and, at the end, of the proxy if there is one.
+SCORE = "score"
+#: The metric of the latency; measured only where it is asked for.
+LATENCY = "seconds_per_megapixel"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a trial reports under ``metric``, whether more of it is better, and how tables show it."""
+
+    name: str
+    metric: str
+    maximise: bool
+    label: str
+    digits: int = 0
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """What Optuna calls it."""
+        return "maximize" if self.maximise else "minimize"
+
+
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective("score", SCORE, True, "score (dB)", 2),
+        Objective("parameters", "parameters", False, "parameters"),
+        Objective("multiply_adds", "multiply_adds_per_pixel", False, "multiply-adds per pixel"),
+        Objective("latency", LATENCY, False, "seconds per megapixel", 3),
+    )
+}
+
+
+def objectives_of(names: Sequence[str]) -> list[Objective]:
+    """The objectives of these names; ValueError if one is unknown or named twice, or the score is not among them."""
+    unknown = [name for name in names if name not in OBJECTIVES]
+    if unknown:
+        raise ValueError(f"tune.objectives: unknown {unknown[0]!r}; possible: {', '.join(OBJECTIVES)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"tune.objectives: {list(names)} names one twice")
+    if "score" not in names:
+        raise ValueError("tune.objectives: score is missing, without which the smallest network would be the best")
+    return [OBJECTIVES[name] for name in names]
+
+
+def pareto_front(points: Sequence[Values], maximise: Sequence[bool]) -> list[int]:
+    """The places of the points that no other dominates, in their order."""
+    return [
+        place for place, point in enumerate(points) if not any(dominates(other, point, maximise) for other in points)
+    ]

@@ -1,0 +1,186 @@
+"""Image files and 8-bit arrays: list, read, write, and the photographs that come with scikit-image."""
+
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import skimage
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from irnas_ray.images import pillow
+
+#: File name endings that are taken for images, whatever their case.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+COLORS = ("gray", "rgb")
+
+#: Rows that are rounded at a time when an image is written.
+STRIP = 256
+
+_PHOTOGRAPHS = {
+    "astronaut": "astronaut.png",
+    "brick": "brick.png",
+    "camera": "camera.png",
+    "chelsea": "chelsea.png",
+    "coffee": "coffee.png",
+    "coins": "coins.png",
+    "grass": "grass.png",
+    "gravel": "gravel.png",
+    "moon": "moon.png",
+    "motorcycle_left": "motorcycle_left.png",
+    "rocket": "rocket.jpg",
+}
+
+#: Embedded photographs that only test: an animal, a still life, a texture; no scene is on both sides.
+HELD_OUT_PHOTOGRAPHS = ("chelsea", "coffee", "gravel")
+
+_GRAY_MODES = ("1", "L", "LA", "La")
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """Height and width in pixels as shown (EXIF orientation applied), and whether the file is gray."""
+
+    height: int
+    width: int
+    gray: bool
+    #: What reading leaves out or converts, such as "alpha channel dropped".
+    notices: tuple[str, ...] = ()
+
+
+def channels_of(color: str) -> int:
+    """The number of channels of `color`: 1 for gray, 3 for rgb; anything else is a ValueError."""
+    if color not in COLORS:
+        raise ValueError(f"color is {color!r}; it must be gray or rgb")
+    return 1 if color == "gray" else 3
+
+
+def list_images(folder: Path | str) -> list[Path]:
+    """The image files directly in `folder`, in natural order (2.jpg before 10.jpg).
+
+    Hidden files and other suffixes are passed over. ValueError if the folder is missing or holds no image.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise ValueError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: not a folder; give the folder that holds the images")
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    paths = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()]
+    if not paths:
+        looked = ", ".join(IMAGE_SUFFIXES)
+        folders = sorted(entry.name for entry in entries if entry.is_dir())[:5]
+        hint = f"; it holds the folders {', '.join(folders)}" if folders else ""
+        raise ValueError(f"{folder}: holds no image (looked for {looked}){hint}")
+    return sorted(paths, key=natural_key)
+
+
+def natural_key(path: Path) -> tuple[list[str | int], str]:
+    """A sorting key by which numbers in a file's name count as numbers."""
+    # Text and digits alternate in the split, so that equal positions always hold the same type.
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [int(part) if part.isdecimal() else part for part in parts], path.name
+
+
+def read_header(path: Path | str) -> ImageHeader:
+    """Size and kind of an image file without decoding it; ValueError with the path if it cannot be read."""
+    try:
+        with pillow.opened(path) as image:
+            gray, notices, refusal = _is_gray(image), pillow.notices(image), pillow.refusal(image)
+            height, width = pillow.shown_size(image)
+    # Pillow's plugins raise almost any exception on damaged files (struct.error, SyntaxError, EOFError, ...).
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+    if refusal:
+        raise ValueError(f"{path}: {refusal}")
+    return ImageHeader(height, width, gray, notices)
+
+
+def read_image(path: Path | str, color: str) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of an image file: (h, w, 1) luma of ITU-R 601 for gray, (h, w, 3) for rgb, 0-255.
+
+    EXIF orientation is applied, 16-bit values are rounded to 8 bits, alpha is dropped, palettes and CMYK become RGB;
+    ``read_header(path).notices`` says which. ValueError with the path if the file is damaged or cut short, has 32 bits
+    a channel or colours that cannot be converted, or is gray where rgb is asked for.
+    """
+    channels = channels_of(color)
+    try:
+        with pillow.opened(path) as opened:
+            refusal = pillow.refusal(opened)
+            deep = pillow.is_deep(opened)
+            if not refusal and not deep:
+                opened.load()
+                image = ImageOps.exif_transpose(opened)
+        if not refusal and deep:
+            image = pillow.read_deep(path)
+    except Exception as error:  # as in read_header
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+    if refusal:
+        raise ValueError(f"{path}: {refusal}")
+    if color == "rgb" and _is_gray(image):
+        raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")
+    if not _is_gray(image):
+        # A palette or CMYK image has no luma of its own: convert("L") is only defined by way of RGB.
+        image = image.convert("RGB")
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def write_image(path: Path | str, image: np.ndarray) -> None:
+    """Write a float image in [0, 1] as an 8-bit PNG: clipped, rounded, and complete or not there at all.
+
+    `image` is (h, w), (h, w, 1) or (h, w, 3). ValueError for other shapes or types, for NaN or infinity, and for a
+    path that does not end in .png. Missing folders are made.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: images are written as PNG, which loses nothing; end the name in .png")
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"{path}: the image is {image.dtype}; give floats in [0, 1]")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if 0 in image.shape or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ValueError(f"{path}: the image's shape is {image.shape}; give (h, w), (h, w, 1) or (h, w, 3)")
+    if not np.isfinite(image).all():
+        raise ValueError(f"{path}: the image holds NaN or infinity; nothing was written")
+    pixels = np.empty(image.shape, np.uint8)
+    # In strips, because double precision copies of a large picture would be the largest need of memory.
+    for top in range(0, len(image), STRIP):
+        strip = image[top : top + STRIP].astype(np.float64)
+        pixels[top : top + STRIP] = np.rint(np.clip(strip, 0, 1) * 255)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Readers on a shared file system must never meet half a picture.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        Image.fromarray(pixels).save(part, format="PNG")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def photograph_files() -> dict[str, Path]:
+    """Name -> file of each photograph inside the scikit-image package; ValueError if the package lacks one."""
+    # skimage.data's functions may download; these files are part of the wheel.
+    folder = Path(skimage.__file__).parent / "data"
+    files = {name: folder / file for name, file in _PHOTOGRAPHS.items()}
+    missing = [name for name, file in files.items() if not file.is_file()]
+    if missing:
+        raise ValueError(f"{folder}: scikit-image was installed without {', '.join(missing)}; reinstall it")
+    return files
+
+
+def embedded_photographs() -> dict[str, UInt8[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w"]]:
+    """Name -> pixels (0-255) of the photographs inside scikit-image: (h, w, 3), or (h, w) for the gray ones."""
+    photographs = {}
+    for name, path in photograph_files().items():
+        gray = read_header(path).gray
+        photographs[name] = read_image(path, "gray")[:, :, 0] if gray else read_image(path, "rgb")
+    return photographs
+
+
+def _is_gray(image: Image.Image) -> bool:
+    return image.mode in _GRAY_MODES or image.mode.startswith(("I", "F"))

@@ -1,0 +1,174 @@
+"""What is told of one image: faults in its header, and, once it is read, what it is recognised and judged by."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from irnas_ray.images.scenes import SIDE, Thumbnail, content_hash, correlation, fine_detail, thumbnail
+from irnas_ray.images.sources import SourceImage
+
+#: Kind of finding -> what is found, and whether scores made with such data would be false (or none could be made).
+KINDS: dict[str, tuple[str, bool]] = {
+    "unreadable": ("cannot be read", True),
+    "mis-sized": ("do not fit each other or the settings", True),
+    "tiny": ("are too small", True),
+    "mis-paired": ("are no pair", True),
+    "leakage": ("show a scene of the training images", True),
+    "leakage against": ("training images show a scene of the other set", True),
+    "shared": ("test images show a scene of the other set, which is no leak by itself", False),
+    "duplicate": ("scenes have several images in one split", False),
+    "blank": ("hold next to nothing", False),
+    "converted": ("are converted", False),
+}
+#: SSIM's window does not fit into smaller images.
+SMALLEST = 11
+#: Images that one line names.
+_MOST_NAMES = 20
+#: Brightest value of an image up to which it is called nearly black.
+_BLACK = 20
+#: A pair's halves show two scenes if they correlate less, and the degraded one has not over 1.5 times the detail,
+#: beyond which noise may hide the scene.
+_UNRELATED, _MOST_DETAIL = 0.2, 1.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a user should know of an image or of several: its kind and a line that names them."""
+
+    kind: str
+    text: str
+
+    @property
+    def falsifies(self) -> bool:
+        """Whether scores made with such data would be false, or none could be made."""
+        return KINDS[self.kind][1]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What is kept of an image that was read: no pixels, but what it is recognised by."""
+
+    image_id: str
+    split: str
+    height: int
+    width: int
+    #: Content hash of the clean pixels.
+    sha256: str
+    thumbnail: Thumbnail | None = None
+    #: The degraded image's, where the data are pairs.
+    degraded: Thumbnail | None = None
+    #: Faults that this image alone shows.
+    findings: tuple[Finding, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which ``from_json`` makes an equal object."""
+        packed = {
+            name: None if image is None else base64.b64encode(image.tobytes()).decode()
+            for name, image in (("thumbnail", self.thumbnail), ("degraded", self.degraded))
+        }
+        return asdict(self) | packed | {"findings": [asdict(finding) for finding in self.findings]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Examined":
+        """The object that ``to_json`` described; KeyError, TypeError or ValueError for anything else."""
+        side = SIDE
+        unpacked = {
+            name: None
+            if values[name] is None
+            else np.frombuffer(base64.b64decode(values[name]), np.int8).reshape(side, side)
+            for name in ("thumbnail", "degraded")
+        }
+        findings = tuple(Finding(**finding) for finding in values["findings"])
+        return cls(**{**values, **unpacked, "findings": findings})
+
+
+def examine(image: SourceImage, clean: UInt8[np.ndarray, "c h w"], degraded: np.ndarray | None) -> Examined:
+    """What is told of an image by its pixels (c, h, w)."""
+    thumbnails = [None if side is None else thumbnail(side) for side in (clean, degraded)]
+    findings = []
+    low, high = int(clean.min()), int(clean.max())
+    if low == high or high <= _BLACK:
+        what = f"all its pixels are {high}" if low == high else f"its brightest pixel is {high} of 255 (12-bit values?)"
+        findings.append(Finding("blank", f"{image.image_id}: {what}"))
+    if degraded is not None and np.array_equal(clean, degraded):
+        findings.append(Finding("mis-paired", f"{image.image_id}: clean and degraded image are equal"))
+    elif degraded is not None and _unrelated(clean, degraded, *thumbnails):
+        findings.append(Finding("mis-paired", f"{image.image_id}: clean and degraded image show two scenes"))
+    return Examined(
+        image.image_id,
+        image.split,
+        clean.shape[1],
+        clean.shape[2],
+        content_hash(clean),
+        thumbnails[0],
+        thumbnails[1],
+        tuple(findings),
+    )
+
+
+def examine_headers(
+    found: Sequence[SourceImage], color: str, patch: int
+) -> tuple[list[SourceImage], list[tuple[int, int]], list[Finding]]:
+    """The images whose files can be read and fit each other, their sizes (h, w), and what the headers show."""
+    good, sizes, findings = [], [], []
+    notices: dict[str, tuple[str, ...]] = {}
+    for image in found:
+        try:
+            headers = image.headers()
+        except ValueError as error:
+            findings.append(Finding("unreadable", str(error)))
+            continue
+        try:
+            size = image.size(color)
+        except ValueError as error:
+            findings.append(Finding("mis-sized", str(error)))
+            continue
+        tiny = _too_small(image, size, patch)
+        if tiny:
+            findings.append(Finding("tiny", tiny))
+            continue
+        good.append(image)
+        sizes.append(size)
+        notices[image.image_id] = tuple(notice for header in headers for notice in header.notices)
+    findings += [Finding("converted", line) for line in conversions(notices)]
+    return good, sizes, findings
+
+
+def conversions(notices: Mapping[str, Sequence[str]]) -> list[str]:
+    """One line for each kind of notice that images' headers gave, by image id, with the images' names."""
+    by_notice: dict[str, list[str]] = {}
+    for name, given in notices.items():
+        for notice in dict.fromkeys(given):
+            by_notice.setdefault(notice, []).append(name)
+    return [f"{notice}: {_names(names)}" for notice, names in sorted(by_notice.items())]
+
+
+def _too_small(image: SourceImage, size: tuple[int, int], patch: int) -> str | None:
+    height, width = size
+    if image.split == "train" and min(size) < patch:
+        return f"{image.image_id} is {height}x{width}, under data.patch={patch}; data.patch={min(size)} would fit"
+    if min(size) < min(patch, SMALLEST):
+        return f"{image.image_id} is {height}x{width}; SSIM needs {SMALLEST}x{SMALLEST}"
+    return None
+
+
+def _names(names: Sequence[str]) -> str:
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"{len(names)} images: {', '.join(names[:_MOST_NAMES])}, ..."
+
+
+def _unrelated(
+    clean: np.ndarray, degraded: np.ndarray, clean_thumbnail: Thumbnail | None, degraded_thumbnail: Thumbnail | None
+) -> bool:
+    if clean_thumbnail is None or degraded_thumbnail is None:
+        return False
+    if correlation(clean_thumbnail, degraded_thumbnail) >= _UNRELATED:
+        return False
+    details = [fine_detail(side) for side in (clean, degraded)]
+    spread = [0.0 if detail is None else float(np.sqrt(np.mean(detail**2))) for detail in details]
+    return spread[1] <= _MOST_DETAIL * spread[0]

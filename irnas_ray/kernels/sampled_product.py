@@ -1,0 +1,86 @@
+"""The product of a kernel with bilinear samples, differentiated by hand so that no sample is kept.
+
+Nine samples for every value are nearly the whole memory of a deformable convolution. They are cheap to take again in
+the backward pass, group by group in the processor's cache, where kept ones must travel to memory and back.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from irnas_ray.kernels import grid_sample, native
+from irnas_ray.kernels.geometry import Geometry
+
+
+class SampledProduct(torch.autograd.Function):
+    """Samples of an image at moved positions, times a mask, times a kernel, for several groups.
+
+    ``image`` (b 1 c h w), read by all groups, or (b groups c h w); ``offset`` (b groups taps 2 ho wo) in pixels as
+    (dy, dx); ``mask`` (b groups taps ho wo) or None; ``weight`` (groups o c*taps). Gives (b groups o ho wo).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: Geometry
+    ) -> Tensor:
+        ctx.save_for_backward(image, offset, mask, weight)
+        ctx.geometry = geometry
+        backend = _backend(image)
+        batch, groups = offset.shape[:2]
+        output = image.new_empty(batch, groups, weight.shape[1], *geometry.size)
+        prepared = backend.prepare(image)
+        for chunk in _chunks(batch, groups, image.device):
+            masks = None if mask is None else mask[:, chunk]
+            output[:, chunk] = backend.product(_of(prepared, chunk), offset[:, chunk], masks, weight[chunk], geometry)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        image, offset, mask, weight = ctx.saved_tensors
+        backend = _backend(image)
+        prepared = backend.prepare(image)
+        into_prepared = torch.zeros_like(prepared)
+        into_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
+        into_mask = None if mask is None else torch.empty_like(mask, memory_format=torch.contiguous_format)
+        into_weight = torch.empty_like(weight) if ctx.needs_input_grad[3] else None
+        for chunk in _chunks(offset.shape[0], offset.shape[1], image.device):
+            part = backend.gradients(
+                _of(prepared, chunk),
+                offset[:, chunk],
+                None if mask is None else mask[:, chunk],
+                weight[chunk],
+                gradient[:, chunk],
+                ctx.geometry,
+                into_weight is not None,
+            )
+            if image.shape[1] == 1:
+                into_prepared += part.image.sum(dim=1, keepdim=True)
+            else:
+                into_prepared[:, chunk] = part.image
+            into_offset[:, chunk] = part.offset
+            if into_mask is not None:
+                into_mask[:, chunk] = part.mask
+            if into_weight is not None:
+                into_weight[chunk] = part.weight.sum(dim=0)
+        return backend.unprepare(into_prepared, image), into_offset, into_mask, into_weight, None
+
+
+def _backend(image: Tensor) -> ModuleType:
+    return native if native.takes(image) else grid_sample
+
+
+def _chunks(batch: int, groups: int, device: torch.device) -> list[slice]:
+    """Groups that are sampled together: all on a GPU; on a CPU so few that the samples stay in its cache.
+
+    A CPU samples the members of a batch in parallel, so that a chunk holds one for each thread.
+    """
+    size = groups if device.type != "cpu" else max(1, torch.get_num_threads() // batch)
+    return [slice(start, min(start + size, groups)) for start in range(0, groups, size)]
+
+
+def _of(images: Tensor, chunk: slice) -> Tensor:
+    """The images that the groups of a chunk read: one, or one for each."""
+    return images if images.shape[1] == 1 else images[:, chunk]

@@ -1,0 +1,91 @@
+"""Files that hold tensors: written atomically, loaded without running code, refused with a clear message if broken."""
+
+import contextlib
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from irnas_ray.networks.registry import NetworkClass, core, describe_network, rebuild_network
+
+NETWORK_FORMAT = "irnas_ray.network"
+#: Version 1 held networks of genotypes only, and did not say so.
+NETWORK_VERSION = 2
+
+
+def save_state(state: dict[str, Any], path: str | Path) -> None:
+    """Write a dict of tensors and plain values so that ``path`` is either the old file or the whole new one.
+
+    Raises OSError naming the file if the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its archive writer
+        raise OSError(
+            f"cannot write {path}: {error}; free space or choose another folder, the old file is kept"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def load_state(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a file of ``save_state``; ValueError naming the file if it is missing, truncated or something else."""
+    try:
+        file = open(path, "rb")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        with file:
+            state = torch.load(file, map_location=device, weights_only=True)
+    except Exception:  # torch meets damaged bytes with almost any exception: IndexError, struct.error, OSError, ...
+        raise ValueError(f"{path}: is truncated, damaged, or no file of irnas_ray; use another checkpoint") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: holds no checkpoint of irnas_ray")
+    return state
+
+
+def save_network(network: nn.Module, path: str | Path, notes: dict[str, Any] | None = None) -> None:
+    """Write ``network.pt``: weights, what the network is, and plain notes, all that restoring needs.
+
+    Raises TypeError for a module that is none of this package's networks; wrap it in ``networks.UserNetwork``.
+    """
+    weights = {name: tensor.detach().cpu() for name, tensor in core(network).state_dict().items()}
+    state = {"format": NETWORK_FORMAT, "version": NETWORK_VERSION, **describe_network(network)}
+    save_state(state | {"notes": notes or {}, "weights": weights}, path)
+
+
+def load_network(
+    path: str | Path, device: torch.device | str = "cpu", network_class: NetworkClass | str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a ``network.pt`` in evaluation mode, and its notes; ValueError naming file and field otherwise.
+
+    A file with the weights of a user's own class is loaded only where the caller passes ``network_class``, the class or
+    its import name: a file must not choose what code is run. All networks have ``channels`` and ``arguments()``.
+    """
+    state = load_state(path, device)
+    if state.get("format") != NETWORK_FORMAT:
+        raise ValueError(f"{path}: is no network.pt of irnas_ray (a checkpoint of a search or training perhaps)")
+    if state.get("version") not in range(1, NETWORK_VERSION + 1):
+        known = f"this release reads versions up to {NETWORK_VERSION}"
+        raise ValueError(f"{path}: version {state.get('version')!r}; {known}")
+    try:
+        network = rebuild_network(state, network_class)
+        core(network).load_state_dict(state["weights"])
+    except PermissionError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = textwrap.shorten(str(error).splitlines()[-1], 200)  # torch lists every weight
+        raise ValueError(f"{path}: weights, genotype and arguments do not fit together ({reason})") from None
+    return network.to(device).eval(), dict(state.get("notes", {}))

@@ -1,0 +1,212 @@
+"""The candidate operators (section 3.1); a new one is a class here and a line in ``OPERATIONS``.
+
+An operator maps one source to all nodes that read it: its convolutions carry the output channels of every destination,
+so that edges that leave one source share the activation and the convolution. With one destination it is the operator
+of a single edge. Batch normalisation follows outside, over the concatenated outputs, which is exact because it treats
+channels one by one.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from irnas_ray.kernels.geometry import Geometry
+from irnas_ray.kernels.sampled_product import SampledProduct
+from irnas_ray.kernels.separable_conv import SeparableProduct
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.2)}
+
+
+def in_single_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An operator's ``forward`` that is computed in float32 within autocast too.
+
+    Autocast does not look into derivatives made by hand, and bfloat16 tells sampling positions in an image of 64 pixels
+    apart by a quarter of a pixel only.
+    """
+
+    @wraps(forward)
+    def wrapped(operator: nn.Module, *tensors: Tensor) -> Tensor:
+        kind = tensors[0].device.type
+        if not torch.is_autocast_enabled(kind):
+            return forward(operator, *tensors)
+        with torch.autocast(kind, enabled=False):
+            return forward(operator, *(tensor.float() for tensor in tensors))
+
+    return wrapped
+
+
+class Operator(nn.Module):
+    """Base of all operators: ``(b c h w)`` of one source to ``(b destinations*c h w)``, destination by destination.
+
+    An operator that gives every destination the same may give it once, as ``(b c h w)``.
+    """
+
+    #: Whether batch normalisation follows; the outputs of other operators are used as they are.
+    normalised = True
+
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
+        super().__init__()
+        self.width, self.destinations = width, destinations
+
+    def forward(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b out h w"]:
+        """Outputs for all destinations from the source and its activation."""
+        raise NotImplementedError
+
+
+class PlainOperator(Operator):
+    """Base of operators without a joint form for all destinations: a module for each edge, evaluated one by one."""
+
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, affine)
+        self.edges = nn.ModuleList(self.make_edge(width) for _ in range(destinations))
+
+    def make_edge(self, width: int) -> nn.Module:
+        """A module that maps the activated source (b c h w) to what batch normalisation gets, (b c h w)."""
+        raise NotImplementedError
+
+    def forward(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b out h w"]:
+        return torch.cat([edge(activated) for edge in self.edges], dim=1)
+
+
+class Convolution(Operator):
+    """``conv``: 3x3 convolution."""
+
+    dilation = 1
+
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, affine)
+        self.convolution = nn.Conv2d(
+            width, destinations * width, 3, padding=self.dilation, dilation=self.dilation, bias=False
+        )
+
+    def forward(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b out h w"]:
+        return self.convolution(activated)
+
+
+class DilatedConvolution(Convolution):
+    """``dil``: 3x3 convolution with dilation 2."""
+
+    dilation = 2
+
+
+class SeparableConvolution(Operator):
+    """``sep``: 3x3 depthwise, then 1x1 pointwise convolution; the pair is applied ``sep_repeats`` times."""
+
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, affine)
+        if sep_repeats < 1:
+            raise ValueError(f"sep_repeats: {sep_repeats}; at least 1")
+        total = destinations * width
+        self.depthwise = nn.Conv2d(total, total, 3, padding=1, groups=total, bias=False)
+        self.pointwise = nn.Conv2d(total, total, 1, groups=destinations, bias=False)
+        self.repeats = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm2d(total, affine=affine),
+                ACTIVATIONS[activation](),
+                nn.Conv2d(total, total, 3, padding=1, groups=total, bias=False),
+                nn.Conv2d(total, total, 1, groups=destinations, bias=False),
+            )
+            for _ in range(sep_repeats - 1)
+        )
+
+    @in_single_precision
+    def forward(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b out h w"]:
+        output = SeparableProduct.apply(activated, self.depthwise.weight, self.pointwise.weight)
+        for pair in self.repeats:
+            output = pair(output)
+        return output
+
+
+class DeformableConvolution(Operator):
+    """``def``: 3x3 modulated deformable convolution; a zero-initialised 3x3 convolution predicts offsets and mask."""
+
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, affine)
+        self.predictor = nn.Conv2d(width, destinations * 27, 3, padding=1)
+        nn.init.zeros_(self.predictor.weight)
+        nn.init.zeros_(self.predictor.bias)  # type: ignore[arg-type]
+        self.convolution = nn.Conv2d(width, destinations * width, 3, padding=1, bias=False)
+
+    @in_single_precision
+    def forward(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b out h w"]:
+        # every destination has its own offsets and kernel, all read the same image
+        predicted = self.predictor(activated).unflatten(1, (self.destinations, 27))
+        offset, mask = predicted[:, :, :18].unflatten(2, (9, 2)), predicted[:, :, 18:].sigmoid()
+        kernels = self.convolution.weight.view(self.destinations, self.width, -1)
+        geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (source.shape[2], source.shape[3]))
+        return SampledProduct.apply(activated.unsqueeze(1), offset, mask, kernels, geometry).flatten(1, 2)
+
+
+class Skip(Operator):
+    """``skip``: the source itself, not activated and not normalised."""
+
+    normalised = False
+
+    def forward(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b out h w"]:
+        return source
+
+
+#: ``none`` is no class: it contributes zero.
+OPERATIONS: dict[str, type[Operator]] = {
+    "conv": Convolution,
+    "sep": SeparableConvolution,
+    "dil": DilatedConvolution,
+    "def": DeformableConvolution,
+    "skip": Skip,
+}
+
+
+def projection(inputs: int, outputs: int, activation: str, affine: bool) -> nn.Sequential:
+    """Activation, 1x1 convolution, batch normalisation: brings features to the width of a cell."""
+    return nn.Sequential(
+        ACTIVATIONS[activation](),
+        nn.Conv2d(inputs, outputs, 1, bias=False),
+        nn.BatchNorm2d(outputs, affine=affine),
+    )
+
+
+def check_operators(operators: list[str] | tuple[str, ...]) -> None:
+    """ValueError that lists the possible names unless all operators are known, different, and one does something."""
+    possible = [*OPERATIONS, "none"]
+    for name in operators:
+        if name not in possible:
+            raise ValueError(f"operators: unknown operator {name!r}; possible: {', '.join(possible)}")
+    if len(set(operators)) != len(operators) or not set(operators) - {"none"}:
+        raise ValueError(f"operators: {list(operators)} must be different names and not only 'none'")
+
+
+def activate(name: str, tensor: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """The named activation of a tensor, as a new tensor."""
+    return F.relu(tensor) if name == "relu" else F.leaky_relu(tensor, 0.2)
+
+
+def check_activation(name: str) -> None:
+    """ValueError that lists the possible names unless the activation is known."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: unknown {name!r}; possible: {', '.join(ACTIVATIONS)}")
+
+
+def level_width(width: int, multiplier: float) -> int:
+    """Channels of a node at a level; ValueError if ``width`` times ``multiplier`` is no whole number of at least 1."""
+    channels = width * multiplier
+    if width < 1 or channels < 1 or abs(channels - round(channels)) > 1e-6:
+        raise ValueError(
+            f"width: {width} times {multiplier} is no whole number of channels; choose another basic width"
+        )
+    return round(channels)

@@ -1,0 +1,190 @@
+"""The differentiable supernet: supercells on paths of three widths (eq. 4-6)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from irnas_ray.genotypes.cell import OPERATORS
+from irnas_ray.genotypes.decoding import edges_of
+from irnas_ray.genotypes.genotype import MULTIPLIERS, Genotype, Margin, decode_cell, viterbi, width_margins
+from irnas_ray.kernels.mixed_batch_norm import normalised_sum
+from irnas_ray.networks.operators import activate, check_activation, check_operators, level_width, projection
+from irnas_ray.networks.supercell import SuperCell
+
+
+class SuperNet(nn.Module):
+    """The supernet that holds every candidate architecture; alpha and beta weight its operators and widths.
+
+    Takes and gives images (b c h w) in [0, 1] of any size. ``share_cells=True`` is eq. 5 (one cell for each layer and
+    width), ``False`` eq. 6 (one for each incoming path). ``tie_cells=False`` gives every layer its own alpha.
+    ``residual=True`` predicts degraded - clean. ``recompute=True`` keeps little for the backward pass and computes it
+    again there: a tenth of the memory for up to 40 % more time, with the same numbers. Raises ValueError naming
+    the argument that is impossible.
+    """
+
+    border: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        layers: int,
+        nodes: int,
+        width: int,
+        operators: Sequence[str] = OPERATORS,
+        share_cells: bool = True,
+        tie_cells: bool = True,
+        residual: bool = False,
+        multipliers: Sequence[float] = MULTIPLIERS,
+        activation: str = "relu",
+        sep_repeats: int = 1,
+        stem_channels: int = 64,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("channels", channels), ("layers", layers), ("nodes", nodes), ("width", width)):
+            if value < 1:
+                raise ValueError(f"{name}: {value}; at least 1")
+        if not multipliers:
+            raise ValueError("multipliers: at least one width is needed")
+        check_operators(list(operators))
+        check_activation(activation)
+        self.channels, self.layers, self.nodes = channels, layers, nodes
+        self.operators, self.multipliers = tuple(operators), tuple(multipliers)
+        self.share_cells, self.residual = share_cells, residual
+        self.activation, self.recompute = activation, recompute
+        self.widths = [level_width(width, multiplier) for multiplier in multipliers]
+        self.reach = [min(layer + 1, len(multipliers) - 1) for layer in range(layers)]
+
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, stem_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(stem_channels, affine=False),
+            nn.ReLU(),
+            nn.Conv2d(stem_channels, nodes * self.widths[0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(nodes * self.widths[0], affine=False),
+        )
+        self.entry = projection(nodes * self.widths[0], self.widths[0], activation, affine=False)
+        self.widen = nn.ModuleDict()
+        self.paths = nn.ModuleDict()
+        self.cells = nn.ModuleDict()
+        for layer in range(layers):
+            self._build_layer(layer, sep_repeats)
+        last = nodes * sum(self.widths[: self.reach[-1] + 1])
+        self.head = nn.Conv2d(last, channels, 3, padding=1)
+
+        edges = edges_of(nodes)
+        self.alpha = nn.Parameter(1e-3 * torch.randn(1 if tie_cells else layers, edges, len(operators)))
+        self.beta = nn.Parameter(1e-3 * torch.randn(layers, len(multipliers), 3))
+        self.register_buffer("border", self._border(), persistent=False)
+
+    def _build_layer(self, layer: int, sep_repeats: int) -> None:
+        activation = self.activation
+        for target in range(self.reach[layer] + 1):
+            width = self.widths[target]
+            for source in self._sources(layer, target):
+                wide = self.nodes * self.widths[source]
+                self.paths[f"layer{layer}_from{source}_to{target}"] = projection(wide, width, activation, affine=False)
+            if target > (self.reach[layer - 1] if layer else 0):
+                self.widen[f"layer{layer}_to{target}"] = projection(
+                    self.widths[target - 1], width, activation, affine=False
+                )
+            for name in self._cell_names(layer, target):
+                self.cells[name] = SuperCell(width, self.nodes, self.operators, activation, sep_repeats, self.recompute)
+
+    def _sources(self, layer: int, target: int) -> list[int]:
+        top = self.reach[layer - 1] if layer else 0
+        return [source for source in (target - 1, target, target + 1) if 0 <= source <= top]
+
+    def _cell_names(self, layer: int, target: int) -> list[str]:
+        name = f"layer{layer}_level{target}"
+        return [name] if self.share_cells else [f"{name}_from{source}" for source in self._sources(layer, target)]
+
+    def _border(self) -> Tensor:
+        """-inf where a transition would leave the width levels, else 0."""
+        border = torch.zeros(self.layers, len(self.multipliers), 3)
+        border[:, 0, 0] = -torch.inf
+        border[:, -1, 2] = -torch.inf
+        return border
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The restored image of a degraded one."""
+        alpha = torch.softmax(self.alpha, dim=-1)
+        beta = torch.exp(self.log_beta())
+        stem = self.stem(image)
+        outputs, firsts = [stem], [self.entry(stem)]
+        for layer in range(self.layers):
+            weights = alpha[layer if len(alpha) > 1 else 0]
+            seconds = self._second_inputs(layer, firsts)
+            outputs, firsts = self._layer(layer, outputs, seconds, weights, beta[layer])
+        restored = self.head(torch.cat(outputs, dim=1))
+        return image - restored if self.residual else restored
+
+    def _second_inputs(self, layer: int, firsts: list[Tensor]) -> list[Tensor]:
+        """What the layer before had as first input; at a width that is new, the level below widened."""
+        seconds = list(firsts)
+        for target in range(len(firsts), self.reach[layer] + 1):
+            seconds.append(self.widen[f"layer{layer}_to{target}"](firsts[target - 1]))
+        return seconds
+
+    def _layer(
+        self, layer: int, outputs: list[Tensor], seconds: list[Tensor], weights: Tensor, beta: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        new_outputs, firsts = [], []
+        activated = [activate(self.activation, output) for output in outputs]
+        for target in range(self.reach[layer] + 1):
+            sources = self._sources(layer, target)
+            factors = torch.stack([beta[source, target - source + 1] for source in sources])
+            raw, norms = [], []
+            for source in sources:
+                _, convolution, norm = self.paths[f"layer{layer}_from{source}_to{target}"].children()
+                assert isinstance(norm, nn.BatchNorm2d)
+                raw.append(convolution(activated[source]))
+                norms.append(norm)
+            cells = [self.cells[name] for name in self._cell_names(layer, target)]
+            if self.share_cells:
+                first = normalised_sum(raw, factors[:, None], norms)  # eq. 4
+                output = cells[0](seconds[target], first, weights)  # eq. 5
+            else:
+                paths = [norm(term) for norm, term in zip(norms, raw, strict=True)]
+                first = sum_weighted(paths, factors)
+                each = [cell(seconds[target], path, weights) for cell, path in zip(cells, paths, strict=True)]
+                output = sum_weighted(each, factors)  # eq. 6
+            new_outputs.append(output)
+            firsts.append(first)
+        return new_outputs, firsts
+
+    def log_beta(self) -> Float[Tensor, "layers levels 3"]:
+        """Log-probabilities of the transitions [halve, keep, double] out of each level; -inf over the border."""
+        return torch.log_softmax(self.beta + self.border, dim=-1)
+
+    def arch_parameters(self) -> list[nn.Parameter]:
+        """alpha and beta."""
+        return [self.alpha, self.beta]
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """Everything that is learned besides alpha and beta."""
+        architecture = {id(parameter) for parameter in self.arch_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in architecture]
+
+    def genotype(self) -> Genotype:
+        """The discrete architecture that alpha and beta favour now."""
+        cells = tuple(decode_cell(alpha, self.operators)[0] for alpha in self.alpha)
+        return Genotype(cells, tuple(viterbi(self.log_beta())), self.multipliers)
+
+    def margins(self) -> list[Margin]:
+        """How clearly every decision of ``genotype()`` was won."""
+        margins = []
+        for index, alpha in enumerate(self.alpha):
+            prefix = f"cell {index} " if len(self.alpha) > 1 else ""
+            for margin in decode_cell(alpha, self.operators)[1]:
+                margins.append(Margin(prefix + margin.decision, margin.chosen, margin.runner_up, margin.margin))
+        return margins + width_margins(self.log_beta())
+
+
+def sum_weighted(tensors: list[Tensor], factors: Float[Tensor, " tensors"]) -> Tensor:
+    """The sum of tensors, each times its scalar factor."""
+    total = tensors[0] * factors[0]
+    for tensor, factor in zip(tensors[1:], factors[1:], strict=True):
+        total = total + tensor * factor
+    return total

@@ -1,0 +1,159 @@
+"""A study's folder: what lies where, and how it is written so that nothing is lost or overwritten unasked."""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from irnas_ray.settings.study import StudyConfig
+from irnas_ray.system.files import write_text
+from irnas_ray.system.urls import absolute, join, masked
+
+#: Settings that may differ when a study is continued; all others decide what its trials mean.
+FREE_TO_CHANGE = (
+    *("results", "resume", "cluster", "final", "data.output"),
+    *("tune.trials", "tune.max_failures", "tune.storage_patience", "tune.loggers"),
+)
+
+
+LOCK = ".lock"
+
+
+class StudyFolder:
+    """The folder ``results/<study>``; see design of the results in the README."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.name = config.study or config.search_space
+        if not self.name or self.name in (".", "..", "prepared") or "/" in self.name or os.sep in self.name:
+            raise ValueError(f"study: {self.name!r} cannot name a folder; use letters, digits, '-' and '_'")
+        self.path = Path(config.results).absolute() / self.name
+        chosen = config.cluster.storage
+        #: The folder or URL in which Tune keeps its runs: trials, reports and checkpoints.
+        self.storage = str(self.trials) if chosen is None else join(absolute(chosen), self.name)
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    @property
+    def rounds(self) -> Path:
+        """Size and first trial of every round of search trials that was begun."""
+        return self.trials / "rounds.json"
+
+    def run(self, name: str) -> str:
+        """Folder or URL of a run of Tune."""
+        return join(self.storage, name)
+
+    @property
+    def genotypes(self) -> Path:
+        return self.path / "genotypes"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Curves and sample images of the final trainings, for TensorBoard."""
+        return self.path / "tensorboard"
+
+    def final(self, rank: int) -> Path:
+        """Folder of the final network of this rank."""
+        return self.path / "finals" / str(rank)
+
+    def check(self, config: StudyConfig) -> None:
+        """ValueError unless the study is new, or exists and is to be resumed with settings that fit it."""
+        if not self.config.exists():
+            if config.resume:
+                raise ValueError(f"study {self.name!r}: nothing to resume in {self.path}; leave out resume=true")
+            if self.path.is_dir() and any(entry.name != LOCK for entry in self.path.iterdir()):
+                raise ValueError(f"{self.path} holds other files; choose another name with study=NAME or results=DIR")
+            return
+        if not config.resume:
+            raise ValueError(
+                f"study {self.name!r} exists in {self.path}; continue it with resume=true, "
+                "or choose another name with study=NAME"
+            )
+        # A setting that a study begun with an earlier release lacks had no effect there, as its default has none.
+        before = _flat(as_plain(type(config)())) | _flat(_read_yaml(self.config))
+        now = _flat(as_plain(config))
+        changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key not in ("study", "fingerprint")]
+        if changed:
+            listed = ", ".join(f"{key} ({before.get(key)!r} -> {now.get(key)!r})" for key in changed[:5])
+            raise ValueError(f"study {self.name!r} was begun with other settings: {listed}; use a new name")
+
+    def create(self, config: StudyConfig, fingerprint: str = "") -> None:
+        """Make the folder and write ``config.yaml``; OSError naming the folder if it cannot be written.
+
+        ``fingerprint`` is that of the data; ValueError if the study was begun with others.
+        """
+        if self.config.exists() and _read_yaml(self.config).get("fingerprint", "") != fingerprint:
+            raise ValueError(
+                f"study {self.name!r} was begun with other images: the files of data.source have changed since, so its "
+                "trials and the new ones would not be comparable; use a new name"
+            )
+        try:
+            for folder in (self.path, self.trials, self.genotypes):
+                folder.mkdir(parents=True, exist_ok=True)
+            plain = as_plain(config) | {"fingerprint": fingerprint}
+            write_text(self.config, yaml.safe_dump(plain, sort_keys=False))
+        except OSError as error:
+            raise OSError(
+                f"cannot write the study's folder {self.path}: {error.strerror}; choose results=DIR"
+            ) from None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the study for this process, however it ends; ValueError if another one works on it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / LOCK, "w")
+        except OSError as error:
+            raise OSError(
+                f"cannot write the study's folder {self.path}: {error.strerror}; choose results=DIR"
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"another process is working on study {self.name!r} in {self.path}") from None
+            yield
+
+
+def as_plain(config: StudyConfig) -> dict[str, Any]:
+    """The settings as plain values that YAML and JSON can hold; distributions as their text, without passwords."""
+    plain = dataclasses.asdict(config)
+    if config.tune.storage:
+        plain["tune"]["storage"] = masked(config.tune.storage)
+    plain["domains"] = {key: str(value) for key, value in config.domains.items()}
+    return plain
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: is damaged or cannot be read, so the study cannot be continued; use a new name")
+    return value
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict) and key != "domains":
+            flat |= _flat(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat

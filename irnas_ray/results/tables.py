@@ -1,0 +1,225 @@
+"""A study's numbers as tables that can be printed as Markdown or set as HTML."""
+
+import html
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from irnas_ray.genotypes.genotype import Genotype, Margin
+from irnas_ray.hpo.objectives import Objective
+from irnas_ray.results.aggregates import configurations_of, front_of
+from irnas_ray.results.study_results import StudyResults, genotype_of
+
+#: What a tie in a decision of a genotype is called.
+TIE = "a tie, not a finding"
+#: What the states of a trial are called.
+STATES = {"COMPLETE": "completed", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running or interrupted"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headers; a header that starts with ``>`` stands over numbers, which are set to the right."""
+
+    headers: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """The table in Markdown, with bars in cells escaped."""
+        lines = [[header.removeprefix(">") for header in self.headers]]
+        lines += [["---:" if header.startswith(">") else "---" for header in self.headers]]
+        lines += [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+    def html(self) -> str:
+        """The table in HTML, with all text escaped, in a box that scrolls where the page is too narrow."""
+        right = [' class="number"' if header.startswith(">") else "" for header in self.headers]
+        head = "".join(
+            f"<th{kind}>{html.escape(header.removeprefix('>'))}</th>"
+            for header, kind in zip(self.headers, right, strict=True)
+        )
+        body = "\n".join(
+            "<tr>"
+            + "".join(f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(row, right, strict=True))
+            + "</tr>"
+            for row in self.rows
+        )
+        return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+
+
+def number(value: Any, digits: int = 0) -> str:
+    """A number with thousands separated and so many decimals; a dash where there is none."""
+    if not isinstance(value, int | float) or math.isnan(value):
+        return "–"
+    return f"{value:,.{digits}f}"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds in the unit that suits them."""
+    if not isinstance(seconds, int | float):
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def noise_levels(summary: Mapping[str, Any]) -> list[float | None]:
+    """The noise levels of a study's final networks, ascending; each has a table of its own."""
+    return sorted({final.get("sigma") for final in summary.get("finals") or []}, key=lambda sigma: sigma or 0)
+
+
+def finals_table(summary: Mapping[str, Any], sigma: float | None = None) -> Table:
+    """The final networks against the baselines under the study's protocol, with the gain over each baseline in dB.
+
+    ``sigma`` leaves in those of one noise level only.
+    """
+    baselines: dict[str, dict[str, Any]] = {
+        name: scores for name, scores in (summary.get("baselines") or {}).items() if _at(scores, sigma)
+    }
+    headers = ["method", ">PSNR (dB)", ">SSIM", *(f">gain over {name} (dB)" for name in baselines)]
+    headers += [">parameters", ">multiply-adds per pixel", ">training time", "trial"]
+    rows = []
+    for final in filter(lambda final: _at(final, sigma), summary.get("finals") or []):
+        gains = [_gain(final.get("psnr"), baseline.get("psnr")) for baseline in baselines.values()]
+        costs = [number(final.get("parameters")), number(final.get("multiply_adds_per_pixel"))]
+        end = [*costs, duration(final.get("seconds")), str(final.get("trial", "–"))]
+        rows.append(
+            [
+                final.get("name", f"final {final['rank']}"),
+                number(final.get("psnr"), 2),
+                number(final.get("ssim"), 4),
+                *gains,
+                *end,
+            ]
+        )
+    for name, baseline in baselines.items():
+        scores = [number(baseline.get("psnr"), 2), number(baseline.get("ssim"), 4)]
+        rows.append([name, *scores, *("" for _ in range(len(headers) - 3))])
+    return Table(headers, rows)
+
+
+def trials_table(records: Iterable[Mapping[str, Any]]) -> Table:
+    """Trials with their configuration, seed, scores, time and genotype, in the order given."""
+    headers = ["trial", "state", "configuration", ">seed", ">score (dB)", ">PSNR (dB)", ">SSIM", ">time", "genotype"]
+    rows = []
+    for record in records:
+        config = dict(record.get("config") or {})
+        seed = config.pop("seed", "–")
+        scores = [number(record.get("score"), 2), number(record.get("psnr"), 2), number(record.get("ssim"), 4)]
+        row = [str(record["id"]), state_name(record), short_config(config), str(seed), *scores]
+        rows.append([*row, duration(record.get("seconds")), str(genotype_of(record) or "–")])
+    return Table(headers, rows)
+
+
+def front_table(records: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> Table:
+    """The configurations on the Pareto front, best score first: means over their seeds, and the best seed's trial."""
+    headers = ["configuration", "values", *(f">{objective.label}" for objective in objectives), ">seeds", "best trial"]
+    configurations = {entry["number"]: entry for entry in configurations_of(records, objectives)}
+    rows = []
+    for record in front_of(records, objectives):
+        entry = configurations[record.get("configuration", record["id"])]
+        means = [number(entry["means"][objective.metric], objective.digits) for objective in objectives]
+        seeds = str(len(entry["seeds"]))
+        rows.append([str(entry["number"]), short_config(entry["params"]), *means, seeds, str(record["id"])])
+    return Table(headers, rows)
+
+
+def short_config(config: Mapping[str, Any]) -> str:
+    """Values under the last part of their dotted keys, or under the whole key where two would look the same."""
+    last = Counter(key.rpartition(".")[2] for key in config)
+    parts = []
+    for key, value in config.items():
+        name = key.rpartition(".")[2]
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        parts.append(f"{name if last[name] == 1 else key}={shown}")
+    return ", ".join(parts)
+
+
+def margins_table(margins: Iterable[Margin]) -> Table:
+    """Every decision of a genotype with its runner-up, how clearly it was won, and whether it is a tie."""
+    rows = []
+    for margin in margins:
+        decision, chosen, rival = margin.decision, margin.chosen, margin.runner_up
+        if " on input " in decision:
+            head, _, source = decision.rpartition(" ")
+            decision = f"{head} {input_name(int(source))}"
+        elif decision.endswith(" input"):
+            chosen, rival = input_name(int(chosen)), input_name(int(rival))
+        rows.append([decision, chosen, rival, number(margin.margin, 4), TIE if margin.tie else ""])
+    return Table(["decision", "chosen", "runner-up", ">margin", "verdict"], rows)
+
+
+def input_name(source: int) -> str:
+    """What a node's input is called in the paper: the two layers before, then the nodes in order."""
+    return ("h(l-2)", "h(l-1)")[source] if source < 2 else f"n{source - 2}"
+
+
+def margins_of(record: Mapping[str, Any]) -> list[Margin]:
+    """The margins in a trial's record."""
+    return [Margin(**margin) for margin in record.get("margins") or []]
+
+
+def state_name(record: Mapping[str, Any]) -> str:
+    """How a trial ended, in words."""
+    return STATES.get(record["state"], record["state"].lower())
+
+
+def state_counts(records: Iterable[Mapping[str, Any]]) -> str:
+    """How many trials ended in which way, in words."""
+    counts = Counter(record["state"] for record in records)
+    known = [f"{counts[state]} {name}" for state, name in STATES.items() if counts[state]]
+    others = [f"{count} {state.lower()}" for state, count in counts.items() if state not in STATES]
+    return ", ".join(known + others) or "no trials"
+
+
+def frequencies(genotypes: list[Genotype], most: int = 5) -> list[tuple[str, Table]]:
+    """The most frequent operators, edges and width paths among genotypes, each with its counts."""
+    operators: Counter[str] = Counter()
+    edges: Counter[str] = Counter()
+    paths: Counter[str] = Counter()
+    for genotype in genotypes:
+        kept = [(node, edge) for cell in genotype.cells for node, pair in enumerate(cell) for edge in pair]
+        operators.update(edge.operator for _, edge in kept)
+        # once for each genotype, however many of its cells have the edge
+        edges.update(sorted({f"n{node} {edge.operator} <- {input_name(edge.source)}" for node, edge in kept}))
+        paths["-".join(map(str, genotype.levels))] += 1
+    total = max(1, sum(operators.values()))
+    shares = [[name, str(count), f"{count / total:.0%}"] for name, count in operators.most_common()]
+    return [
+        ("operators", Table(["operator", ">edges", ">share"], shares)),
+        ("edges", Table(["edge", ">genotypes"], [[name, str(count)] for name, count in edges.most_common(most)])),
+        ("width paths", Table(["levels", ">genotypes"], [[path, str(n)] for path, n in paths.most_common(most)])),
+    ]
+
+
+def facts(results: StudyResults) -> Table:
+    """What a study was and where it ran."""
+    summary = results.summary
+    sigma = summary.get("sigma")
+    final = results.config.get("final") or {}
+    noise = "none added" if summary and sigma is None else number(sigma if summary else final.get("sigma"))
+    kind = (results.config.get("degradation") or {}).get("kind", "gaussian")
+    degraded = ["degradation", kind]
+    if kind in ("gaussian", "paired"):
+        degraded = ["noise level (sigma on the 0-255 scale)", noise]
+    rows = [
+        ["search space", results.search_space],
+        ["protocol", str(summary.get("protocol") or final.get("protocol") or "–")],
+        degraded,
+        ["trials", state_counts(results.records)],
+    ]
+    rows += [[name, str(version)] for name, version in (summary.get("versions") or {}).items()]
+    rows += [[f"time for {stage}", duration(seconds)] for stage, seconds in (summary.get("seconds") or {}).items()]
+    return Table(["", ""], rows)
+
+
+def _at(scores: Mapping[str, Any], sigma: float | None) -> bool:
+    return sigma is None or scores.get("sigma", sigma) == sigma
+
+
+def _gain(value: Any, reference: Any) -> str:
+    if not isinstance(value, int | float) or not isinstance(reference, int | float):
+        return "–"
+    return f"{value - reference:+.2f}"

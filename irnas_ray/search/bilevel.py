@@ -1,0 +1,283 @@
+"""The bilevel search of section 3.3: weights on Train W, alpha and beta on Train A, alternating, first order."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from irnas_ray.datasets.batches import Batch, EndlessBatches, State
+from irnas_ray.genotypes.genotype import Genotype, Margin
+from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.training.accumulation import Accumulation, Average
+from irnas_ray.training.loss import restoration_loss
+from irnas_ray.training.validation import Validate
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """Where a search stands after a validation; ``genotype`` is that of the best validation so far."""
+
+    epoch: int
+    psnr: float
+    ssim: float
+    weight_loss: float
+    arch_loss: float
+    best_psnr: float
+    best_ssim: float
+    genotype: Genotype
+    margins: list[Margin]
+    seconds: float
+    #: Most images that are computed at a time; None where whole batches fit into memory.
+    micro_batch: int | None = None
+
+
+@dataclass
+class SearchResult:
+    """What a search found: the genotype of its best validation after warm-up, and all reports."""
+
+    genotype: Genotype
+    margins: list[Margin]
+    psnr: float
+    ssim: float
+    seconds: float
+    #: As in the reports.
+    micro_batch: int | None = None
+    reports: list[SearchReport] = field(default_factory=list)
+
+
+class BilevelSearch:
+    """The state of a search, which can be saved and continued bit for bit on CPU; see ``search`` for the arguments."""
+
+    def __init__(
+        self,
+        net: SuperNet,
+        train_w: Iterable[Batch],
+        train_a: Iterable[Batch],
+        validate: Validate,
+        *,
+        epochs: int = 100,
+        warmup_epochs: int = 20,
+        steps_per_epoch: int = 1000,
+        ssim_weight: float = 0.5,
+        weight_lr: float = 0.025,
+        weight_lr_min: float = 0.001,
+        momentum: float = 0.9,
+        weight_decay: float = 3e-4,
+        arch_lr: float = 1e-3,
+        arch_weight_decay: float = 1e-3,
+        gradient_clip: float | None = 5.0,
+        validate_every: int = 1,
+    ) -> None:
+        if not 0 <= warmup_epochs < epochs:
+            raise ValueError(
+                f"warmup_epochs: {warmup_epochs} of {epochs} epochs leaves none that trains alpha and beta"
+            )
+        if steps_per_epoch < 1 or validate_every < 1:
+            raise ValueError("steps_per_epoch and validate_every must be at least 1")
+        self.net, self.validate = net, validate
+        self.train_w, self.train_a = EndlessBatches(train_w), EndlessBatches(train_a)
+        self.epochs, self.warmup_epochs, self.steps_per_epoch = epochs, warmup_epochs, steps_per_epoch
+        self.ssim_weight, self.gradient_clip, self.validate_every = ssim_weight, gradient_clip, validate_every
+        self.weight_lr, self.arch_lr = weight_lr, arch_lr
+        self.weights, self.architecture = net.weight_parameters(), net.arch_parameters()
+        self.weight_optimizer = torch.optim.SGD(
+            self.weights, lr=weight_lr, momentum=momentum, weight_decay=weight_decay
+        )
+        self.arch_optimizer = torch.optim.Adam(self.architecture, lr=arch_lr, weight_decay=arch_weight_decay)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.weight_optimizer, T_max=epochs * steps_per_epoch, eta_min=weight_lr_min
+        )
+        self.accumulation = Accumulation(
+            net, "a smaller search.crop or architecture.width needs less, architecture.recompute=true a tenth"
+        )
+        self.epoch = 0
+        self.seconds = 0.0
+        self.best: State = {}
+
+    def run_epoch(self) -> SearchReport | None:
+        """Train one epoch; the report if the epoch ends with a validation, else None.
+
+        Raises FloatingPointError if the loss is no longer finite.
+        """
+        start = time.perf_counter()
+        self.net.train()
+        weight_loss, arch_loss = self._steps(train_architecture=self.epoch >= self.warmup_epochs)
+        self.epoch += 1
+        if not torch.isfinite(weight_loss + arch_loss):
+            raise FloatingPointError(
+                f"the loss became {float(weight_loss)} (weights) and {float(arch_loss)} (alpha, beta) in epoch "
+                f"{self.epoch}; a smaller search.weight_lr or a search.gradient_clip usually helps"
+            )
+        report = None
+        if self.epoch % self.validate_every == 0 or self.epoch == self.epochs:
+            scores = self.validate(self.net)
+            report = self._report(float(weight_loss), float(arch_loss), scores, time.perf_counter() - start)
+        else:
+            self.seconds += time.perf_counter() - start
+        return report
+
+    def _steps(self, train_architecture: bool) -> tuple[Tensor, Tensor]:
+        device = self.net.alpha.device
+        weight_loss, arch_loss = torch.zeros((), device=device), torch.zeros((), device=device)
+        for _ in range(self.steps_per_epoch):
+            if train_architecture:
+                arch_loss += self._step(next(self.train_a), self.architecture, self.weights, self.arch_optimizer)
+            weight_loss += self._step(next(self.train_w), self.weights, self.architecture, self.weight_optimizer)
+            self.schedule.step()
+        return weight_loss / self.steps_per_epoch, arch_loss / self.steps_per_epoch
+
+    def _step(
+        self,
+        batch: Batch,
+        learned: list[nn.Parameter],
+        frozen: list[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+    ) -> Tensor:
+        # what the step does not learn needs no gradient: a third of the backward pass of an architecture step
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        loss = self.accumulation.backward(self._loss, optimizer, batch)
+        if self.gradient_clip is not None and learned is self.weights:
+            torch.nn.utils.clip_grad_norm_(learned, self.gradient_clip)
+        optimizer.step()
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        return loss
+
+    def _loss(self, degraded: Tensor, clean: Tensor, average: Average | None) -> Tensor:
+        return restoration_loss(self.net(degraded), clean, self.ssim_weight, average)
+
+    def _report(self, weight_loss: float, arch_loss: float, scores: dict[str, float], elapsed: float) -> SearchReport:
+        # alpha and beta of the warm-up are random, so its validations do not compete
+        searched = self.epoch > self.warmup_epochs
+        if not self.best or (searched and (not self.best["searched"] or scores["psnr"] > self.best["psnr"])):
+            self.best = {
+                "searched": searched,
+                "psnr": float(scores["psnr"]),
+                "ssim": float(scores["ssim"]),
+                "genotype": self.net.genotype().to_json(),
+                "margins": [vars(margin).copy() for margin in self.net.margins()],
+            }
+        self.seconds += elapsed
+        return SearchReport(
+            epoch=self.epoch,
+            psnr=float(scores["psnr"]),
+            ssim=float(scores["ssim"]),
+            weight_loss=weight_loss,
+            arch_loss=arch_loss,
+            best_psnr=self.best["psnr"],
+            best_ssim=self.best["ssim"],
+            genotype=Genotype.from_json(self.best["genotype"]),
+            margins=[Margin(**margin) for margin in self.best["margins"]],
+            seconds=self.seconds,
+            micro_batch=self.accumulation.micro_batch,
+        )
+
+    def result(self) -> SearchResult:
+        """The best of all validations so far; ValueError before the first."""
+        if not self.best:
+            raise ValueError("the search has not been validated yet")
+        return SearchResult(
+            genotype=Genotype.from_json(self.best["genotype"]),
+            margins=[Margin(**margin) for margin in self.best["margins"]],
+            psnr=self.best["psnr"],
+            ssim=self.best["ssim"],
+            seconds=self.seconds,
+            micro_batch=self.accumulation.micro_batch,
+        )
+
+    def state_dict(self) -> State:
+        """Everything that the rest of the search depends on."""
+        return {
+            "net": self.net.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "arch_optimizer": self.arch_optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "train_w": self.train_w.state_dict(),
+            "train_a": self.train_a.state_dict(),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "best": self.best,
+            "micro_batch": self.accumulation.micro_batch,
+            "random_state": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a ``state_dict``; ValueError if it belongs to another supernet.
+
+        This search's own rates hold from here on, on the schedule's same position.
+        """
+        try:
+            self.net.load_state_dict(state["net"])
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[-1].strip()
+            raise ValueError(f"the checkpoint belongs to another supernet ({first})") from None
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.arch_optimizer.load_state_dict(state["arch_optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self._set_rates()
+        self.train_w.load_state_dict(state["train_w"])
+        self.train_a.load_state_dict(state["train_a"])
+        self.epoch, self.seconds, self.best = int(state["epoch"]), float(state["seconds"]), dict(state["best"])
+        # states of earlier releases have none
+        self.accumulation.micro_batch = state.get("micro_batch")
+        torch.set_rng_state(state["random_state"].cpu())
+
+    def _set_rates(self) -> None:
+        """Replace the rates that a loaded state brought by this search's own."""
+        for group in self.arch_optimizer.param_groups:
+            group["lr"] = self.arch_lr
+        schedule = self.schedule
+        if schedule.base_lrs == [self.weight_lr]:
+            # the schedule multiplies step by step: computed at once its rate would differ in the last bit
+            return
+        schedule.base_lrs = [self.weight_lr]
+        left = (1 + math.cos(math.pi * schedule.last_epoch / schedule.T_max)) / 2
+        for group in self.weight_optimizer.param_groups:
+            group["initial_lr"] = self.weight_lr
+            group["lr"] = schedule.eta_min + (self.weight_lr - schedule.eta_min) * left
+
+
+def search(
+    net: SuperNet,
+    train_w: Iterable[Batch],
+    train_a: Iterable[Batch],
+    validate: Validate,
+    *,
+    on_report: Callable[[SearchReport, BilevelSearch], None] | None = None,
+    state: State | None = None,
+    **settings: Any,
+) -> SearchResult:
+    """Search an architecture with a supernet and return the genotype of the best validation (sections 3.3, 4.1).
+
+    Args:
+        net: The supernet; its weights, alpha and beta are trained in place.
+        train_w: Batches (degraded, clean) for the weights, each (b c h w) in [0, 1] on the supernet's device; started
+            over when it ends.
+        train_a: The same, of other images, for alpha and beta.
+        validate: Scores the supernet, giving a dict with `psnr` and `ssim`.
+        on_report: Called with the report and the search after each validation, for example to save a checkpoint.
+        state: ``BilevelSearch.state_dict()`` of a search to continue.
+        **settings: Keywords of ``BilevelSearch``; the defaults are the paper's.
+
+    Raises:
+        ValueError: if a setting is impossible or ``state`` belongs to another supernet.
+        FloatingPointError: if the loss is no longer finite.
+    """
+    bilevel = BilevelSearch(net, train_w, train_a, validate, **settings)
+    if state is not None:
+        bilevel.load_state_dict(state)
+    reports = []
+    while bilevel.epoch < bilevel.epochs:
+        report = bilevel.run_epoch()
+        if report is not None:
+            reports.append(report)
+            if on_report is not None:
+                on_report(report, bilevel)
+    result = bilevel.result()
+    result.reports = reports
+    return result

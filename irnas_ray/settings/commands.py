@@ -1,0 +1,114 @@
+"""Every setting of the commands that run no study: prepare, evaluate, restore and analyze; as in ``settings``."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from irnas_ray.settings.degradations import Degradation
+from irnas_ray.settings.study import Data
+
+
+@dataclass
+class Frozen:
+    """How much of the clean images is degraded once and for good."""
+
+    #: Patches of training and of test images, as many as SIM1800 had; freeze=images keeps all images whole.
+    train: int = 1600
+    test: int = 212
+    #: Seed of which patches are taken and of all that is random in their degradation.
+    seed: int = 0
+
+
+@dataclass
+class PrepareConfig:
+    """Everything that `launchers/prepare.py` can be told."""
+
+    data: Data = field(default_factory=Data)
+    #: Degrade clean images now and store pairs: patches (of data.patch pixels), images (whole), or null (not at all).
+    freeze: str | None = None
+    frozen: Frozen = field(default_factory=Frozen)
+    #: What freeze does; else what the contact sheet shows beside clean patches, which the data set holds.
+    degradation: Degradation = field(default_factory=Degradation)
+    #: Only check the images and draw the contact sheet; exit status 3 if something would falsify results.
+    check: bool = False
+    #: A further set (folder, CSV or prepared folder) whose scenes must not be among the training images.
+    check_against: str | None = None
+    #: PNG file for the contact sheet of check=true; null: contact_sheet.png where you stand, numbered if that exists.
+    contact_sheet: str | None = None
+    #: Processes; null: one for each core that memory allows, or one for little data. The result does not depend on it.
+    workers: int | None = None
+
+
+@dataclass
+class EvaluateConfig:
+    """Everything that `launchers/evaluate.py` can be told."""
+
+    #: network.pt to score; [FILE,FILE] or {name: FILE} for several.
+    network: Any = None
+    #: Baselines: degraded, non_local_means, wavelet, tv, bm3d, or a list of them.
+    method: Any = None
+    #: Folder of images that another program restored, named as the test images; [FOLDER,FOLDER] or {name: FOLDER}.
+    restored: Any = None
+    #: scores.json of earlier evaluations to list in the same table, if protocol, sigma and images are the same.
+    scores: Any = None
+    #: Where no method is named: score the degraded input and non-local means.
+    baselines: bool = True
+    #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
+    network_class: str | None = None
+    #: Id of the protocol; null: the one under which the network was scored when it was trained.
+    protocol: str | None = None
+    #: Noise level on the 0-255 scale; null: the one that the network was trained for.
+    sigma: float | None = None
+    data: Data = field(default_factory=Data)
+    #: Most test images that are scored; null: all.
+    images: int | None = None
+    #: Side in pixels of the tiles in which images are restored; null: whole images.
+    tile: int | None = None
+    #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
+    overlap: int = 32
+    #: Average a network's results over the image's eight rotations and mirror images; eight times the work.
+    self_ensemble: bool = False
+    #: Processes that slow baselines use side by side; null: one for each core. The scores are the same.
+    processes: int | None = None
+    #: Seed of the 95 % bootstrap intervals.
+    seed: int = 0
+    #: Images on the picture sheet, spread over all of them; 0: no sheet.
+    sheet_images: int = 4
+    #: Folder for the tables (Markdown, CSV, JSON), scores of each image, restored images and the picture sheet; null:
+    #: only the table is printed.
+    output: str | None = None
+
+
+@dataclass
+class RestoreConfig:
+    """Everything that `launchers/restore.py` can be told."""
+
+    #: network.pt to restore with.
+    network: str = ""
+    #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
+    network_class: str | None = None
+    #: Image, or folder of images.
+    input: str = ""
+    #: Folder for the restored images (PNG).
+    output: str = ""
+    #: gray converts colour images for a gray network; null: colours must fit the network.
+    color: str | None = None
+    #: Side in pixels of the tiles in which images are restored; null: whole images.
+    tile: int | None = 256
+    #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
+    overlap: int = 32
+    #: Average the results over the image's eight rotations and mirror images; eight times the work.
+    self_ensemble: bool = False
+    #: Replace images of the same name in the output folder.
+    overwrite: bool = False
+
+
+@dataclass
+class AnalyzeConfig:
+    """Everything that `launchers/analyze.py` can be told."""
+
+    #: Folder of the study, such as results/quickstart.
+    study: str = ""
+    #: How many of the best trials are listed and counted.
+    top: int = 10
+    #: Folder for the pictures (PNG); null: analysis/ in the study's folder.
+    output: str | None = None

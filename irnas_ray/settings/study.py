@@ -1,0 +1,289 @@
+"""Every setting of a study as typed dataclasses; each field says what it means and which value the paper uses.
+
+The YAML files in ``irnas_ray/conf`` and ``search_spaces/`` are checked against these classes before any work starts.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from irnas_ray.settings.degradations import Degradation
+
+
+@dataclass
+class Architecture:
+    """The supernet that a trial searches (sections 3.1 and 3.2)."""
+
+    #: Image channels: 1 (gray) or 3 (RGB).
+    channels: int = 1
+    #: Layers of cells. Paper: 4 for denoising, 3 for de-raining.
+    layers: int = 4
+    #: Nodes in a cell. Paper: 5 for denoising, 4 for de-raining.
+    nodes: int = 5
+    #: Basic width W of the supernet's cells. Paper: 10.
+    width: int = 10
+    #: Candidate operators of an edge, in the order of alpha's columns.
+    operators: list[str] = field(default_factory=lambda: ["conv", "sep", "dil", "def", "skip", "none"])
+    #: Width of each level as a multiple of the basic width. Paper: 1, 2, 4.
+    multipliers: list[float] = field(default_factory=lambda: [1, 2, 4])
+    #: One cell for the three paths that meet at a width (eq. 5), or one for each path (eq. 6).
+    share_cells: bool = True
+    #: One alpha for all layers, or one for each layer.
+    tie_cells: bool = True
+    #: Predict degraded - clean instead of the clean image.
+    residual: bool = False
+    #: Activation before each convolution: relu or leaky_relu.
+    activation: str = "relu"
+    #: How often the depthwise and pointwise pair of `sep` is repeated.
+    sep_repeats: int = 1
+    #: Channels of the stem's first convolution. Authors' code: 64.
+    stem_channels: int = 64
+    #: Keep little for the backward pass and compute it again there: a tenth of the memory, up to 40 % more time.
+    recompute: bool = False
+
+
+@dataclass
+class Data:
+    """Where images come from and how they are stored (one Parquet data set for a whole study)."""
+
+    #: A folder of images, or of pairs; a CSV of pairs; a folder that `prepare.py` wrote; null for the photographs.
+    source: str | None = None
+    #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (see docs/data.md).
+    form: str = "photographs"
+    #: How the files of a pair are named in one folder, without their endings; the * is what both share. PolyU's names.
+    clean_names: str = "*_mean"
+    degraded_names: str = "*_real"
+    #: Where the Parquet data set is written; null: beside the results, named after its content.
+    output: str | None = None
+    #: gray or rgb.
+    color: str = "gray"
+    #: Side of the stored patches in pixels; crops are drawn inside them.
+    patch: int = 96
+    #: Distance between stored patches in pixels; null: the patch size (no overlap).
+    stride: int | None = None
+    #: Share of the images held out for the final score where the source has no test folder.
+    test_fraction: float = 0.2
+    #: Share of the training images that validates the supernet (Train V). Paper: 0.02.
+    validation_fraction: float = 0.02
+    #: Seed of both splits; one for a study, so that all trials are scored on the same images.
+    split_seed: int = 0
+    #: Largest data set in MiB that is kept on the trial's device after the first pass; larger ones are streamed.
+    device_budget: int = 4096
+
+
+@dataclass
+class Search:
+    """The bilevel search of one trial (sections 3.3 and 4.1)."""
+
+    #: Epochs. Paper: 100.
+    epochs: int = 100
+    #: First epochs that train weights only. Paper: 20.
+    warmup_epochs: int = 20
+    #: Weight steps in an epoch.
+    steps_per_epoch: int = 1000
+    #: Patches in a batch. Paper: 12.
+    batch: int = 12
+    #: Side of the random crops in pixels. Paper: 64.
+    crop: int = 64
+    #: lambda of the loss (eq. 7). Paper: 0.5.
+    ssim_weight: float = 0.5
+    #: SGD's initial and final rate of the cosine schedule, momentum and weight decay. Paper: 0.025, 0.001, 0.9, 3e-4.
+    weight_lr: float = 0.025
+    weight_lr_min: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    #: Adam's rate and weight decay for alpha and beta. Paper: 1e-3, 1e-3.
+    arch_lr: float = 1e-3
+    arch_weight_decay: float = 1e-3
+    #: Largest norm of the weights' gradient; null: not clipped. The paper does not say; 5 as DARTS, because without it
+    #: the head, which no normalisation follows, can diverge to NaN at the paper's rate.
+    gradient_clip: float | None = 5.0
+    #: Epochs between validations, reports and checkpoints.
+    validate_every: int = 1
+    #: Side in pixels of the tiles in which validation images are restored; null: whole images. Paper: 64.
+    tile: int | None = 64
+    #: Share of a trial's arithmetic that its validations may take: short searches score only the middles of the images,
+    #: or of some of them; at the paper's length nothing is left out. 1: always all.
+    validation_share: float = 0.05
+    #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off.
+    proxy_steps: int = 0
+
+
+@dataclass
+class Final:
+    """The retraining of the best genotypes (section 4.1)."""
+
+    #: How many distinct genotypes are retrained.
+    count: int = 2
+    #: Basic width of the final networks. Paper's denoiser 20, de-rainer 15.
+    width: int = 20
+    #: Channels of the stem, of the atrous pyramid and of the low-level branch. Authors' code: 64, 128, 48.
+    stem_channels: int = 64
+    aspp_channels: int = 128
+    low_level_channels: int = 48
+    #: Training steps. Paper: 600,000.
+    steps: int = 600_000
+    #: Minutes of wall-clock time to train for instead of `steps`; the schedule follows the time used. Validations in
+    #: between count; the one after the last step and the test score come on top.
+    minutes: float | None = None
+    batch: int = 12
+    crop: int = 64
+    #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
+    #: and, where trials have GPUs, one GPU of its own. The result is that of one but for rounding.
+    workers: int = 1
+    #: adam, adamw, or sgd (momentum 0.9).
+    optimizer: str = "adam"
+    #: Initial rate. The paper prints 0.05, with which Adam diverges.
+    lr: float = 1e-3
+    #: cosine, polynomial (power 0.9) or constant.
+    schedule: str = "cosine"
+    #: Share of the training in which the rate rises linearly to `lr`, before the schedule begins.
+    warmup: float = 0.0
+    #: L2 penalty of the optimizer; decoupled from the gradient with adamw.
+    weight_decay: float = 0.0
+    #: lambda of the loss (eq. 7); 0 trains on the squared error alone. Paper: 0.5.
+    ssim_weight: float = 0.5
+    #: Largest norm of the gradient; null: not clipped.
+    gradient_clip: float | None = 1.0
+    #: Decay of an exponential moving average of the weights, which is then validated and kept; null: no averaging.
+    ema_decay: float | None = None
+    #: float32, or bfloat16 for the network's forward pass (autocast, for GPUs); the loss is always float32.
+    precision: str = "float32"
+    #: Level of white noise that is trained and scored (one model for each level, as in the paper).
+    sigma: float = 50
+    #: Train on all levels of degradation.sigmas instead, one model for all; scored at `sigma` all the same.
+    blind: bool = False
+    #: Augmentation: rotations by 90 degrees and vertical flips; horizontal flips are always on.
+    rotate: bool = True
+    #: Steps between validations and checkpoints; with `minutes` there is one after each tenth of them too.
+    validate_every: int = 5000
+    seed: int = 0
+    #: Named protocol of the final score (see docs/protocols.md); null: what fits the data.
+    protocol: str | None = None
+    #: Most test images that are scored; null: all.
+    images: int | None = None
+
+
+@dataclass
+class Tune:
+    """How trials are proposed, stopped and repeated."""
+
+    #: Configurations that are tried.
+    trials: int = 16
+    #: Trials of each configuration that differ only in their seed.
+    replicates: int = 1
+    #: Seed of the sampler and of the first trial.
+    seed: int = 0
+    #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
+    sampler: str = "tpe"
+    #: Configurations that are tried first, whole or in part: [{architecture.nodes: 3, ...}, ...] (docs/tuning.md).
+    points: list[dict[str, Any]] = field(default_factory=list)
+    #: Folder of an earlier study whose best configurations are tried first, or a genotype (a file, or a published one).
+    warm_start: str | None = None
+    #: Most configurations that are taken over from an earlier study.
+    warm_start_count: int = 5
+    #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder. The
+    #: password may be *** and is then taken from IRNAS_RAY_STORAGE_PASSWORD; it is never written down.
+    storage: str | None = None
+    #: Minutes to wait for a storage that another process locks, whose disk is full or whose server is away, before the
+    #: study stops.
+    storage_patience: float = 10
+    #: What configurations are compared by: score (the validation PSNR), and beside it parameters, multiply_adds or
+    #: latency (seconds per megapixel, measured on the trial's device). Of several, the Pareto front is sought.
+    objectives: list[str] = field(default_factory=lambda: ["score"])
+    #: Stop bad configurations early: asynchronous successive halving on the mean over the seeds, or by dominance where
+    #: there are several objectives.
+    early_stopping: bool = True
+    #: Epochs that every configuration gets before it can be stopped; further rungs follow, each later by
+    #: reduction_factor.
+    grace_epochs: int = 25
+    #: One of so many configurations goes on at each rung.
+    reduction_factor: int = 3
+    #: Epochs after which the worst trials go on from copies of the best with changed search.weight_lr and arch_lr
+    #: (population-based training, docs/tuning.md) instead of being stopped early; null: no population.
+    perturb_every: int | None = None
+    #: How often a trial that died is started again from its last checkpoint.
+    max_failures: int = 3
+    #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.
+    loggers: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Cluster:
+    """What a trial may use."""
+
+    #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
+    address: str | None = None
+    cpus_per_trial: int = 1
+    #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none; auto: the memory of a
+    #: search trial is measured, and as many share a GPU as fit (final trainings get a whole one each).
+    gpus_per_trial: Any = None
+    #: Most trials at a time; null: as many as fit.
+    max_concurrent: int | None = None
+    #: Minutes without a forward pass after which a trial's worker counts as hanging, and the trial is started again
+    #: from its last checkpoint; null: never.
+    hang_minutes: float | None = 30
+    #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;
+    #: null: trials/ in the study's folder.
+    storage: str | None = None
+
+
+@dataclass
+class StudyConfig:
+    """Everything that `launchers/search.py` can be told."""
+
+    #: Name of the study and of its folder; null: the name of the search space.
+    study: str | None = None
+    #: Folder that holds the studies.
+    results: str = "results"
+    #: Continue the study of this name.
+    resume: bool = False
+    #: Name of the file in search_spaces/.
+    search_space: str = "quickstart"
+    architecture: Architecture = field(default_factory=Architecture)
+    data: Data = field(default_factory=Data)
+    degradation: Degradation = field(default_factory=Degradation)
+    search: Search = field(default_factory=Search)
+    final: Final = field(default_factory=Final)
+    tune: Tune = field(default_factory=Tune)
+    cluster: Cluster = field(default_factory=Cluster)
+    #: Dotted key of a setting above -> its Optuna distribution, which may have a condition (docs/tuning.md).
+    domains: dict[str, Any] = field(default_factory=dict)
+
+
+Settings = TypeVar("Settings", bound=StudyConfig)
+
+
+@dataclass
+class RetrainConfig(StudyConfig):
+    """Everything that `launchers/retrain.py` can be told: a study of final trainings, without a search."""
+
+    #: Genotype to train: a file (JSON), or a published one by its name, such as irnas_denoise (docs/tables.md).
+    genotype: str = ""
+    #: Whose weights are trained: genotype, dncnn, or a class of your own as package.module:Class (docs/training.md).
+    network: str = "genotype"
+    #: Arguments of a network that no genotype describes, such as {depth: 17, width: 64} for dncnn.
+    network_arguments: dict[str, Any] = field(default_factory=dict)
+    #: Dotted key of a setting -> values; every combination is trained, all under one protocol and in one table.
+    compare: dict[str, Any] = field(default_factory=dict)
+
+
+def with_values(config: Settings, values: Mapping[str, Any]) -> Settings:
+    """A copy of the settings with some replaced, given by dotted keys such as ``architecture.nodes``.
+
+    Raises ValueError naming the key and what is possible beside it if there is no such setting.
+    """
+    changed = copy.deepcopy(config)
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        node: Any = changed
+        for section in sections:
+            node = getattr(node, section, None)
+        if not dataclasses.is_dataclass(node) or name not in (field.name for field in dataclasses.fields(node)):
+            known = [field.name for field in dataclasses.fields(node)] if dataclasses.is_dataclass(node) else []
+            beside = f"; possible: {', '.join(known)}" if known else "; use a dotted key such as architecture.nodes"
+            raise ValueError(f"{key}: there is no such setting{beside}")
+        setattr(node, name, value)
+    return changed

@@ -1,0 +1,237 @@
+"""Everything that can be known to be wrong before hours of work: settings against each other and against the data."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from optuna.distributions import BaseDistribution
+
+from irnas_ray.cluster.placement import check_gpus
+from irnas_ray.datasets.builder import is_prepared
+from irnas_ray.datasets.manifest import Manifest
+from irnas_ray.degradations.factory import KINDS, GaussianNoise, check_degradation
+from irnas_ray.evaluation.protocols import check_form, get_protocol, protocol_id
+from irnas_ray.hpo.domain_checks import check_conditions, corners
+from irnas_ray.hpo.domains import distribution_of, fixed_values
+from irnas_ray.hpo.objectives import objectives_of
+from irnas_ray.hpo.samplers import SAMPLERS, check_sampler, grid_size
+from irnas_ray.hpo.starting_points import starting_points
+from irnas_ray.images.sources import form_of
+from irnas_ray.networks.operators import level_width
+from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
+from irnas_ray.training.schedules import SCHEDULES, Budget, check_schedule
+from irnas_ray.training.training import PRECISIONS
+from irnas_ray.tune.loggers import check_loggers
+from irnas_ray.tune.perturbation import check_population
+
+AT_LEAST = {
+    "architecture.channels": 1,
+    "architecture.layers": 1,
+    "architecture.stem_channels": 1,
+    "architecture.sep_repeats": 1,
+    "search.epochs": 1,
+    "search.steps_per_epoch": 1,
+    "search.batch": 1,
+    "search.validate_every": 1,
+    "final.count": 1,
+    "final.steps": 1,
+    "final.batch": 1,
+    "final.workers": 1,
+    "final.stem_channels": 1,
+    "final.aspp_channels": 1,
+    "final.low_level_channels": 1,
+    "final.validate_every": 1,
+    "tune.trials": 1,
+    "tune.replicates": 1,
+    "tune.warm_start_count": 1,
+    "tune.grace_epochs": 1,
+    "cluster.cpus_per_trial": 1,
+    "data.device_budget": 1,
+    "tune.reduction_factor": 2,
+    "search.proxy_steps": 0,
+    "search.ssim_weight": 0,
+    "search.weight_lr": 0,
+    "search.weight_lr_min": 0,
+    "search.weight_decay": 0,
+    "search.arch_lr": 0,
+    "search.arch_weight_decay": 0,
+    "final.lr": 0,
+    "final.weight_decay": 0,
+    "final.ssim_weight": 0,
+    "final.seed": 0,
+    "tune.seed": 0,
+    "tune.max_failures": 0,
+    "tune.storage_patience": 0,
+    # these may also be null
+    "tune.perturb_every": 1,
+    "search.tile": 1,
+    "final.images": 1,
+    "cluster.max_concurrent": 1,
+    "search.gradient_clip": 0,
+    "final.gradient_clip": 0,
+}
+ONE_OF = {
+    "degradation.kind": KINDS,
+    "data.color": ("gray", "rgb"),
+    "final.optimizer": OPTIMIZERS,
+    "final.schedule": SCHEDULES,
+    "final.precision": PRECISIONS,
+    "tune.sampler": SAMPLERS,
+}
+#: SSIM's window does not fit into smaller crops.
+SMALLEST_CROP = 11
+
+
+def check_settings(config: StudyConfig) -> None:
+    """ValueError naming the setting if the study cannot run; fills in the protocol where it is left open."""
+    _check_numbers(config)
+    for key, possible in ONE_OF.items():
+        if _value(config, key) not in possible:
+            raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
+    check_loggers(config.tune.loggers)
+    _check_final_training(config)
+    objectives_of(config.tune.objectives)
+    channels = 1 if config.data.color == "gray" else 3
+    if config.architecture.channels != channels:
+        given = config.architecture.channels
+        raise ValueError(f"architecture.channels is {given}, but data.color={config.data.color} has {channels}")
+    check_domains(config)
+    for values in corners(config.domains, fixed_values(config)):
+        changed = with_values(config, values)
+        try:
+            _check_numbers(changed)
+            _check_networks(changed)
+        except TypeError as error:
+            raise ValueError(f"domains: {values} are not of the settings' types ({error})") from None
+    _fill_protocol(config)
+    warn_of_rate(config.final.optimizer, config.final.lr)
+
+
+def _check_numbers(config: StudyConfig) -> None:
+    for key, least in AT_LEAST.items():
+        value = _value(config, key)
+        if value is not None and value < least:
+            raise ValueError(f"{key}: {value}; at least {least}")
+    check_gpus(config.cluster.gpus_per_trial)
+    if not 0 < config.search.validation_share <= 1:
+        raise ValueError(f"search.validation_share: {config.search.validation_share}; over 0 and at most 1")
+    if config.cluster.hang_minutes is not None and not config.cluster.hang_minutes > 0:
+        raise ValueError(f"cluster.hang_minutes: {config.cluster.hang_minutes}; more than 0, or null")
+    for key in ("search.crop", "final.crop"):
+        crop, patch = _value(config, key), config.data.patch
+        if not SMALLEST_CROP <= crop <= patch:
+            raise ValueError(f"{key}: {crop}; from {SMALLEST_CROP} (SSIM's window) to data.patch={patch}")
+    _check_degradation(config)
+
+
+def _check_degradation(config: StudyConfig) -> None:
+    check_degradation(config.degradation)
+    if config.degradation.kind != "gaussian":
+        if config.final.blind:
+            raise ValueError(
+                f"final.blind: only white noise has levels, not degradation.kind={config.degradation.kind}"
+            )
+        return
+    try:
+        GaussianNoise([config.final.sigma])
+    except ValueError as error:
+        raise ValueError(f"final.sigma: {error}") from None
+
+
+def _check_final_training(config: StudyConfig) -> None:
+    final = config.final
+    if final.batch % final.workers:
+        fitting = [workers for workers in range(1, final.batch + 1) if final.batch % workers == 0]
+        raise ValueError(
+            f"final.workers: a batch of {final.batch} cannot be divided among {final.workers} workers; "
+            f"possible: {', '.join(map(str, fitting))}, or change final.batch"
+        )
+    try:
+        check_schedule(final.schedule, final.warmup)
+        check_decay(final.ema_decay)
+        if final.minutes is not None:
+            Budget(minutes=final.minutes)
+    except ValueError as error:
+        raise ValueError(f"final.{error}") from None
+
+
+def check_domains(config: StudyConfig) -> None:
+    """ValueError unless every domain names an existing setting that may differ between trials, and can be reached."""
+    fixed = fixed_values(config)
+    for key, domain in config.domains.items():
+        if not key.startswith(("architecture.", "search.")) or key == "architecture.channels" or key == "search.epochs":
+            raise ValueError(f"domains.{key}: cannot differ between trials; possible: architecture.*, search.*")
+        if not isinstance(distribution_of(domain), BaseDistribution):
+            raise ValueError(f"domains.{key}: {domain!r} is no Optuna distribution")
+    check_conditions(config.domains, fixed)
+
+
+def check_search(config: StudyConfig) -> None:
+    """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
+    check_domains(config)
+    fixed = fixed_values(config)
+    check_sampler(config.tune.sampler, config.domains, len(config.tune.objectives), fixed)
+    if config.tune.sampler == "grid":
+        size = grid_size(config.domains, fixed)
+        if config.tune.trials > size:
+            print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
+            config.tune.trials = size
+    check_population(config)
+    if not config.resume:
+        # a study that is continued has its starting points, whatever became of where they are from
+        starting_points(config)
+
+
+def _check_networks(config: StudyConfig) -> None:
+    if not 0 <= config.search.warmup_epochs < config.search.epochs:
+        raise ValueError(f"search.warmup_epochs: {config.search.warmup_epochs}; 0 to {config.search.epochs - 1}")
+    with torch.device("meta"):
+        try:
+            SuperNet(**asdict(config.architecture))
+        except ValueError as error:
+            raise ValueError(f"architecture.{error}") from None
+    for multiplier in config.architecture.multipliers:
+        try:
+            level_width(config.final.width, multiplier)
+        except ValueError as error:
+            raise ValueError(f"final.{error}") from None
+
+
+def _fill_protocol(config: StudyConfig) -> None:
+    if config.final.protocol is None:
+        source = config.data.source
+        form = Manifest.load(source).form if source is not None and is_prepared(source) else form_of(config.data)
+        images = form if form == "photographs" or form.startswith("frozen-") else "images"
+        config.final.protocol = protocol_id(images, config.data.color, config.degradation)
+    protocol = get_protocol(config.final.protocol, config.degradation)
+    if protocol.channels != config.architecture.channels:
+        raise ValueError(f"final.protocol: {protocol.id} is {protocol.color}, but data.color={config.data.color}")
+    if protocol.degradation != config.degradation.kind:
+        raise ValueError(
+            f"final.protocol: {protocol.id} is {protocol.degradation}, but degradation.kind={config.degradation.kind}"
+        )
+
+
+def check_data(config: StudyConfig, manifest: Manifest) -> None:
+    """ValueError naming the setting if prepared data do not fit the study."""
+    if manifest.channels != config.architecture.channels:
+        raise ValueError(f"data.source: holds {manifest.channels} channels, the network {config.architecture.channels}")
+    if manifest.patch < max(config.search.crop, config.final.crop):
+        raise ValueError(f"data.source: patches of {manifest.patch} pixels are smaller than the crops; prepare it anew")
+    if manifest.paired != (config.degradation.kind == "paired"):
+        holds, kind = ("pairs", "paired") if manifest.paired else ("clean images only", "gaussian or another")
+        raise ValueError(f"data.source: holds {holds}; set degradation.kind={kind}")
+    if not manifest.ids("test"):
+        raise ValueError("data.source: holds no test images; add a test folder or set data.test_fraction")
+    assert config.final.protocol is not None
+    try:
+        check_form(get_protocol(config.final.protocol, config.degradation), manifest.form)
+    except ValueError as error:
+        raise ValueError(f"final.protocol: {error}") from None
+
+
+def _value(config: StudyConfig, key: str) -> Any:
+    section, name = key.split(".")
+    return getattr(getattr(config, section), name)

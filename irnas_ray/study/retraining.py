@@ -1,0 +1,112 @@
+"""Training networks that are named instead of searched: one, or several side by side in one table."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from irnas_ray.genotypes.published import load_genotype
+from irnas_ray.kernels.sync_batch_norm import synchronise
+from irnas_ray.networks.derived import count_parameters
+from irnas_ray.networks.registry import GENOTYPE, check_name
+from irnas_ray.results.tables import short_config
+from irnas_ray.settings.study import RetrainConfig, with_values
+from irnas_ray.study.candidates import BUILT_IN, Candidate
+from irnas_ray.study.checks import check_settings
+from irnas_ray.study.study import run
+
+#: Settings of retrain.py itself that may be compared, beside those of ``final`` and those that shape a network.
+OWN = ("genotype", "network", "network_arguments")
+#: Settings of ``final`` that must be equal for all: what is scored, how many are trained, and by how many workers.
+COMMON = ("final.count", "final.protocol", "final.images", "final.workers")
+
+
+def run_retraining(config: RetrainConfig) -> Path:
+    """Train and score the networks that the settings name, in a study's folder without search trials.
+
+    Returns the study's ``summary.json``. Raises ValueError or OSError with a clear message before any work where that
+    is possible; Incomplete at the end if final trainings failed; KeyboardInterrupt if it was stopped.
+    """
+    candidates = candidates_of(config)
+    config.study = config.study or f"retrain-{_digest(candidates)}"
+    config.domains = {}
+    config.final.count = len(candidates)
+    return run(config, lambda stage: ([], candidates))
+
+
+def candidates_of(config: RetrainConfig) -> list[Candidate]:
+    """One candidate for every combination of the values in ``config.compare``, or the only one where there are none.
+
+    Raises ValueError naming the key if it cannot be compared, a value is impossible, or a network cannot be built.
+    """
+    _check_comparison(config.compare)
+    candidates: list[Candidate] = []
+    for values in product(*config.compare.values()):
+        chosen = dict(zip(config.compare, values, strict=True))
+        settings = with_values(config, chosen | {"domains": {}})
+        try:
+            candidate = _candidate(len(candidates) + 1, settings, chosen)
+            check_settings(settings)
+            network = candidate.make_network(settings)
+            parameters = count_parameters(network)
+            if settings.final.workers > 1:
+                # a user's network may be of a kind that several cannot train
+                synchronise(network)
+        except TypeError as error:
+            raise ValueError(f"compare: {short_config(chosen)} are not of the settings' types ({error})") from None
+        except ValueError as error:
+            raise ValueError(f"compare: {short_config(chosen)}: {error}" if chosen else str(error)) from None
+        # a network without a genotype is the same for all genotypes
+        if candidate.identity() not in [other.identity() for other in candidates]:
+            print(f"final {candidate.rank} is {candidate.name}: {parameters / 1e6:.3f} M parameters", flush=True)
+            candidates.append(candidate)
+    if config.network_arguments and all(candidate.kind == GENOTYPE for candidate in candidates):
+        raise ValueError("network_arguments: a genotype's network takes none; see final.width, or choose network=NAME")
+    return candidates
+
+
+def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any]) -> Candidate:
+    check_name(settings.network)
+    others = {key: value for key, value in chosen.items() if key not in OWN}
+    if settings.network != GENOTYPE:
+        arguments = dict(settings.network_arguments)
+        shown = (arguments if "network_arguments" in chosen else {}) | others
+        name = _name(settings.network, shown)
+        kind = settings.network
+        return Candidate(rank, name, kind, None, settings=others, kind=kind, arguments=arguments)
+    if not settings.genotype:
+        raise ValueError("genotype: is missing; give it as genotype=FILE, or choose network=NAME")
+    genotype = load_genotype(settings.genotype)
+    if list(genotype.multipliers) != [float(multiplier) for multiplier in settings.architecture.multipliers]:
+        raise ValueError(
+            f"{settings.genotype}: its widths are {list(genotype.multipliers)} times the basic one, "
+            f"those of search_spaces={settings.search_space} are {settings.architecture.multipliers}; "
+            "name the space that found it"
+        )
+    # files that are compared may have one name in several folders
+    what = settings.genotype if "genotype" in chosen else Path(settings.genotype).stem
+    return Candidate(rank, _name(what, others), Path(settings.genotype).stem, genotype, settings=others)
+
+
+def _name(what: str, values: Mapping[str, Any]) -> str:
+    return f"{what}, {short_config(values)}" if values else what
+
+
+def _check_comparison(compare: Mapping[str, Any]) -> None:
+    for key, values in compare.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"compare.{key}: {values!r}; give a list of values, such as [0,0.5]")
+        if any(values.count(value) > 1 for value in values):
+            raise ValueError(f"compare.{key}: {values} holds a value twice")
+        if key not in (*OWN, *BUILT_IN) and (not key.startswith("final.") or key in COMMON):
+            possible = f"{', '.join([*OWN, *BUILT_IN])}, and final.* but for {', '.join(COMMON)}"
+            raise ValueError(f"compare.{key}: cannot differ within a table; possible: {possible}")
+
+
+def _digest(candidates: list[Candidate]) -> str:
+    if len(candidates) == 1 and candidates[0].genotype is not None:
+        return candidates[0].genotype.digest
+    content = json.dumps([candidate.identity() for candidate in candidates], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -1,0 +1,97 @@
+"""What a study came to: ``summary.json``, the report, and the table that ends a run."""
+
+import json
+import platform
+from typing import Any
+
+import optuna
+import ray
+import torch
+
+import irnas_ray
+from irnas_ray.evaluation.comparison import comparison_table
+from irnas_ray.evaluation.scores import Evaluation, file_name
+from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.hpo.objectives import objectives_of
+from irnas_ray.results.aggregates import configurations_of
+from irnas_ray.results.folder import StudyFolder
+from irnas_ray.results.report import write_report
+from irnas_ray.results.tables import front_table
+from irnas_ray.settings.study import StudyConfig
+from irnas_ray.study.finals import evaluation_of
+from irnas_ray.system.files import write_json
+
+
+def summarise(
+    config: StudyConfig,
+    folder: StudyFolder,
+    seconds: dict[str, float],
+    records: list[dict[str, Any]],
+    finals: list[dict[str, Any]],
+    reference: list[Evaluation],
+) -> None:
+    """Write ``summary.json``, the baselines' scores of each image and the report; print finals against baselines.
+
+    Raises ValueError, and writes nothing, if they were scored under different protocols or on different images.
+    """
+    evaluations = [*(evaluation_of(final) for final in finals), *reference]
+    # numbers of two noise levels never share a table
+    levels = sorted({evaluation.sigma for evaluation in evaluations}, key=lambda sigma: sigma or 0)
+    tables = [comparison_table([e for e in evaluations if e.sigma == sigma]) for sigma in levels]
+    objectives = objectives_of(config.tune.objectives)
+    configurations = configurations_of(records, objectives)
+    summary = {
+        "study": folder.name,
+        "search_space": config.search_space,
+        "protocol": config.final.protocol,
+        "sigma": levels[0] if len(levels) == 1 else None,
+        "versions": versions(),
+        "seconds": seconds,
+        "trials": records,
+        "configurations": configurations,
+        "finals": [
+            {key: value for key, value in final.items() if key != "evaluation"}
+            | {"network": str(folder.final(final["rank"]).relative_to(folder.path) / "network.pt")}
+            for final in finals
+        ],
+        "baselines": {_baseline(e, levels): {"psnr": e.psnr, "ssim": e.ssim, "sigma": e.sigma} for e in reference},
+    }
+    if len(objectives) > 1:
+        summary["pareto"] = [entry["number"] for entry in configurations if entry["pareto"]]
+    (folder.path / "baselines").mkdir(exist_ok=True)
+    for evaluation in reference:
+        evaluation.write_csv(folder.path / "baselines" / f"{file_name(_baseline(evaluation, levels))}.csv")
+    write_json(folder.summary, summary)
+    write_report(folder.path)
+    if len(objectives) > 1:
+        print(f"Pareto front\n\n{front_table(records, objectives).markdown()}")
+    for table in tables:
+        print(table)
+    for final in finals:
+        print(f"{final['name']}: {_what(final)}")
+    print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
+
+
+def _baseline(evaluation: Evaluation, levels: list[float | None]) -> str:
+    return evaluation.method if len(levels) == 1 else f"{evaluation.method}, sigma {evaluation.sigma:g}"
+
+
+def _what(final: dict[str, Any]) -> str:
+    """A final's size and origin in words."""
+    described = f"{final['parameters'] / 1e6:.3f} M parameters, {final['steps']} steps"
+    if final["genotype"] is None:
+        return described
+    return f"{described}, trial {final['trial']}, {Genotype.from_json(json.dumps(final['genotype']))}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, and the device it was made on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "irnas_ray": irnas_ray.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ray": ray.__version__,
+        "optuna": optuna.__version__,
+        "device": device,
+    }

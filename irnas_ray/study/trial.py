@@ -1,0 +1,238 @@
+"""One Tune trial: a supernet searched with one configuration and one seed, reported and saved after each validation."""
+
+import functools
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from irnas_ray.datasets.builder import ImageRecord
+from irnas_ray.datasets.ray_data import PatchSet
+from irnas_ray.degradations.factory import validation_degradations
+from irnas_ray.genotypes.genotype import Genotype, Margin
+from irnas_ray.hpo.objectives import LATENCY, SCORE, objectives_of
+from irnas_ray.networks.costs import seconds_per_megapixel
+from irnas_ray.networks.derived import DerivedNetwork, count_parameters
+from irnas_ray.networks.operators import DeformableConvolution
+from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.search.bilevel import BilevelSearch, SearchReport, search
+from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.study.worker import (
+    final_degradation,
+    make_batches,
+    prepare_device,
+    scored_degradation,
+    take_over_process,
+    training_keywords,
+)
+from irnas_ray.training.accumulation import TooLarge
+from irnas_ray.training.training import train
+from irnas_ray.training.validation import validation_pixels, validator
+from irnas_ray.tune.heartbeat import pulse_of_trial
+from irnas_ray.tune.perturbation import continued, lineage
+from irnas_ray.tune.reports import Left, Reports, folders_of
+from irnas_ray.tune.run_storage import note_parameters
+
+#: Settings of ``Search`` that are keywords of ``BilevelSearch``.
+SEARCH_KEYWORDS = (
+    "epochs",
+    "warmup_epochs",
+    "steps_per_epoch",
+    "ssim_weight",
+    "weight_lr",
+    "weight_lr_min",
+    "momentum",
+    "weight_decay",
+    "arch_lr",
+    "arch_weight_decay",
+    "gradient_clip",
+    "validate_every",
+)
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What all trials of a study share: patches of Train W and Train A, and the images of Train V."""
+
+    train_w: PatchSet
+    train_a: PatchSet
+    validation: list[ImageRecord]
+
+
+def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData, left: Left = ()) -> None:
+    """Search with the values in ``config`` (dotted keys and ``seed``), reporting to Tune; continues a checkpoint.
+
+    The last report has ``finished=True`` and the score that picks the finals; or, where the loss diverged or a single
+    image does not fit into memory, NaN for the score and the reason as ``error``: started again from its last
+    checkpoint the trial would only come to the same end.
+    """
+    note_parameters(config)
+    reports = Reports(
+        patience=study.tune.storage_patience,
+        pulse=pulse_of_trial(study.cluster.hang_minutes),
+        newer=study.tune.perturb_every is None,
+        left=folders_of(config, left),
+    )
+    try:
+        _search(config, study, data, reports)
+    except (FloatingPointError, TooLarge) as error:
+        # Tune and Optuna want every objective in every report
+        lacking = [objective.metric for objective in objectives_of(study.tune.objectives)]
+        unknown = {name: math.nan for name in lacking if name == SCORE or name not in reports.last}
+        reports.fail(error, unknown | {"epoch": reports.last.get("epoch", 0) + 1, "progress": "the end"})
+
+
+def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
+    seed = int(config["seed"])
+    settings = with_values(study, {key: value for key, value in config.items() if key != "seed"})
+    take_over_process()
+    device = prepare_device(study.cluster.cpus_per_trial)
+    state = reports.load()
+    torch.manual_seed(seed)
+    net = make_supernet(settings).to(device)
+    reports.follow(net)
+    stream: dict[str, Any] = {
+        "batch": settings.search.batch,
+        "crop": settings.search.crop,
+        "rotate": False,
+        "device": device,
+    }
+    train_w = make_batches(data.train_w, settings.degradation, seed=2 * seed, **stream)
+    train_a = make_batches(data.train_a, settings.degradation, seed=2 * seed + 1, **stream)
+    degradations = validation_degradations(settings.degradation)
+    own = settings.search
+    between = own.steps_per_epoch * own.validate_every
+    pixels = validation_pixels(own.validation_share, between, own.batch, own.crop)
+    validate = validator(data.validation, degradations, own.tile, device, pixels)
+    epochs = own.epochs
+    costs = functools.cache(functools.partial(network_costs, settings=settings, device=device))
+
+    if state is not None:
+        state = continued(state, seed, train_w, train_a)
+    history = lineage(state, seed, own.weight_lr, own.arch_lr)
+    kept = {"seed": seed, "lineage": json.dumps(history)}
+    # only a population changes rates on the way
+    grown = {"lineage": kept["lineage"]} if study.tune.perturb_every is not None else {}
+    if state is not None:
+        # what a failure before the first report is told with
+        reports.last = {"epoch": int(state["epoch"])} | grown
+
+    def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
+        metrics = {
+            "epoch": now.epoch,
+            "progress": f"epoch {now.epoch}/{epochs}",
+            "fraction": now.epoch / (epochs + 1),
+            "finished": False,
+            SCORE: now.psnr,
+            "loss": now.weight_loss,
+            "arch_loss": now.arch_loss,
+        }
+        found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
+        found |= costs(now.genotype) | reports.divided(now.micro_batch, own.batch)
+        reports.report(metrics | found | grown, bilevel.state_dict() | kept)
+
+    keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
+    result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
+    start = time.perf_counter()
+    score = result.psnr
+    if settings.search.proxy_steps:
+        score = train_proxy(result.genotype, settings, data, device, seed, reports)
+    seconds = result.seconds + time.perf_counter() - start
+    metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
+    found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
+    found |= costs(result.genotype) | reports.divided(result.micro_batch, own.batch)
+    reports.report(metrics | found | grown)
+
+
+def make_supernet(settings: StudyConfig) -> SuperNet:
+    """The supernet that the settings describe; ValueError naming the setting that is impossible."""
+    return SuperNet(**asdict(settings.architecture))
+
+
+def describe(
+    genotype: Genotype, margins: list[Margin], psnr: float, ssim: float, seconds: float
+) -> dict[str, str | float]:
+    """What a trial has found, as plain metrics that Tune and Optuna can keep."""
+    return {
+        "psnr": psnr,
+        "ssim": ssim,
+        "genotype": genotype.to_json(indent=None),
+        "digest": genotype.digest,
+        "margins": json.dumps([asdict(margin) for margin in margins]),
+        "seconds": seconds,
+    }
+
+
+def network_costs(genotype: Genotype, settings: StudyConfig, device: torch.device) -> dict[str, str | float]:
+    """What the final network of a genotype costs, and the device of the trial; its time only where it is asked for."""
+    with torch.device("meta"):
+        network = make_network(genotype, settings)
+    found: dict[str, str | float] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "parameters": count_parameters(network),
+        "multiply_adds_per_pixel": multiply_adds(network),
+    }
+    if "latency" in settings.tune.objectives:
+        # the search's random numbers must not depend on what is measured
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            network = make_network(genotype, settings)
+        found[LATENCY] = seconds_per_megapixel(network, settings.architecture.channels, device)
+    return found
+
+
+def train_proxy(
+    genotype: Genotype,
+    settings: StudyConfig,
+    data: TrialData,
+    device: torch.device,
+    seed: int,
+    reports: Reports | None = None,
+) -> float:
+    """Validation PSNR of the decoded network after a short training, which compares trials of any node count and width.
+
+    Supernets do not: one with more nodes or channels scores higher whatever its genotype is worth.
+    """
+    final = settings.final
+    torch.manual_seed(seed)
+    network = make_network(genotype, settings).to(device)
+    if reports is not None:
+        reports.follow(network)
+    batches = make_batches(
+        data.train_w,
+        final_degradation(settings),
+        batch=final.batch,
+        crop=final.crop,
+        rotate=final.rotate,
+        seed=seed,
+        device=device,
+    )
+    degradations = validation_degradations(scored_degradation(settings))
+    validate = validator(data.validation, degradations, settings.search.tile, device)
+    steps = settings.search.proxy_steps
+    last = train(network, batches, validate, steps=steps, validate_every=steps, **training_keywords(final))
+    if reports is not None:
+        reports.divided(last.micro_batch, final.batch)
+    return last.psnr
+
+
+def make_network(genotype: Genotype, settings: StudyConfig) -> DerivedNetwork:
+    """The final network that the settings describe; ValueError naming the setting that is impossible."""
+    architecture, final = settings.architecture, settings.final
+    network = DerivedNetwork(
+        genotype,
+        channels=architecture.channels,
+        width=final.width,
+        residual=architecture.residual,
+        activation=architecture.activation,
+        sep_repeats=architecture.sep_repeats,
+        stem_channels=final.stem_channels,
+        aspp_channels=final.aspp_channels,
+        low_level_channels=final.low_level_channels,
+    )
+    deformable = any(isinstance(module, DeformableConvolution) for module in network.modules())
+    # a training step on one busy CPU core: 44 ms instead of 68 without deformable convolution, but slower with it
+    return network if deformable else network.to(memory_format=torch.channels_last)

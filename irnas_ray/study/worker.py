@@ -1,0 +1,73 @@
+"""What a search trial and a final training have in common inside their Ray worker: device, batches, settings."""
+
+import dataclasses
+import gc
+import os
+from typing import Any
+
+import ray
+import torch
+
+from irnas_ray.cluster.connection import quiet
+from irnas_ray.datasets.batches import TrainingBatches
+from irnas_ray.datasets.ray_data import PatchSet
+from irnas_ray.degradations.factory import make_degradation
+from irnas_ray.settings.study import Degradation, Final, StudyConfig
+
+#: How long Tune waits until a stopped trial has left the process that another one is to use.
+THREAD_SECONDS = 600
+
+
+def take_over_process() -> None:
+    """Let a trial run where another one did: it finds that one's memory free, and is waited for in its turn."""
+    # a thread that was stopped in a long step must not make Tune give up the next trial
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(THREAD_SECONDS)
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def prepare_device(cpus: int) -> torch.device:
+    """The device that Ray gave this worker, with the CPU threads it may use.
+
+    The CUDA choices that make a run repeatable are left to PyTorch's defaults; on the CPU runs repeat bit for bit.
+    """
+    quiet()
+    torch.set_num_threads(max(1, cpus))
+    # a worker without a GPU of its own may still see those of others
+    return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
+
+
+def make_batches(
+    patches: PatchSet,
+    degradation: Degradation,
+    *,
+    batch: int,
+    crop: int,
+    rotate: bool,
+    seed: int,
+    device: torch.device,
+) -> TrainingBatches:
+    """The training batches of some images on a device; they are degraded unless the patches are pairs."""
+    source = patches.batches(batch, seed, device)
+    return TrainingBatches(source, crop, make_degradation(degradation), seed, device, rotate)
+
+
+def final_degradation(study: StudyConfig) -> Degradation:
+    """What final networks are trained on: white noise of the one level that is scored, unless they are to be blind."""
+    if study.degradation.kind != "gaussian" or study.final.blind:
+        return study.degradation
+    return scored_degradation(study)
+
+
+def scored_degradation(study: StudyConfig) -> Degradation:
+    """What final networks are validated and scored under."""
+    if study.degradation.kind != "gaussian":
+        return study.degradation
+    return dataclasses.replace(study.degradation, sigmas=[study.final.sigma], ranged=False)
+
+
+def training_keywords(final: Final) -> dict[str, Any]:
+    """The settings of a final training that are keywords of ``train`` and hold for a training of any length."""
+    names = ("optimizer", "lr", "schedule", "warmup", "weight_decay", "ssim_weight", "gradient_clip", "precision")
+    return {name: getattr(final, name) for name in names}

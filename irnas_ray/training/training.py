@@ -1,0 +1,269 @@
+"""Training of a final network from scratch (section 4.1)."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from irnas_ray.datasets.batches import Batch, EndlessBatches, ResumableBatches, State
+from irnas_ray.training.accumulation import Accumulation, Average
+from irnas_ray.training.loss import restoration_loss
+from irnas_ray.training.loss_curve import LossCurve
+from irnas_ray.training.optimizers import make_average, make_optimizer
+from irnas_ray.training.schedules import Budget, check_schedule, rate_factor
+from irnas_ray.training.validation import Validate
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """Where a training stands after a validation."""
+
+    step: int
+    #: Mean training loss since the last validation.
+    loss: float
+    #: Scores of the validated weights: their average over the training where that is on.
+    psnr: float
+    ssim: float
+    #: Wall-clock time of the whole training so far, validations and whatever is done between them included.
+    seconds: float
+    #: Rate of the last step.
+    rate: float
+    #: Best validation PSNR so far, and its step.
+    best_psnr: float
+    best_step: int
+    #: Share of the budget that is used up, and whether that is all.
+    used: float
+    finished: bool
+    #: The training loss since the last validation: last step and mean loss of every ``loss_curve.STRETCH`` steps.
+    curve: tuple[tuple[int, float], ...]
+    #: Most images that are computed at a time; None where whole batches fit into memory.
+    micro_batch: int | None = None
+
+
+class Training:
+    """The state of a training, which can be saved and continued bit for bit on CPU.
+
+    Args:
+        network: Takes and gives images (b c h w) in [0, 1]; trained in place.
+        batches: (degraded, clean) on the network's device; started over when they end.
+        validate: Scores a network, giving a dict with `psnr` and `ssim`.
+        steps: Batches to train on. Paper: 600,000.
+        minutes: Wall-clock time to train for, instead of ``steps``; the schedule follows the time used. The validations
+            in between count, the one that follows the last step does not.
+        optimizer: `adam`, `adamw`, or `sgd` with momentum 0.9.
+        lr: Rate before the schedule.
+        schedule: `cosine` to zero, `polynomial` with power 0.9, or `constant`.
+        warmup: Share of the training in which the rate rises linearly to ``lr`` before the schedule begins.
+        weight_decay: L2 penalty of the optimizer; decoupled from the gradient with `adamw`.
+        ssim_weight: lambda of the loss (eq. 7).
+        gradient_clip: Largest gradient norm; None does not clip.
+        ema_decay: Decay of an exponential moving average of weights and batch statistics, updated each step, which is
+            then what is validated and kept; None keeps the weights themselves.
+        precision: `float32`, or `bfloat16` for the network's forward pass by autocast; the loss is always float32.
+        validate_every: Steps between validations; with ``minutes`` there is one after each tenth of them too.
+        clock: Seconds from any origin; to be replaced in tests.
+
+    Raises:
+        ValueError: if a setting is unknown or impossible.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        batches: Iterable[Batch],
+        validate: Validate,
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        optimizer: str = "adam",
+        lr: float = 1e-3,
+        schedule: str = "cosine",
+        warmup: float = 0.0,
+        weight_decay: float = 0.0,
+        ssim_weight: float = 0.5,
+        gradient_clip: float | None = 1.0,
+        ema_decay: float | None = None,
+        precision: str = "float32",
+        validate_every: int = 5000,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        check_schedule(schedule, warmup)
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: unknown {precision!r}; possible: {', '.join(PRECISIONS)}")
+        if validate_every < 1:
+            raise ValueError(f"validate_every: {validate_every}; at least 1")
+        self.budget = Budget(steps, minutes)
+        self.network, self.validate = network, validate
+        self.batches: ResumableBatches = EndlessBatches(batches)
+        #: What a training step calls: the network, or what joins several processes around it.
+        self.called = network
+        self.lr, self.schedule, self.warmup = lr, schedule, warmup
+        self.ssim_weight, self.gradient_clip, self.precision = ssim_weight, gradient_clip, precision
+        self.validate_every, self.clock = validate_every, clock
+        self.optimizer = make_optimizer(optimizer, network, lr, weight_decay)
+        self.average = make_average(network, ema_decay)
+        self.accumulation = Accumulation(network, "a smaller final.crop or final.width needs less")
+        self.step, self.seconds, self.finished = 0, 0.0, False
+        self.best: State = {"step": 0, "psnr": -math.inf, "ssim": -math.inf, "weights": {}}
+        self._began: float | None = None
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where averaging is on."""
+        return self.network if self.average is None else self.average.module
+
+    def run(self) -> TrainingReport:
+        """Train up to the next validation and validate. Raises FloatingPointError if the loss is not finite."""
+        curve = self._train_until_validation()
+        loss = curve.mean()
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss} before step {self.step}; a smaller final.lr usually helps"
+            )
+        scores = self.validate(self.validated)
+        psnr, ssim = float(scores["psnr"]), float(scores["ssim"])
+        self._keep_best(psnr, ssim)
+        used = self._used()
+        self.finished = used >= 1
+        return TrainingReport(
+            step=self.step,
+            loss=loss,
+            psnr=psnr,
+            ssim=ssim,
+            seconds=self.seconds,
+            rate=self.optimizer.param_groups[0]["lr"],
+            best_psnr=self.best["psnr"],
+            best_step=self.best["step"],
+            used=used,
+            finished=self.finished,
+            curve=curve.points(),
+            micro_batch=self.accumulation.micro_batch,
+        )
+
+    def _train_until_validation(self) -> LossCurve:
+        self.network.train()
+        curve, part = LossCurve(), self.budget.part(self._used())
+        while (used := self._used()) < 1:
+            loss = self._train_step(self.lr * rate_factor(self.schedule, used, self.warmup))
+            curve.add(self.step, loss)
+            if self.step % self.validate_every == 0 or self.budget.part(self._used()) > part:
+                break
+        return curve
+
+    def _train_step(self, rate: float) -> Float[Tensor, ""]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.accumulation.backward(self._loss_of, self.optimizer, next(self.batches))
+        if self.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.step += 1
+        return loss
+
+    def _loss_of(
+        self, degraded: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None
+    ) -> Float[Tensor, ""]:
+        return self.loss(self._restore(degraded), clean, average)
+
+    def loss(
+        self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss of a batch, which the training lowers; ``average`` as for ``restoration_loss``."""
+        return restoration_loss(restored, clean, self.ssim_weight, average)
+
+    def _restore(self, degraded: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        if self.precision == "float32":
+            return self.called(degraded)
+        with torch.autocast(degraded.device.type, torch.bfloat16):
+            restored = self.called(degraded)
+        # SSIM's variances are differences of nearly equal numbers
+        return restored.float()
+
+    def _used(self) -> float:
+        """Brings ``seconds`` up to date and returns the share of the budget that is used up."""
+        now = self.clock()
+        self.seconds += now - (now if self._began is None else self._began)
+        self._began = now
+        return self.budget.used(self.step, self.seconds)
+
+    def _keep_best(self, psnr: float, ssim: float) -> None:
+        if psnr > self.best["psnr"]:
+            weights = {name: tensor.detach().clone() for name, tensor in self.validated.state_dict().items()}
+            self.best = {"step": self.step, "psnr": psnr, "ssim": ssim, "weights": weights}
+
+    def state_dict(self) -> State:
+        """Everything that the rest of the training depends on."""
+        return {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "batches": self.batches.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "micro_batch": self.accumulation.micro_batch,
+            "random_state": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a ``state_dict``; ValueError if it belongs to another network, or only one of both averages."""
+        if (self.average is None) != (state["average"] is None):
+            raise ValueError("the checkpoint was made with another ema_decay; averages cannot be begun in the middle")
+        try:
+            self.network.load_state_dict(state["network"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[-1].strip()
+            raise ValueError(f"the checkpoint belongs to another network ({first})") from None
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.batches.load_state_dict(state["batches"])
+        self.best = dict(state["best"])
+        self.step, self.seconds, self._began = int(state["step"]), float(state["seconds"]), None
+        self.finished = self.budget.used(self.step, self.seconds) >= 1
+        # states of earlier releases have none
+        self.accumulation.micro_batch = state.get("micro_batch")
+        torch.set_rng_state(state["random_state"].cpu())
+
+
+def train(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    validate: Validate,
+    *,
+    on_report: Callable[[TrainingReport, Training], None] | None = None,
+    state: State | None = None,
+    kind: type[Training] = Training,
+    **settings: Any,
+) -> TrainingReport:
+    """Train a network in place and return the report of the last validation; the settings are those of ``Training``.
+
+    Args:
+        network, batches, validate: As for ``Training``.
+        on_report: Called with the report and the training after each validation, for example to save a checkpoint.
+        state: ``Training.state_dict()`` of a training to continue.
+        kind: ``Training``, or ``distributed.DistributedTraining`` in each of several processes.
+        settings: The keywords of ``Training``; ``steps`` or ``minutes`` is needed.
+
+    Raises:
+        ValueError: if a setting is unknown or impossible, or ``state`` belongs to another network.
+        FloatingPointError: if the loss is no longer finite.
+    """
+    training = kind(network, batches, validate, **settings)
+    if state is not None:
+        training.load_state_dict(state)
+    while True:
+        report = training.run()
+        if on_report is not None:
+            on_report(report, training)
+        if report.finished:
+            return report

@@ -1,0 +1,125 @@
+"""The scheduler of population-based training: which trials copy which, on top of Ray's own."""
+
+import contextlib
+import random
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow
+from pyarrow.fs import FileSelector, copy_files
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+
+from irnas_ray.hpo.rungs import Verdict
+from irnas_ray.settings.study import StudyConfig
+from irnas_ray.tune.perturbation import RATES, explored, rate_of
+from irnas_ray.tune.schedulers import note_error, search_of, take_up
+
+#: What copies of others' checkpoints are called in a trial's folder, with a number behind.
+COPY = "copied_"
+
+
+class RatePopulation(PopulationBasedTraining):
+    """Every ``tune.perturb_every`` epochs a trial of the worst quarter goes on from a copy of one of the best.
+
+    It takes over weights, alpha, beta and optimizers, and trains on with the other's rates changed a little; its seed,
+    and with it the order of its images, and its other settings stay its own. Where there are more trials than
+    ``places`` they take turns.
+    """
+
+    def __init__(self, config: StudyConfig, metric: str, places: int) -> None:
+        assert config.tune.perturb_every is not None
+        self._places, self._every = places, config.tune.perturb_every
+        self._epochs, self._seed = config.search.epochs, config.tune.seed
+        self._rates: dict[str, Any] = {key: config.domains.get(key) for key in RATES}
+        super().__init__(
+            time_attr="epoch",
+            metric=metric,
+            mode="max",
+            perturbation_interval=config.tune.perturb_every,
+            # only what a trial begins with where a rate is not tuned; how rates change is `explored`
+            hyperparam_mutations={key: partial(float, rate_of(config, key)) for key in RATES},
+            # trials record themselves what became of them
+            log_config=False,
+        )
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Take a trial into the population, though a searcher proposed it; again where it is started again.
+
+        Ray refuses searchers, because they would be told scores that are not those of what they proposed; the study
+        says with each trial what rates it had when.
+        """
+        without_search: Any = SimpleNamespace(search_alg=None)
+        super().on_trial_add(without_search, trial)
+        saved = trial.latest_checkpoint_result
+        epoch = int(saved.metrics["epoch"]) if saved else 0
+        state = self._trial_state[trial]
+        # Ray would let it copy, or be copied, at the first epoch after a restart
+        state.last_train_time, state.last_perturbation_time = epoch, epoch - epoch % self._every
+        take_up(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Copy, pause or go on; stop where the score is not finite. At its end a trial is left alone."""
+        search = search_of(tune_controller)
+        search.note(trial.trial_id, folder=trial.path)
+        if search.judge(trial.trial_id, result) == Verdict.STOP:
+            return TrialScheduler.STOP
+        if result.get("error") or result["epoch"] >= self._epochs:
+            return TrialScheduler.CONTINUE
+        decision = super().on_trial_result(tune_controller, trial, result)
+        if decision == TrialScheduler.PAUSE and len(tune_controller.get_live_trials()) <= self._places:
+            # Ray makes room for any trial that waits, also for a copy that is only being started
+            return TrialScheduler.CONTINUE
+        return decision
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Keep the error for the study; it is told if the trial is not tried again."""
+        note_error(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The trial that is furthest behind; after a restart the search first takes up those that Tune still has."""
+        search_of(tune_controller).adopt()
+        return super().choose_trial_to_run(tune_controller)
+
+    def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
+        # the copied trial goes on, for any number of epochs until the copy is started, and Tune removes its checkpoints
+        other: Any = self._trial_state[trial_to_clone]
+        theirs = other.last_checkpoint
+        own = own_copy(theirs, str(trial.path))
+        if own is None:
+            return
+        other.last_checkpoint = own
+        super()._exploit(tune_controller, trial, trial_to_clone)
+        other.last_checkpoint = theirs
+
+    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict[str, Any], dict[str, str]]:
+        # where Ray's own PB2 puts its way to explore, too; a custom_explore_fn is not told which trial copies
+        epoch = self._trial_state[trial_to_clone].last_train_time
+        generator = random.Random(f"{self._seed} {trial.config['seed']} {epoch}")
+        return {**trial.config, **explored(trial_to_clone.config, self._rates, generator)}, {}
+
+
+def own_copy(checkpoint: tune.Checkpoint, folder: str) -> tune.Checkpoint | None:
+    """A copy of a checkpoint in another trial's folder of the same storage; None if it is gone or there is no space.
+
+    Of earlier copies in that folder the last is kept, which Tune's record of the trial may still name.
+    """
+    filesystem: Any = checkpoint.filesystem
+    try:
+        found = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        earlier = sorted(entry.base_name for entry in found if entry.base_name.startswith(COPY))
+    except (OSError, pyarrow.ArrowException):
+        return None
+    number = int(earlier[-1].removeprefix(COPY)) + 1 if earlier else 0
+    target = f"{folder}/{COPY}{number:06d}"
+    copied = False
+    with contextlib.suppress(OSError, pyarrow.ArrowException):
+        filesystem.create_dir(target)
+        copy_files(checkpoint.path, target, filesystem, filesystem)
+        copied = True
+    with contextlib.suppress(OSError, pyarrow.ArrowException):
+        for name in earlier[:-1] if copied else [target.rpartition("/")[2]]:
+            filesystem.delete_dir(f"{folder}/{name}")
+    return tune.Checkpoint(target, filesystem) if copied else None

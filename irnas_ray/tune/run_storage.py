@@ -1,0 +1,205 @@
+"""Where Tune keeps the trials and checkpoints of a study: a folder that all nodes see, or an object store."""
+
+import fnmatch
+import json
+import uuid
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow
+import ray
+from pyarrow.fs import FileSelector, FileSystem, FileType
+from ray import cloudpickle, tune
+from ray.tune import Result
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from irnas_ray.results.folder import StudyFolder
+from irnas_ray.system.files import write_json
+from irnas_ray.system.urls import join
+
+#: In the storage: the id of the study whose trials lie beside it. In the study's folder: that id, and the storage
+#: where that is another one.
+OWNER, CLAIM = "study.json", "storage.json"
+#: In a trial's folder: what it was begun with.
+BEGUN = "begun.json"
+#: What Tune records of a run, one file for each driver that worked on it: its trials, and the searcher.
+RECORDS = ("experiment_state-*.json", "searcher-state-*.pkl", "search_gen_state-*", "basic-variant-state-*")
+#: How long a node may take to start a worker and look.
+PROBE_SECONDS = 120
+
+
+def claim_storage(folder: StudyFolder) -> None:
+    """Tie a study for good to where its trials are kept, and see that every node reaches it.
+
+    Trials that lie in the study's own folder move with it.
+
+    ValueError if the storage cannot be written, if it holds the trials of another study of this name, if those of this
+    one are kept elsewhere, or if a node of the cluster does not see it.
+    """
+    claim = folder.trials / CLAIM
+    place = folder.storage if is_elsewhere(folder) else None
+    known = json.loads(claim.read_text()) if claim.exists() else None
+    if known is None:
+        if is_elsewhere(folder) and any(entry.is_dir() for entry in folder.trials.iterdir()):
+            raise ValueError(f"cluster.storage: study {folder.name!r} was begun without; its trials are in its folder")
+        known = {"storage": place, "id": uuid.uuid4().hex}
+    if known["storage"] != place:
+        kept = known["storage"] or folder.trials
+        raise ValueError(
+            f"cluster.storage: the trials of study {folder.name!r} are kept in {kept}, not in {folder.storage}; "
+            "continue it with the same cluster.storage"
+        )
+    try:
+        if _owner(folder.storage) not in (None, "", known["id"]):
+            raise ValueError(
+                f"cluster.storage: {folder.storage} holds the trials of another study of this name; choose another "
+                "name with study=NAME, or another storage"
+            )
+        _write(join(folder.storage, OWNER), json.dumps({"id": known["id"]}))
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ValueError(f"cluster.storage: {folder.storage} cannot be written ({error})") from None
+    write_json(claim, known)
+    _check_nodes(folder.storage, known["id"])
+
+
+def is_elsewhere(folder: StudyFolder) -> bool:
+    """Whether a study's trials are kept outside its folder."""
+    return folder.storage != str(folder.trials)
+
+
+def open_storage(url: str) -> tuple[FileSystem, str]:
+    """The file system of a path or URL and the path in it; ValueError if pyarrow knows no such file system."""
+    try:
+        return FileSystem.from_uri(url)
+    except (OSError, pyarrow.ArrowException, ImportError, ValueError) as error:
+        raise ValueError(
+            f"cluster.storage: cannot open {url} ({error}); give a folder, or a URL such as s3://bucket/prefix"
+        ) from None
+
+
+def trial_folders(run: str) -> list[str]:
+    """The folders of all trials of a run; none if it was never begun."""
+    return sorted(join(run, name) for name, kind in _entries(run) if kind == FileType.Directory)
+
+
+def note_parameters(config: dict[str, Any]) -> None:
+    """Keep in the folder of the trial that runs here what it was begun with: Tune does so only seconds later."""
+    storage = tune.get_context().get_storage()
+    # what cannot be written now is worth nothing but the time since the start, and that only if all goes wrong
+    with suppress(OSError):
+        storage.storage_filesystem.create_dir(storage.trial_fs_path)
+        with storage.storage_filesystem.open_output_stream(f"{storage.trial_fs_path}/{BEGUN}") as file:
+            file.write(json.dumps(config).encode())
+
+
+def parameters(folder: str) -> dict[str, Any]:
+    """What a trial was begun with; empty if it died before it could note that."""
+    filesystem, path = open_storage(folder)
+    try:
+        found = json.loads(_read(filesystem, f"{path}/{BEGUN}"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def can_continue(run: str) -> bool:
+    """Whether Tune's record of a run is whole: what a driver leaves that is killed while writing is not.
+
+    Tune itself would begin such a run anew in the same folder, without a word.
+    """
+    filesystem, path = open_storage(run)
+    names = sorted(name for name, _ in _entries(run))
+    newest = [max(fnmatch.filter(names, pattern), default=None) for pattern in RECORDS]
+    try:
+        contents = [None if name is None else _read(filesystem, f"{path}/{name}") for name in newest]
+        for content in contents[1:]:
+            if content is not None:
+                cloudpickle.loads(content)
+        return contents[0] is not None and bool(json.loads(contents[0])["trial_data"])
+    except Exception:  # damaged bytes are met with almost any exception by JSON and pickle
+        return False
+
+
+def ended_trials(run: str) -> list[Result]:
+    """The trials of a run that finished, gave up or were stopped early, from their own folders."""
+    filesystem, _ = open_storage(run)
+    results = []
+    for folder in trial_folders(run):
+        try:
+            result = Result.from_path(open_storage(folder)[1], storage_filesystem=filesystem)
+        except Exception:  # it never reported, or was cut off at any byte while it did: met with almost any exception
+            continue
+        # the file of an error stays where a trial recovered from it
+        if has_ended(result.metrics or {}):
+            results.append(result)
+    return results
+
+
+def has_ended(metrics: dict[str, Any]) -> bool:
+    """Whether a trial's last report says that it finished, gave up or was stopped.
+
+    ``done`` is set only where a trial ended or was stopped, and may be missing from the state of one that did just
+    before its driver was killed.
+    """
+    return bool(metrics.get("done") or metrics.get("finished") or "error" in metrics)
+
+
+def _entries(run: str) -> list[tuple[str, FileType]]:
+    filesystem, path = open_storage(run)
+    found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+    return [(entry.base_name, entry.type) for entry in found]
+
+
+def _read(filesystem: FileSystem, path: str) -> bytes:
+    with filesystem.open_input_stream(path) as file:
+        return file.readall()
+
+
+def _write(url: str, text: str) -> None:
+    filesystem, path = open_storage(url)
+    filesystem.create_dir(str(PurePosixPath(path).parent))
+    with filesystem.open_output_stream(path) as file:
+        file.write(text.encode())
+
+
+def _owner(url: str) -> str | None:
+    """Id of the study that claimed a storage; empty if that cannot be read, None if nobody did."""
+    filesystem, path = open_storage(url)
+    if filesystem.get_file_info(f"{path}/{OWNER}").type == FileType.NotFound:
+        return None
+    try:
+        return str(json.loads(_read(filesystem, f"{path}/{OWNER}"))["id"])
+    except (ValueError, KeyError):
+        return ""
+
+
+def _check_nodes(url: str, identity: str) -> None:
+    """ValueError unless every node that is there now sees what was just written."""
+    here = ray.get_runtime_context().get_node_id()
+    others = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    others.pop(here, None)
+    look = ray.remote(num_cpus=0, max_retries=0)(_sees)
+    seen = {
+        node: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(url, identity)
+        for node in others
+    }
+    ray.wait(list(seen.values()), num_returns=len(seen), timeout=PROBE_SECONDS) if seen else None
+    blind = [others[node] for node, answer in seen.items() if not _answer(answer)]
+    if blind:
+        raise ValueError(
+            f"cluster.storage: {url} is not visible on {len(blind)} of {len(others) + 1} nodes ({', '.join(blind[:5])})"
+            ", whose trials could not save their checkpoints; give results= on a disk that all nodes share, or "
+            "cluster.storage= such a folder or a URL such as s3://bucket/prefix"
+        )
+
+
+def _sees(url: str, identity: str) -> bool:
+    return _owner(url) == identity
+
+
+def _answer(reference: ray.ObjectRef) -> bool:
+    try:
+        return bool(ray.get(reference, timeout=0))
+    except Exception:  # a node that died, answers late or lacks the storage's library does not see it
+        return False

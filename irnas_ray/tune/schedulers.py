@@ -1,0 +1,153 @@
+"""Which trials of Ray Tune run: successive halving of configurations, or all in turn; and where a trial's files lie.
+
+The halving holds no state: where every configuration stands is kept by ``StudySearch`` in the study's storage, so that
+rungs survive a killed driver (Tune saves no scheduler's state).
+"""
+
+import copy
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from irnas_ray.hpo.ledger import Known
+from irnas_ray.hpo.rungs import Verdict
+from irnas_ray.progress.callback import last_line
+from irnas_ray.tune.searcher import StudySearch
+
+DECISIONS = {
+    Verdict.GO_ON: TrialScheduler.CONTINUE,
+    Verdict.WAIT: TrialScheduler.PAUSE,
+    Verdict.STOP: TrialScheduler.STOP,
+}
+
+
+class ConfigurationHalving(TrialScheduler):
+    """Runs the trials of a ``StudySearch``; a seed waits, without resources, until its configuration's fate is decided.
+
+    With one seed for each configuration none waits, as in ASHA. Where the search has no rungs, all trials run to the
+    end. There are never more running trials than the search's limit, after a restart either.
+    """
+
+    _supports_buffered_results = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._restarted = True
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Let the search know, after a restart, that Tune still has a trial."""
+        take_up(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Go on, pause or stop, as the search says."""
+        search = search_of(tune_controller)
+        search.note(trial.trial_id, folder=trial.path)
+        return DECISIONS[search.judge(trial.trial_id, result)]
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Keep the error for the study; it is told if the trial is not tried again."""
+        note_error(tune_controller, trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Nothing: the search is told by Tune."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """Nothing: the search is told by Tune."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The next trial that may run; before that, trials are stopped or left waiting whose rung was decided since."""
+        search = search_of(tune_controller)
+        if self._restarted:
+            self._restarted = False
+            search.adopt()
+            self._leave_waiting(tune_controller, self._ready(tune_controller, Trial.PENDING)[search.limit :])
+        for trial in _in_order(tune_controller, Trial.PENDING, Trial.PAUSED):
+            verdict = search.verdict(trial.trial_id, epoch_of(trial))
+            if verdict == Verdict.STOP:
+                # Tune marks only those as done that it stops while they run
+                trial.update_last_result({**trial.last_result, **search.outcome(trial.trial_id), "done": True})
+                tune_controller.stop_trial(trial)
+            elif verdict == Verdict.WAIT and trial.status == Trial.PENDING:
+                self._leave_waiting(tune_controller, [trial])
+        active = _in_order(tune_controller, Trial.PENDING, Trial.RUNNING)
+        paused = self._ready(tune_controller, Trial.PAUSED)
+        if paused and len(active) < search.limit:
+            return paused[0]
+        return next((trial for trial in active if trial.status == Trial.PENDING), None)
+
+    def _ready(self, tune_controller: Any, status: str) -> list[Trial]:
+        search = search_of(tune_controller)
+        return [
+            trial
+            for trial in _in_order(tune_controller, status)
+            if search.verdict(trial.trial_id, epoch_of(trial)) == Verdict.GO_ON
+        ]
+
+    def _leave_waiting(self, tune_controller: Any, trials: list[Trial]) -> None:
+        for trial in trials:
+            tune_controller._set_trial_status(trial, Trial.PAUSED)
+
+    def debug_string(self) -> str:
+        """What Tune's status shows."""
+        return "Successive halving of configurations"
+
+
+def take_up(tune_controller: Any, trial: Trial) -> None:
+    """Let a trial that is added to Tune's list lie in the folder of its run, and the search know of it.
+
+    After a restart Tune adds those that it still has.
+    """
+    keep_in_place(tune_controller, trial)
+    search = search_of(tune_controller)
+    failed = trial.status == Trial.ERROR
+    if failed:
+        search.note(trial.trial_id, error=last_line(trial))
+    known = Known(epoch_of(trial), failed or trial.status == Trial.TERMINATED, failed, trial.last_result)
+    search.know(trial.trial_id, known)
+
+
+def note_error(tune_controller: Any, trial: Trial) -> None:
+    """Keep the error that a trial died of for the study, and where its files are."""
+    search_of(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
+
+
+def search_of(tune_controller: Any) -> StudySearch:
+    """The search whose trials Tune runs."""
+    search = tune_controller.search_alg
+    while not isinstance(search, StudySearch):
+        # Tune wraps it in its generator and its limiter
+        search = search.searcher
+    return search
+
+
+def _in_order(tune_controller: Any, *states: str) -> list[Trial]:
+    search = search_of(tune_controller)
+    trials = [trial for trial in tune_controller.get_live_trials() if trial.status in states]
+    return sorted(trials, key=lambda trial: search.order(trial.trial_id))
+
+
+def epoch_of(trial: Trial) -> int:
+    """The last epoch that a trial reported, 0 before the first."""
+    return int(trial.last_result.get("epoch", 0)) if trial.has_reported_at_least_once else 0
+
+
+class InPlaceScheduler(FIFOScheduler):
+    """Runs all trials to their end, in the order in which they were added."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Let it lie in the folder of its run."""
+        keep_in_place(tune_controller, trial)
+
+
+def keep_in_place(tune_controller: Any, trial: Trial) -> None:
+    """Let a trial that is added to Tune's list lie in the folder of its run.
+
+    What Tune saves of a run names the folder where that was begun. Continued, Tune corrects this for the trials that it
+    had, but it makes those that are still to come with the old folder, and would write their checkpoints there.
+    """
+    run = tune_controller._storage
+    storage: Any = copy.copy(trial.storage)
+    storage.storage_filesystem, storage.storage_fs_path = run.storage_filesystem, run.storage_fs_path
+    storage.experiment_dir_name = run.experiment_dir_name
+    trial.set_storage(storage)

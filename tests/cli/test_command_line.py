@@ -1,0 +1,288 @@
+"""The command line: every key can be set, every mistake is named with what is possible, and exit statuses tell."""
+
+import sys
+from typing import Any, get_args, get_origin
+
+import pytest
+from command_line_cases import COMMANDS, ROOT, compose, leaves, value_at
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from irnas_ray.cli.command_line import compose_settings, options, run
+from irnas_ray.hpo.domains import Conditional
+from irnas_ray.results.folder import StudyFolder
+from irnas_ray.settings.commands import PrepareConfig
+from irnas_ray.settings.study import RetrainConfig, StudyConfig
+from irnas_ray.system.exit_status import Incomplete
+
+SPACES = ("hinas", "irnas_denoise", "irnas_derain", "quickstart")
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(ValueError) as caught:
+        compose(*arguments)
+    return str(caught.value)
+
+
+def other_value(hint: Any, key: str) -> tuple[str, Any]:
+    """An override for a setting of a type, and the value it gives."""
+    kind = next((option for option in get_args(hint) if option is not type(None)), hint)
+    if hint == list[dict[str, Any]]:
+        return "[{a.b: 1}]", [{"a.b": 1}]
+    if kind is Any:
+        return "[other,x]", ["other", "x"]
+    if getattr(hint, "__origin__", None) is list:
+        return ("[7,8.5]", [7, 8.5]) if get_args(hint)[0] is float else ("[other,x]", ["other", "x"])
+    return {bool: ("true", True), int: ("7", 7), float: ("0.375", 0.375), str: (f"other-{key}", f"other-{key}")}[kind]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_setting_can_be_overridden(command):
+    # search_space only records which file of search_spaces/ was chosen
+    hints = {
+        k: hint for k, hint in leaves(COMMANDS[command]).items() if k != "search_space" and get_origin(hint) is not dict
+    }
+    default: Any = compose_settings(command, COMMANDS[command], [], ROOT)
+    expected: dict[str, Any] = {}
+    overrides = []
+    for key, hint in hints.items():
+        text, expected[key] = other_value(hint, key)
+        if hint is bool and value_at(default, key):
+            text, expected[key] = "false", False
+        overrides.append(f"{key}={text}")
+    found: Any = compose_settings(command, COMMANDS[command], overrides, ROOT)
+    assert {key: value_at(found, key) for key in hints} == expected
+    assert all(value_at(default, key) != expected[key] for key in hints)
+
+
+def test_optional_settings_take_null():
+    keys = [key for key, hint in leaves(StudyConfig).items() if type(None) in get_args(hint)]
+    found = compose(*(f"{key}=null" for key in keys))
+    assert len(keys) > 8 and all(value_at(found, key) is None for key in keys)
+
+
+WRONG = [
+    ("architecture.nods=3", ["'architecture.nods'", "did you mean architecture.nodes?", "layers", "sep_repeats"]),
+    ("serch.epochs=3", ["'serch'", "did you mean search?", "architecture", "tune"]),
+    ("final.x.y=3", ["'final.x'", "possible under final", "ssim_weight"]),
+    ("+extra=3", ["+extra=3", "key=value"]),
+    ("--epochs=3", ["--epochs=3", "--help"]),
+    ("architecture.nodes=many", ["architecture.nodes", "many", "Integer"]),
+    ("search.weight_lr=fast", ["search.weight_lr", "fast", "Float"]),
+    ("resume=perhaps", ["resume", "perhaps", "bool"]),
+    ("degradation.sigmas=50", ["degradation.sigmas", "list"]),
+    ("degradation.sigmas=[50,loud]", ["degradation.sigmas", "loud"]),
+    ("architecture=3", ["architecture", "3"]),
+    ("search.epochs=null", ["search.epochs", "not Optional"]),
+    ("search_spaces=none_such", ["none_such", *SPACES]),
+    ("search_space=hinas", ["search_spaces=NAME"]),
+    ("data=none_such", ["none_such", "halves", "images", "pairs", "photographs"]),
+    ("budget=none_such", ["none_such", "gpu_day", "trial"]),
+    ("architecture.nodes", ["architecture.nodes", "EQUAL"]),
+]
+
+
+@pytest.mark.parametrize(("argument", "parts"), WRONG)
+def test_a_wrong_argument_is_named_with_what_is_possible(argument, parts):
+    message = refused(argument)
+    assert all(part in message for part in parts), message
+
+
+def test_domains_are_replaced_changed_added_and_removed():
+    nodes, rate = "architecture.nodes", "search.arch_lr"
+    float_domain = "{_target_: optuna.distributions.FloatDistribution, low: 1e-4, high: 1e-2, log: true}"
+    config = compose(f"domains.{nodes}=[2,4,6]", f"domains.{rate}={float_domain}")
+    assert config.domains[nodes] == CategoricalDistribution((2, 4, 6))
+    assert config.domains[rate] == FloatDistribution(1e-4, 1e-2, log=True)
+    assert compose("domains.architecture.nodes.high=4").domains[nodes] == IntDistribution(2, 4)
+    everything = set(compose().domains)
+    for argument in (f"domains.{nodes}=null", f"~domains.{nodes}"):
+        assert set(compose(argument).domains) == everything - {nodes}
+    for argument in ("domains={}", "domains=null", "~domains"):
+        assert compose(argument).domains == {}
+    assert set(compose("domains={}", f"domains.{nodes}=[2]").domains) == {nodes}
+
+
+WRONG_DOMAINS = [
+    ("architecture.nodes=3", "3 is no distribution; give a list of choices"),
+    ("architecture.nodes=[]", "is no distribution"),
+    ("architecture.nodes=", "is no distribution"),
+    ("architecture.nodes=[1", "cannot read"),
+    ("architecture.nodes={a: 1}", "is no distribution"),
+    ("architecture.nodes={_target_: os.mkdir, path: proof}", "is no distribution"),
+    ("architecture.nodes={_target_: optuna.distributions.json.dumps, obj: 1}", "is no distribution"),
+    ("architecture.nodes={_target_: optuna.distributions.NoDistribution}", "NoDistribution"),
+    ("architecture.nodes={_target_: optuna.distributions.IntDistribution, low: 1}", "high"),
+    ("architecture.nodes.low=9", "low <= high"),
+    ("architecture.nodes.hihg=9", "hihg"),
+    ("architecture.width.high=9", "domains.architecture.width is a list of choices"),
+    ("search.batch=null", "there is no such domain; domains: architecture.nodes"),
+    ("architecture.nodes={choices: [], when: {search.crop: 32}}", "is no distribution"),
+    ("architecture.nodes={when: {search.crop: 32}}", "is no distribution"),
+    (
+        "architecture.nodes={choices: [1], when: [search.crop]}",
+        "is no condition; give {search.ssim_weight: [0.5, 1.0]}",
+    ),
+    ("architecture.nodes={choices: [1], when: {}}", "is no condition"),
+    ("architecture.nodes={choices: [1], when: {search: {crop: 32}}}", "is no condition"),
+]
+
+
+def test_domains_take_conditions(tmp_path, monkeypatch):
+    when = "when: {search.ssim_weight: [0.5, 1], search.tile: null}"
+    rate = "{_target_: optuna.distributions.FloatDistribution, low: 1, high: 10, " + when + "}"
+    conditions = {"search.ssim_weight": (0.5, 1), "search.tile": (None,)}
+    found = compose(f"domains.search.gradient_clip={rate}").domains["search.gradient_clip"]
+    assert found == Conditional(FloatDistribution(1, 10), conditions)
+    found = compose(f"domains.search.batch={{choices: [2, 4], {when}}}").domains["search.batch"]
+    assert found == Conditional(CategoricalDistribution((2, 4)), conditions)
+    assert compose("domains.search.batch={choices: [2, 4]}").domains["search.batch"] == CategoricalDistribution((2, 4))
+    nodes = "architecture.nodes"
+    found = compose(f"domains.{nodes}.when={{search.crop: 32}}").domains[nodes]
+    assert found == Conditional(IntDistribution(2, 3), {"search.crop": (32,)})
+    (tmp_path / "search_spaces").mkdir()
+    space = f"# @package _global_\nsearch_space: mine\ndomains:\n  search.gradient_clip: {rate}\n"
+    (tmp_path / "search_spaces" / "mine.yaml").write_text(space)
+    monkeypatch.chdir(tmp_path)
+    assert compose("search_spaces=mine").domains == {
+        "search.gradient_clip": Conditional(FloatDistribution(1, 10), conditions)
+    }
+
+
+@pytest.mark.parametrize(("domain", "message"), WRONG_DOMAINS)
+def test_a_wrong_domain_is_named(domain, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = refused(f"domains.{domain}")
+    assert (
+        f"domains.{domain.partition('=')[0].removesuffix('.low').removesuffix('.hihg')}" in error and message in error
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def retrain(*arguments: str) -> RetrainConfig:
+    return compose_settings("retrain", RetrainConfig, list(arguments), ROOT)
+
+
+def test_comparisons_and_arguments_take_keys_of_the_users_own():
+    found = retrain("compare.genotype=[a,b/c.json]", "compare.final.ema_decay=[null,0.9]", "network_arguments.width=8")
+    assert found.compare == {"genotype": ["a", "b/c.json"], "final.ema_decay": [None, 0.9]}
+    assert found.network_arguments == {"width": 8}
+    whole = retrain("compare={final.ssim_weight: [0, 0.5]}", "network_arguments={depth: 3, kind: wide}")
+    assert whole.compare == {"final.ssim_weight": [0, 0.5]} and whole.network_arguments == {"depth": 3, "kind": "wide"}
+    assert retrain("compare.final.lr=[1]", "compare=null").compare == {}
+    nested = retrain("compare.network_arguments=[{depth: 2},{depth: 3}]").compare
+    assert nested == {"network_arguments": [{"depth": 2}, {"depth": 3}]}
+
+
+WRONG_FREE = [
+    ("compare=[1]", "compare: '.1.' is no dict; give compare.KEY=VALUE"),
+    ("compare.final.lr=[1", "compare.final.lr: cannot read"),
+    ("compare.final.lr=null", "compare.final.lr: there is no such entry"),
+    ("~network_arguments.width", "network_arguments.width: there is no such entry"),
+    ("comparison.final.lr=[1]", "'comparison'; did you mean compare"),
+]
+
+
+@pytest.mark.parametrize(("argument", "message"), WRONG_FREE)
+def test_a_wrong_comparison_is_named(argument, message):
+    with pytest.raises(ValueError, match=message):
+        retrain(argument)
+    with pytest.raises(ValueError, match="unknown key '.*': this command has no compare|unknown key|no such|cannot"):
+        compose(argument)
+
+
+def test_a_command_that_tunes_nothing_has_no_domains():
+    with pytest.raises(ValueError, match="this command tunes nothing"):
+        compose_settings("prepare", PrepareConfig, ["domains.data.patch=[1]"], ROOT)
+
+
+@pytest.mark.parametrize("place", ["plain", "it's, [odd] (path) = x"])
+def test_a_search_space_of_the_users_own_is_found_where_they_stand(tmp_path, monkeypatch, place):
+    folder = tmp_path / place / "search_spaces"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# @package _global_\nsearch_space: mine\narchitecture: {nodes: 9}\n")
+    monkeypatch.chdir(folder.parent)
+    config = compose("search_spaces=mine")
+    assert (config.search_space, config.architecture.nodes) == ("mine", 9)
+    assert "mine" in options(ROOT)["search_spaces"] and "quickstart" in options(ROOT)["search_spaces"]
+
+
+@pytest.mark.parametrize(("text", "part"), [("architecture: {nods: 3}", "nods"), ("search: {epochs: many}", "many")])
+def test_a_wrong_search_space_file_is_named(tmp_path, monkeypatch, text, part):
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    monkeypatch.chdir(tmp_path)
+    message = refused("search_spaces=mine")
+    assert part in message and "search_spaces/mine" in message
+
+
+def test_a_results_folder_beside_the_search_spaces_is_no_configuration_group(tmp_path, monkeypatch):
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert compose("results=elsewhere", "study=mine").results == "elsewhere"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_mentions_every_key_and_says_what_it_means(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    run(command, COMMANDS[command], lambda _: pytest.fail("help does no work"), "What it does.", ROOT)
+    text = capsys.readouterr().out
+    assert text.startswith("What it does.")
+    for key in leaves(COMMANDS[command]):
+        line = next(line for line in text.splitlines() if line.startswith(f"  {key}="))
+        assert key.endswith(("batch", "crop")) or len(line) > 42, f"{key} has no meaning"
+    assert "exit status: 0 all done, 1 the work failed, 2 the command line is wrong, " in text
+    assert ("4 the study is finished, but a configuration failed" in text) == (command in ("search", "retrain"))
+    composed: Any = compose_settings(command, COMMANDS[command], [], ROOT)
+    groups = options(ROOT) if hasattr(composed, "domains") else {}
+    assert all(f"{group}=NAME, one of: {', '.join(names)}" in text for group, names in groups.items())
+
+
+def test_an_interrupt_tells_the_command_that_goes_on(monkeypatch, capsys, tmp_path):
+    """As it was typed and can be typed again; with resume=true once there is something to resume."""
+
+    def interrupt(config: StudyConfig) -> None:
+        raise KeyboardInterrupt
+
+    words = ["domains.architecture.nodes=[3, 4]", f"results={tmp_path}", "study=mine", "resume=false"]
+    monkeypatch.setattr(sys, "argv", ["launchers/search.py", *words])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "launchers/search.py", *words])
+    again = f"  python launchers/search.py 'domains.architecture.nodes=[3, 4]' results={tmp_path} study=mine"
+    for begun in (False, True):
+        if begun:
+            StudyFolder(StudyConfig(study="mine", results=str(tmp_path))).create(StudyConfig())
+        with pytest.raises(SystemExit) as caught:
+            run("search", StudyConfig, interrupt, "", ROOT)
+        told = capsys.readouterr().err.splitlines()
+        assert caught.value.code == 130 and told[0].startswith("error: interrupted; what was finished is kept")
+        assert told[1] == again + " resume=true" * begun
+
+
+def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
+    def outcome(argument: str, function: Any) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["search", argument])
+        with pytest.raises(SystemExit) as caught:
+            run("search", StudyConfig, function, "", ROOT)
+        return caught.value.code, capsys.readouterr().err  # type: ignore[return-value]
+
+    def fail(error: BaseException) -> Any:
+        def function(config: StudyConfig) -> None:
+            raise error
+
+        return function
+
+    never = fail(AssertionError("must not run"))
+    assert outcome("search.epoch=3", never)[0] == 2 and outcome("--epochs", never)[0] == 2
+    for error in (ValueError("bad data"), OSError("disk full"), FloatingPointError("diverged")):
+        assert outcome("study=mine", fail(error)) == (1, f"error: {error}\n")
+    status, message = outcome("study=mine", fail(Incomplete("2 of 9 trials failed")))
+    assert (status, message) == (4, "error: 2 of 9 trials failed\n")
+    status, message = outcome("study=mine", fail(ZeroDivisionError("a bug")))
+    assert status == 1 and message.startswith("error: ZeroDivisionError: a bug") and len(message.splitlines()) == 1
+    monkeypatch.setenv("IRNAS_RAY_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        outcome("study=mine", fail(ZeroDivisionError()))
+    seen: list[StudyConfig] = []
+    monkeypatch.setattr(sys, "argv", ["search", "study=mine"])
+    run("search", StudyConfig, seen.append, "", ROOT)
+    assert [config.study for config in seen] == ["mine"]

@@ -1,0 +1,54 @@
+"""Whose an Optuna study is where its folder was moved or copied: the database's place decides."""
+
+import shutil
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import IntDistribution
+
+from irnas_ray.hpo.objectives import objectives_of
+from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.storage import lies_in, open_storage
+
+SPACE = {"architecture.nodes": IntDistribution(2, 3)}
+#: Where the study's folder stands for ``{}``.
+INSIDE = [None, "sqlite:///{}/other.db", "journal:{}/below/study.log"]
+OUTSIDE = ["sqlite:///{}/../shared.db", "journal:{}/../shared.log"]
+
+
+def claim(url: str | None, folder: Path) -> optuna.Study:
+    storage = open_storage(None if url is None else url.format(folder), folder)
+    return claim_study("s", storage, folder, "toy", SPACE, objectives_of(["score"]))
+
+
+def begin(url: str | None, folder: Path) -> None:
+    (folder / "below").mkdir(parents=True)
+    claim(url, folder).add_trial(optuna.trial.create_trial(value=1.0))
+
+
+@pytest.mark.parametrize("url", INSIDE)
+@pytest.mark.parametrize("take", [shutil.move, shutil.copytree])
+def test_a_folder_with_its_database_may_be_moved_or_copied(tmp_path: Path, url: str | None, take) -> None:
+    begin(url, tmp_path / "before")
+    take(tmp_path / "before", tmp_path / "after")
+    study = claim(url, tmp_path / "after")
+    assert [trial.value for trial in study.trials] == [1.0]
+    assert study.user_attrs["folder"] == str(tmp_path / "after")
+    if take is shutil.copytree:
+        assert claim(url, tmp_path / "before").user_attrs["folder"] == str(tmp_path / "before")
+
+
+@pytest.mark.parametrize("url", OUTSIDE)
+def test_a_database_that_others_may_share_belongs_to_one_folder(tmp_path: Path, url: str) -> None:
+    begin(url, tmp_path / "before")
+    shutil.move(tmp_path / "before", tmp_path / "after")
+    with pytest.raises(ValueError, match=r"another folder \(.*before; now .*after\); choose another name"):
+        claim(url, tmp_path / "after")
+
+
+def test_a_folder_may_be_reached_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert lies_in(open_storage(None, tmp_path / "real"), tmp_path / "link")
+    assert not lies_in(optuna.storages.InMemoryStorage(), tmp_path)

@@ -1,0 +1,211 @@
+"""Samplers: what they propose depends on the study alone, they optimise, and grids are gone through once."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from irnas_ray.hpo.domains import Conditional, Domains, propose
+from irnas_ray.hpo.objectives import OBJECTIVES
+from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.samplers import MOST_GRID, POPULATION, SAMPLERS, STARTUP, check_sampler, grid_size, make_sampler
+from irnas_ray.hpo.storage import open_storage
+from irnas_ray.tune.searcher import StudySearch
+
+SMOOTH: Domains = {
+    "search.weight_lr": FloatDistribution(-5, 5),
+    "search.arch_lr": FloatDistribution(-5, 5),
+    "architecture.nodes": IntDistribution(0, 10),
+}
+CHOICE = CategoricalDistribution(("a", "b", "c"))
+
+
+def smooth(values: Mapping[str, Any]) -> float:
+    """A bowl whose highest value is 0."""
+    first, second, third = (values[name] for name in SMOOTH)
+    return -((first - 1.5) ** 2) - (second + 2) ** 2 - 0.3 * (third - 7) ** 2
+
+
+def ask(
+    study: optuna.Study, name: str, seed: int, domains: Domains, fixed: Mapping[str, Any] | None = None
+) -> tuple[optuna.Trial, dict[str, Any]]:
+    """A configuration as a study asks for it: with a sampler of its own."""
+    objectives = len(study.directions)
+    study.sampler = make_sampler(name, seed, len(study.trials), domains, objectives, fixed)
+    trial = study.ask()
+    return trial, propose(trial, domains, fixed or {})
+
+
+def run(study: optuna.Study, name: str, seed: int, count: int, domains: Domains = SMOOTH) -> list[dict[str, Any]]:
+    """Ask for configurations two at a time, as two slots do, and tell them."""
+    proposed = []
+    for _ in range(count // 2):
+        pair = [ask(study, name, seed, domains) for _ in range(2)]
+        for trial, values in pair:
+            study.tell(trial, [smooth(values)] * len(study.directions))
+            proposed.append(values)
+    return proposed
+
+
+def reopen(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=open_storage(f"journal:{folder / 'log'}", folder))
+
+
+def create(folder: Path) -> optuna.Study:
+    folder.mkdir(exist_ok=True)
+    storage = open_storage(f"journal:{folder / 'log'}", folder)
+    return optuna.create_study(study_name="s", storage=storage, direction="maximize")
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS[:-1], "grid"])
+def test_a_study_that_is_opened_again_proposes_what_it_would_have(tmp_path: Path, name: str) -> None:
+    """Over both the random beginning and what the models, generations and states of CMA-ES and NSGA-II propose."""
+    count = {"gp": 8, "cmaes": 22, "nsga2": 3 * POPULATION}.get(name, 14)
+    domains = SMOOTH if name != "grid" else {"architecture.nodes": IntDistribution(0, 9), "architecture.width": CHOICE}
+    proposed: dict[str, list[dict[str, Any]]] = {"calm": [], "resumed": []}
+    create(tmp_path / "resumed")
+    calm = optuna.create_study(direction="maximize")
+    for number in range(count):
+        # the one study lives on, the other is opened before each configuration
+        for place, study in (("calm", calm), ("resumed", reopen(tmp_path / "resumed"))):
+            trial, values = ask(study, name, 5, domains)
+            study.tell(trial, float(smooth({**dict.fromkeys(SMOOTH, 0), **values}) - number % 3))
+            proposed[place].append(values)
+    assert proposed["calm"] == proposed["resumed"]
+    assert len({str(values) for values in proposed["calm"]}) > count - 4  # not the same again and again
+
+
+@pytest.mark.parametrize("name", SAMPLERS[:-1])
+def test_seeds_decide(name: str) -> None:
+    first, same, other = (run(optuna.create_study(direction="maximize"), name, seed, 4) for seed in (1, 1, 2))
+    assert first == same != other
+
+
+def regret(name: str, count: int, seeds: int) -> float:
+    """How far the best of some configurations is from the optimum, on the average over seeds."""
+    total = 0.0
+    for seed in range(seeds):
+        study = optuna.create_study(direction="maximize")
+        run(study, name, seed, count)
+        total -= study.best_value
+    return total / seeds
+
+
+def test_optimising_samplers_are_better_than_chance() -> None:
+    by_chance = regret("random", 40, 12)
+    assert by_chance > 1
+    # a Gaussian process needs fewer configurations and more time for each
+    for name, (count, seeds) in {"tpe": (40, 12), "cmaes": (40, 12), "nsga2": (40, 12), "gp": (20, 1)}.items():
+        assert regret(name, count, seeds) < 0.75 * by_chance, name
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "nsga2", "random"])
+def test_several_objectives(name: str) -> None:
+    study = optuna.create_study(directions=["maximize", "maximize"])
+    assert len(run(study, name, 0, STARTUP + 3)) == STARTUP + 3 - (STARTUP + 3) % 2
+
+
+GRID: Domains = {
+    "a": IntDistribution(2, 6, step=2),
+    "b": CategoricalDistribution(("x", "y")),
+    "c": Conditional(FloatDistribution(0.1, 0.3, step=0.1), {"b": ("y",)}),
+    "d": Conditional(CategoricalDistribution((True, False)), {"e": (1,)}),
+}
+FIXED = {"c": 0.0, "e": 1, "d": False}
+
+
+def test_a_grid_is_gone_through_once() -> None:
+    """Also where domains are conditional; a failed configuration comes again, a stopped one does not."""
+    expected = [
+        {"a": a, "b": b} | c | {"d": d}
+        for a, b, d in itertools.product((2, 4, 6), "xy", (True, False))
+        for c in ([{}] if b == "x" else [{"c": 0.1}, {"c": 0.2}, {"c": 0.3}])
+    ]
+    assert grid_size(GRID, FIXED) == len(expected) == 24
+    study = optuna.create_study()
+    seen = []
+    for number in range(len(expected)):
+        trial, values = ask(study, "grid", 3, GRID, FIXED)
+        seen.append(values)
+        study.tell(trial, 0.0) if number % 2 else study.tell(trial, state=TrialState.PRUNED)
+    assert sorted(map(str, seen)) == sorted(map(str, expected)) and seen != expected  # shuffled
+    failing = optuna.create_study()
+    trial, values = ask(failing, "grid", 3, GRID, FIXED)
+    running, other = ask(failing, "grid", 3, GRID, FIXED)
+    failing.tell(trial, state=TrialState.FAIL)
+    assert other != values and ask(failing, "grid", 3, GRID, FIXED)[1] == values == seen[0]
+    failing.tell(running, 0.0)
+
+
+def test_a_point_that_was_given_is_not_met_again() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"a": 6, "b": "y"})
+    seen = [ask(study, "grid", 0, GRID, FIXED)[1] for _ in range(24)]
+    assert seen[0]["a"] == 6 and seen[0]["b"] == "y" and "c" in seen[0]
+    assert len({str(values) for values in seen}) == 24
+
+
+def test_a_grid_without_domains_is_one_configuration() -> None:
+    assert grid_size({}, {}) == 1
+    trial, values = ask(optuna.create_study(), "grid", 0, {})
+    assert values == {} and trial.params == {}
+
+
+CONTINUOUS = FloatDistribution(0, 1)
+REFUSED: list[tuple[str, Domains, int, str]] = [
+    ("tpee", SMOOTH, 1, "tune.sampler: unknown 'tpee'; possible: tpe, gp, cmaes, nsga2, random, grid"),
+    ("grid", {"a": CHOICE, "b": CONTINUOUS}, 1, "domains.b: .*is continuous.*give it a step"),
+    ("grid", {f"x{index}": IntDistribution(0, 9) for index in range(6)}, 1, f"more than {MOST_GRID} configurations"),
+    ("tpe", {}, 1, "nothing is tuned; .*tune.sampler=grid"),
+    ("cmaes", {"a": CHOICE, "b": IntDistribution(3, 3)}, 1, "all domains are choices or single values"),
+    ("cmaes", {"a": CONTINUOUS, "b": Conditional(CONTINUOUS, {"e": (1,)})}, 1, "domains.b is conditional"),
+    ("cmaes", {"a": CONTINUOUS}, 2, "cmaes has one objective"),
+]
+
+
+@pytest.mark.parametrize(("name", "domains", "objectives", "message"), REFUSED)
+def test_what_a_sampler_cannot_do_is_refused(name: str, domains: Domains, objectives: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_sampler(name, 0, 0, domains, objectives, FIXED)
+
+
+def test_what_a_sampler_can_do_is_not_refused() -> None:
+    for name in SAMPLERS[:-1]:
+        check_sampler(name, {"a": CHOICE, "b": CONTINUOUS})
+    for name in ("tpe", "gp", "nsga2", "random"):
+        check_sampler(name, {"a": CHOICE, "b": Conditional(CONTINUOUS, {"a": ("b",)})}, 3)
+
+
+def make_search(
+    storage: optuna.storages.BaseStorage, domains: Domains, sampler: str, replicates: int = 1, **fixed: Any
+) -> StudySearch:
+    objectives = [OBJECTIVES["score"]]
+    claim_study("s", storage, Path("/folder"), "toy", domains, objectives)
+    return StudySearch(domains, "s", storage, sampler, 3, replicates, objectives, fixed=fixed)
+
+
+def test_a_search_without_domains_runs_one_configuration_under_its_seeds() -> None:
+    search = make_search(optuna.storages.InMemoryStorage(), {}, "grid", replicates=3)
+    assert [search.suggest(f"t{seed}") for seed in (3, 4, 5)] == [{"seed": 3}, {"seed": 4}, {"seed": 5}]
+    assert len(search.study.trials) == 1
+
+
+def test_a_search_knows_conditions_and_starting_points(tmp_path: Path) -> None:
+    """Also one whose driver died before all points were tried."""
+    domains: Domains = {"a": IntDistribution(1, 9), "b": Conditional(IntDistribution(1, 9), {"a": (1, 2), "e": (7,)})}
+    storage = open_storage(f"journal:{tmp_path / 'log'}", tmp_path)
+    first = make_search(storage, domains, "tpe", e=7, b=0, a=0)
+    first.study.enqueue_trial({"a": 1, "b": 5})
+    first.study.enqueue_trial({"a": 4})
+    assert first.suggest("x") == {"a": 1, "b": 5, "seed": 3}
+    storage = open_storage(f"journal:{tmp_path / 'log'}", tmp_path)
+    second = make_search(storage, domains, "tpe", e=7, b=0, a=0)
+    assert second.suggest("x again") == {"a": 1, "b": 5, "seed": 3}
+    assert second.suggest("y") == {"a": 4, "seed": 4}
+    others = [second.suggest(f"z{index}") for index in range(20)]
+    assert all(values is not None and ("b" in values) == (values["a"] in (1, 2)) for values in others)

@@ -1,0 +1,95 @@
+"""The compiled sampling against ``grid_sample``: both compute the same products and the same derivatives."""
+
+import math
+
+import pytest
+import torch
+
+from irnas_ray.kernels import grid_sample, native, sampled_product
+from irnas_ray.kernels.geometry import Geometry
+from irnas_ray.kernels.sampled_product import SampledProduct
+
+pytestmark = pytest.mark.skipif(not native.available, reason="the package was installed without a C compiler")
+
+SAME = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (9, 7))
+CASES = {
+    "shared image": (SAME, 2, 3, True, 5, (9, 7)),
+    "own images": (SAME, 2, 3, False, 8, (9, 7)),
+    "one item": (SAME, 1, 1, True, 20, (9, 7)),
+    "one pixel": (Geometry((3, 3), (1, 1), (1, 1), (1, 1), (1, 1)), 2, 2, True, 3, (1, 1)),
+    "stride, dilation": (Geometry((2, 3), (2, 1), (1, 2), (1, 2), (5, 6)), 1, 2, False, 17, (8, 6)),
+}
+
+
+def arguments(case: str, spread: float = 1.5, mask: bool = True) -> tuple:
+    geometry, batch, groups, shared, channels, size = CASES[case]
+    random = torch.Generator().manual_seed(len(case))
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=random)
+
+    image = draw(batch, 1 if shared else groups, channels, *size).requires_grad_()
+    offset = (spread * draw(batch, groups, geometry.taps, 2, *geometry.size)).requires_grad_()
+    weight = draw(groups, 4, channels * geometry.taps).requires_grad_()
+    factors = draw(batch, groups, geometry.taps, *geometry.size).requires_grad_() if mask else None
+    return image, offset, factors, weight, geometry
+
+
+def both(monkeypatch, values: tuple) -> list[list[torch.Tensor]]:
+    """Outputs and gradients of the compiled and of the portable form."""
+    results = []
+    for backend in (native, grid_sample):
+        monkeypatch.setattr(sampled_product, "_backend", lambda image, backend=backend: backend)
+        output = SampledProduct.apply(*values)
+        outer = torch.sin(torch.arange(output.numel(), dtype=torch.float32)).view_as(output)
+        wanted = [value for value in values[:4] if value is not None]
+        results.append([output.detach(), *torch.autograd.grad(output, wanted, outer)])
+    return results
+
+
+@pytest.mark.parametrize("mask", [True, False], ids=["mask", "no mask"])
+@pytest.mark.parametrize("case", CASES)
+def test_equals_grid_sample(case, mask, monkeypatch):
+    mine, expected = both(monkeypatch, arguments(case, mask=mask))
+    for one, other in zip(mine, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("spread", [0.0, 40.0], ids=["whole positions", "far outside"])
+def test_kinks_and_borders(spread, monkeypatch):
+    mine, expected = both(monkeypatch, arguments("shared image", spread))
+    for one, other in zip(mine, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_do_not_change_the_result(threads, monkeypatch):
+    values, before = arguments("one item"), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        mine, expected = both(monkeypatch, values)
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(mine, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
+def test_positions_that_are_no_place_give_zero(bad, monkeypatch):
+    image, offset, mask, weight, geometry = arguments("one item")
+    monkeypatch.setattr(sampled_product, "_backend", lambda image: native)
+    output = SampledProduct.apply(image, torch.full_like(offset, bad), mask, weight, geometry)
+    assert torch.equal(output, torch.zeros_like(output))
+
+
+def test_buffers_made_in_inference_mode_serve_training_later():
+    values = arguments("own images")
+    native._rooms.__dict__.clear()
+    with torch.inference_mode():
+        SampledProduct.apply(*values)
+    SampledProduct.apply(*values).sum().backward()
+    assert torch.isfinite(values[0].grad).all()
+
+
+def test_double_precision_is_left_to_grid_sample():
+    assert native.takes(torch.zeros(1)) and not native.takes(torch.zeros(1, dtype=torch.float64))

@@ -1,0 +1,57 @@
+"""What a decoded network costs, as a trial reports it."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from irnas_ray.genotypes.published import load_genotype
+from irnas_ray.hpo.objectives import LATENCY
+from irnas_ray.networks.costs import TIMED_CALLS, seconds_per_megapixel
+from irnas_ray.networks.derived import count_parameters
+from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.settings.study import StudyConfig
+from irnas_ray.study.trial import make_network, network_costs
+
+CPU = torch.device("cpu")
+
+
+class Slow(nn.Module):
+    """Takes a known time, and much longer at its first and its third call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        time.sleep(0.5 if self.calls in (1, 3) else 0.05)
+        assert not self.training and image.shape[1] == 3
+        return image
+
+
+def test_the_time_is_a_median_of_calls_that_leaves_out_the_first() -> None:
+    network = Slow()
+    seconds = seconds_per_megapixel(network, 3, CPU)
+    assert network.calls == TIMED_CALLS + 1
+    # a sleep is never shorter, and on a busy machine a little longer
+    assert 0.05 <= seconds * 128**2 / 1e6 < 0.3
+
+
+@pytest.mark.parametrize("objectives", [["score"], ["score", "latency"]])
+def test_costs_are_those_of_the_final_network_and_cost_no_random_numbers(objectives: list[str]) -> None:
+    settings = StudyConfig()
+    final, settings.tune.objectives = settings.final, objectives
+    final.width, final.stem_channels, final.aspp_channels, final.low_level_channels = 2, 2, 2, 2
+    genotype = load_genotype("irnas_denoise")
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    found = network_costs(genotype, settings, CPU)
+    assert torch.equal(torch.get_rng_state(), state)
+    network = make_network(genotype, settings)
+    assert found["parameters"] == count_parameters(network)
+    assert found["multiply_adds_per_pixel"] == multiply_adds(network)
+    assert found["device"] == "cpu"
+    assert (LATENCY in found) == ("latency" in objectives)
+    assert found.get(LATENCY, 1) > 0

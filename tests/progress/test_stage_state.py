@@ -1,0 +1,138 @@
+"""What a user sees of running trials: one state, shown as lines in a log and as a table in a terminal."""
+
+import io
+import pickle
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from irnas_ray.progress.callback import PlainLines, StageProgress
+from irnas_ray.progress.live_table import LiveTable, table
+from irnas_ray.progress.stage_state import StageState, time_left
+
+
+def trial(name: str, status: str = "RUNNING", **last: Any) -> Any:
+    """As much of a Tune trial as is read."""
+    return SimpleNamespace(
+        trial_id=name, status=status, last_result=last, config={"architecture.nodes": 3, "seed": 1}, error_file=None
+    )
+
+
+def trials() -> list[Any]:
+    return [
+        trial("a", "TERMINATED", finished=True, score=24.0, epoch=10, progress="end", fraction=1.0),
+        trial("b", "TERMINATED", score=20.0, epoch=3, progress="epoch 3/9", fraction=0.3),
+        trial("c", "RUNNING", score=25.5, epoch=4, progress="epoch 4/9", fraction=0.4),
+        trial("d", "ERROR", score=19.0, epoch=1, progress="epoch 1/9", fraction=0.1),
+        trial("e", "PENDING"),
+    ]
+
+
+@pytest.fixture
+def state() -> StageState:
+    found = StageState("search", 8, "score", rungs=[3, 9])
+    found.read(trials())
+    return found
+
+
+def test_states_rungs_and_the_best(state: StageState) -> None:
+    assert [state.view(one).state for one in trials()] == ["finished", "stopped early", "running", "failed", "waiting"]
+    assert [state.view(one).rung for one in trials()] == [2, 1, 1, 0, 0]
+    assert (state.best, state.best_number) == (25.5, 3)
+    first, second = state.rung_views(trials())
+    assert (first.epoch, first.reached, first.stopped) == (3, 3, 1)
+    assert (second.epoch, second.reached, second.stopped) == (9, 1, 0)
+
+
+def test_the_time_left_is_that_of_this_run() -> None:
+    """What an earlier run has done says nothing about this one's pace; trials that are over count whole."""
+    state = StageState("search", 4, "score")
+    restored = [trial("a", "TERMINATED", finished=True, fraction=1.0), trial("b", fraction=0.5)]
+    state.begin()
+    state.read(restored)
+    assert state.remaining(restored) is None
+    state._start = time.time() - 10
+    restored[1].last_result["fraction"] = 0.75
+    assert state.remaining(restored) == pytest.approx(10 / 0.25 * 2.25, rel=0.01)
+    assert time_left(10 / 0.25 * 2.25) == "about 90 s left" and time_left(3 * 3600) == "about 3.0 h left"
+
+
+def drawn(width: int, height: int, state: StageState, all_trials: list[Any]) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, height=height, color_system=None, force_terminal=False)
+    console.print(table(state, all_trials, height))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_the_table_shows_every_trial(state: StageState) -> None:
+    lines = drawn(100, 30, state, trials())
+    assert "3 of 8 ended  best 25.50 dB (trial 3)" in lines[0]
+    assert lines[1].split()[:3] == ["trial", "state", "at"]
+    assert lines[4].split() == ["3", "running", "epoch", "4/9", "25.50", "1/2", "nodes=3,", "seed=1"]
+    assert lines[-1] == "rungs  epoch 3: 3 came, 1 stopped | epoch 9: 1 came, 0 stopped"
+
+
+def test_a_table_never_outgrows_its_terminal() -> None:
+    """Two hundred trials on 24 lines: those that run are shown, the best of the others too, and how many are not."""
+    many = [trial(str(i), "TERMINATED", finished=True, score=float(i), progress="end") for i in range(200)]
+    many += [trial("runs", "RUNNING", score=0.5, progress="epoch 1/9")]
+    state = StageState("search", 400, "score")
+    state.read(many)
+    lines = drawn(60, 24, state, many)
+    assert len(lines) < 24 and max(map(len, lines)) <= 60
+    assert any(line.startswith("201 ") and "running" in line for line in lines)
+    assert any("199.00" in line for line in lines) and not any(" 3.00" in line for line in lines)
+    assert lines[-1] == "... and 186 more"
+
+
+def test_messages_stay_above_the_live_table(state: StageState) -> None:
+    console = Console(file=io.StringIO(), width=80, height=24, color_system=None, force_terminal=True)
+    live = LiveTable(state, console)
+    live.refresh(trials())
+    live.event("a line that the table replaces")
+    live.message("[search 00:01] 4/8 failed: [1;2] is no list")
+    live.refresh(trials(), now=True)
+    live.close()
+    live.close()
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "replaces" not in text and text.count("[search 00:01] 4/8 failed: [1;2] is no list") == 1
+    assert text.count("3 of 8 ended") >= 2 and text.rfind("3 of 8 ended") > text.find("failed: [1;2]")
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
+
+
+def follow(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_lines_tell_each_thing_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where standard output is no terminal: starts, reports, notices, early stops and failures, a line each."""
+    progress = StageProgress("search", 2, "score")
+    one, two = trial("a"), trial("b")
+    both = [one, two]
+    progress.setup()
+    progress.on_trial_start(0, both, one)
+    progress.on_trial_start(0, both, one)
+    report = {"score": 21.0, "epoch": 1, "progress": "epoch 1/9", "fraction": 0.1, "notice": "a smaller batch"}
+    progress.on_trial_result(1, both, one, report)
+    one.last_result = report
+    progress.on_trial_result(2, both, one, report | {"score": 20.0, "epoch": 2, "progress": "epoch 2/9"})
+    progress.on_trial_result(3, both, two, report | {"score": 19.0})
+    progress.on_trial_complete(4, both, one)
+    progress.on_trial_error(4, both, two)
+    progress.on_experiment_end(both)
+    lines = [line.split("] ", 1)[1] for line in follow(capsys)]
+    assert lines[0] == "1/2 starts: nodes=3, seed=1"
+    assert lines[1] == "1/2 a smaller batch" and lines[2].startswith("1/2 epoch 1/9  21.00 dB  best 21.00")
+    assert lines[3].startswith("1/2 epoch 2/9  20.00 dB  best 21.00  about")
+    assert lines[4] == "2/2 a smaller batch" and lines[5].startswith("2/2 epoch 1/9  19.00 dB  best 21.00")
+    assert lines[6:] == ["1/2 stopped early at epoch 1/9", "2/2 failed: no message"]
+
+
+def test_a_progress_that_was_kept_looks_for_its_own_terminal() -> None:
+    """Tune keeps callbacks in a file; a study that was begun in a terminal may be continued in a job."""
+    progress = StageProgress("finals", 3, "psnr", rungs=[2])
+    assert isinstance(progress.view, PlainLines)
+    kept = pickle.loads(pickle.dumps(progress))
+    assert kept._view is None and kept.trials == 3 and kept.state.rungs == (2,) and kept.state.stage == "finals"

@@ -1,0 +1,268 @@
+"""What is checked before hours of work: every impossible setting is named, a possible one is completed."""
+
+import re
+from typing import Any, get_args
+
+import pytest
+from command_line_cases import leaves
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from irnas_ray.datasets.manifest import ImageEntry, Manifest
+from irnas_ray.hpo.domains import Conditional
+from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.study.checks import AT_LEAST, ONE_OF, SMALLEST_CROP, check_data, check_search, check_settings
+
+SMALL: dict[str, Any] = {
+    "architecture.layers": 2,
+    "architecture.nodes": 1,
+    "architecture.width": 4,
+    "architecture.stem_channels": 4,
+}
+SMALL |= {"architecture.operators": ["conv", "skip", "none"]}
+
+
+def make_config(values: dict[str, Any] | None = None, domains: dict[str, Any] | None = None) -> StudyConfig:
+    """A small study that is possible, with some settings replaced."""
+    config = with_values(StudyConfig(), SMALL | (values or {}))
+    config.domains = domains or {}
+    return config
+
+
+def refused(values: dict[str, Any] | None = None, domains: dict[str, Any] | None = None) -> str:
+    with pytest.raises(ValueError) as caught:
+        check_settings(make_config(values, domains))
+    return str(caught.value)
+
+
+PROTOCOLS: list[tuple[dict[str, Any], str]] = [
+    ({}, "photographs-gray"),
+    ({"data.color": "rgb", "architecture.channels": 3}, "photographs-rgb"),
+    ({"data.form": "images"}, "images-gray"),
+    ({"data.form": "images", "data.color": "rgb", "architecture.channels": 3}, "images-rgb"),
+    ({"data.form": "pairs", "degradation.kind": "paired"}, "pairs-gray"),
+    (
+        {"data.form": "halves", "degradation.kind": "paired", "data.color": "rgb", "architecture.channels": 3},
+        "pairs-rgb",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "protocol"), PROTOCOLS)
+def test_a_possible_study_passes_and_gets_the_protocol_that_fits(values, protocol):
+    config = make_config(values)
+    check_settings(config)
+    assert config == make_config(values | {"final.protocol": protocol})
+
+
+def test_a_protocol_that_is_given_stays():
+    config = make_config({"final.protocol": "bsd200-gray-full"})
+    check_settings(config)
+    assert config.final.protocol == "bsd200-gray-full"
+
+
+@pytest.mark.parametrize(("key", "least"), AT_LEAST.items())
+def test_a_number_that_is_too_small_is_named(key, least):
+    warmup = {"search.warmup_epochs": 0}
+    for value in (least - 1, -5):
+        assert refused(warmup | {key: value}) == f"{key}: {value}; at least {least}"
+    if key != "architecture.channels":
+        check_settings(make_config(warmup | {key: least}))
+
+
+#: Seeds may be anything, Ray retries for ever at -1, and a step between patches is checked when data are prepared.
+MAY_BE_NEGATIVE = {"tune.seed", "final.seed", "data.split_seed", "tune.max_failures", "data.stride"}
+
+
+def test_no_other_whole_number_may_be_negative():
+    for key, hint in leaves(StudyConfig).items():
+        if (hint is int or int in get_args(hint)) and key not in MAY_BE_NEGATIVE:
+            message = refused({key: -1})
+            assert key in message and "-1" in message
+
+
+@pytest.mark.parametrize(("key", "possible"), ONE_OF.items())
+def test_an_unknown_name_is_refused_with_the_possible_ones(key, possible):
+    message = refused({key: "other"})
+    assert message == f"{key}: unknown 'other'; possible: {', '.join(possible)}"
+
+
+WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"architecture.channels": 3}, ("architecture.channels is 3", "data.color=gray has 1")),
+    ({"data.color": "rgb"}, ("architecture.channels is 1", "data.color=rgb has 3")),
+    ({"search.crop": SMALLEST_CROP - 1}, ("search.crop: 10; from 11", "data.patch=96")),
+    ({"final.crop": SMALLEST_CROP - 1}, ("final.crop: 10; from 11", "data.patch=96")),
+    ({"search.crop": 97}, ("search.crop: 97", "data.patch=96")),
+    ({"final.crop": 97}, ("final.crop: 97", "data.patch=96")),
+    ({"search.warmup_epochs": 100}, ("search.warmup_epochs: 100; 0 to 99",)),
+    ({"search.warmup_epochs": -1}, ("search.warmup_epochs: -1",)),
+    ({"architecture.nodes": 0}, ("architecture.nodes: 0",)),
+    ({"architecture.width": 0}, ("architecture.width: 0",)),
+    ({"architecture.operators": ["conv", "conf"]}, ("architecture.operators", "'conf'", "possible: conv, sep, dil")),
+    ({"architecture.operators": ["none"]}, ("architecture.operators",)),
+    ({"architecture.multipliers": []}, ("architecture.multipliers",)),
+    ({"architecture.multipliers": [1, 1.3]}, ("architecture.width: 4 times 1.3",)),
+    ({"architecture.activation": "tanh"}, ("architecture.activation: unknown 'tanh'; possible: relu, leaky_relu",)),
+    ({"architecture.operators": ["sep"], "architecture.sep_repeats": 0}, ("architecture.sep_repeats: 0",)),
+    ({"final.width": 0}, ("final.width: 0",)),
+    ({"final.width": 7, "architecture.multipliers": [1, 1.5]}, ("final.width: 7 times 1.5",)),
+    ({"degradation.sigmas": []}, ("degradation.sigmas", "at least one")),
+    ({"degradation.sigmas": [30, -1]}, ("degradation.sigmas", "-1")),
+    ({"final.sigma": float("nan")}, ("final.sigma", "nan")),
+    ({"degradation.kind": "snow"}, ("degradation.kind: unknown 'snow'; possible: gaussian, camera",)),
+    ({"degradation.ranged": True}, ("degradation.sigmas", "no range", "two noise levels")),
+    ({"degradation.ranged": True, "degradation.sigmas": [50, 10]}, ("degradation.sigmas", "[50.0, 10.0]")),
+    ({"degradation.kind": "camera", "degradation.camera.shot": [1, 0]}, ("degradation.camera.shot: [1, 0]",)),
+    ({"degradation.rain.opacity": [0, 2]}, ("degradation.rain.opacity: [0, 2]", "between 0 and 1")),
+    ({"degradation.kind": "rain", "final.blind": True}, ("final.blind", "degradation.kind=rain")),
+    ({"degradation.kind": "rain", "final.protocol": "images-gray"}, ("final.protocol: images-gray is gaussian",)),
+    ({"final.minutes": 0.0}, ("final.minutes: 0.0; more than 0",)),
+    ({"final.warmup": 1.0}, ("final.warmup: 1.0; a share of the training",)),
+    ({"final.ema_decay": 1.0}, ("final.ema_decay: 1.0; between 0 and 1",)),
+    ({"search.tile": 0}, ("search.tile: 0; at least 1",)),
+    ({"final.images": 0}, ("final.images: 0; at least 1",)),
+    ({"final.protocol": "other"}, ("'other'", "photographs-gray")),
+    ({"final.protocol": "images-rgb"}, ("final.protocol: images-rgb is rgb", "data.color=gray")),
+    ({"final.protocol": "pairs-gray"}, ("final.protocol: pairs-gray is paired", "degradation.kind=gaussian")),
+]
+
+
+def test_noise_levels_do_not_matter_to_pairs():
+    check_settings(make_config({"degradation.kind": "paired", "degradation.sigmas": [], "data.form": "pairs"}))
+
+
+@pytest.mark.parametrize(("values", "parts"), WRONG)
+def test_settings_that_do_not_fit_are_named(values, parts):
+    message = refused(values)
+    assert all(part in message for part in parts), message
+
+
+CHOICE = CategoricalDistribution((1, 2))
+WRONG_DOMAINS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"architecture.nods": CHOICE}, ("architecture.nods", "possible: channels, layers, nodes")),
+    ({"nodes": CHOICE}, ("nodes", "no such setting")),
+    ({"final.width": CHOICE}, ("domains.final.width: cannot differ", "architecture.*, search.*")),
+    ({"data.patch": CHOICE}, ("domains.data.patch: cannot differ",)),
+    ({"architecture.channels": CHOICE}, ("domains.architecture.channels: cannot differ",)),
+    ({"search.epochs": CHOICE}, ("domains.search.epochs: cannot differ",)),
+    ({"architecture.nodes": [1, 2]}, ("domains.architecture.nodes: [1, 2] is no Optuna distribution",)),
+    ({"architecture.nodes": IntDistribution(0, 2)}, ("architecture.nodes: 0",)),
+    ({"search.warmup_epochs": IntDistribution(1, 100)}, ("search.warmup_epochs: 100",)),
+    ({"architecture.width": CategoricalDistribution((4, 0, 6))}, ("architecture.width: 0",)),
+    ({"search.batch": IntDistribution(0, 8)}, ("search.batch: 0; at least 1",)),
+    ({"search.crop": CategoricalDistribution((64, 128))}, ("search.crop: 128", "data.patch=96")),
+    ({"search.batch": Conditional(IntDistribution(0, 8), {"search.crop": (64,)})}, ("search.batch: 0; at least 1",)),
+    ({"search.batch": Conditional(CHOICE, {"search.crop": (48,)})}, ("domains.search.batch", "search.crop", "is 64")),
+    ({"search.batch": Conditional(CHOICE, {"search.corp": (48,)})}, ("domains.search.batch: when: search.corp",)),
+    ({"final.width": Conditional(CHOICE, {"search.crop": (64,)})}, ("domains.final.width: cannot differ",)),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+def test_what_is_impossible_only_where_it_is_not_tuned_is_no_fault():
+    """Width 5 cannot be multiplied by 1.5; it is tuned only where no level is."""
+    levels = CategoricalDistribution(([1, 2], [1, 1.5]))
+    values = {"final.width": 4}
+    domains: dict[str, Any] = {"architecture.tie_cells": CategoricalDistribution((True, False))}
+    domains["architecture.multipliers"] = Conditional(levels, {"architecture.tie_cells": (True,)})
+    domains["architecture.width"] = Conditional(CategoricalDistribution((5,)), {"architecture.tie_cells": (False,)})
+    check_settings(make_config(values, domains))
+    domains["architecture.width"] = CategoricalDistribution((5,))
+    assert "architecture.width: 5 times 1.5" in refused(values, domains)
+
+
+def test_a_search_needs_domains_or_a_grid(capsys):
+    with pytest.raises(ValueError, match="nothing is tuned.*tune.sampler=grid"):
+        check_search(make_config())
+    config = make_config({"tune.sampler": "grid", "tune.replicates": 3, "tune.trials": 9})
+    check_search(config)
+    assert (config.tune.trials, config.tune.replicates) == (1, 3)
+    assert capsys.readouterr().out == "tune.trials: 9, but the whole grid is 1, so that many are run\n"
+    config = make_config({"tune.sampler": "grid", "tune.trials": 3}, {"architecture.nodes": IntDistribution(1, 5)})
+    check_search(config)
+    assert config.tune.trials == 3 and not capsys.readouterr().out
+    with pytest.raises(ValueError, match="domains.search.arch_lr: .*is continuous"):
+        check_search(make_config({"tune.sampler": "grid"}, {"search.arch_lr": FloatDistribution(0, 1)}))
+
+
+@pytest.mark.parametrize(("domains", "parts"), WRONG_DOMAINS)
+def test_domains_that_reach_what_is_impossible_are_named(domains, parts):
+    message = refused(domains=domains)
+    assert all(part in message for part in parts), message
+
+
+def test_an_impossible_combination_of_domains_is_found():
+    widths = {"architecture.width": CategoricalDistribution((4, 5))}
+    values = {"architecture.multipliers": [1, 1.5], "final.width": 4}
+    assert "architecture.width: 5 times 1.5" in refused(values, widths)
+
+
+def test_every_end_of_many_domains_is_looked_at():
+    rates = ("arch_lr", "weight_lr", "weight_lr_min", "momentum", "weight_decay", "arch_weight_decay", "ssim_weight")
+    many: dict[str, Any] = {f"search.{name}": FloatDistribution(0.1, 0.2) for name in rates}
+    check_settings(make_config(domains=many))
+    for domains in ({"architecture.nodes": IntDistribution(0, 1)}, {"search.warmup_epochs": IntDistribution(1, 100)}):
+        (key,) = domains
+        assert key in refused(domains=domains | many) and key in refused(domains=many | domains)
+
+
+def make_manifest(**values: Any) -> Manifest:
+    images = (ImageEntry("a", "train", 99, 99, ""), ImageEntry("b", "test", 99, 99, ""))
+    facts: dict[str, Any] = {"form": "images", "source": None, "color": "gray", "patch": 96, "stride": 96}
+    facts |= {"paired": False, "fingerprint": "", "patches": 1, "files": {}, "versions": {}, "created": ""}
+    return Manifest(**(facts | {"images": images} | values))
+
+
+def test_data_that_fit_pass():
+    for values, holds in (
+        ({}, {}),
+        ({}, {"patch": 64}),
+        ({"degradation.kind": "camera"}, {}),
+        ({"degradation.kind": "paired"}, {"paired": True}),
+        ({"degradation.kind": "paired", "final.protocol": "frozen-gray-rain"}, {"paired": True, "form": "frozen-rain"}),
+    ):
+        config = make_config(values)
+        check_settings(config)
+        check_data(config, make_manifest(**holds))
+
+
+WRONG_DATA: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"color": "rgb"}, {}, "holds 3 channels, the network 1"),
+    ({"patch": 63}, {}, "patches of 63 pixels are smaller than the crops"),
+    ({"patch": 64}, {"final.crop": 65}, "patches of 64 pixels are smaller than the crops"),
+    ({"paired": True}, {}, "holds pairs; set degradation.kind=paired"),
+    ({}, {"degradation.kind": "paired"}, "holds clean images only; set degradation.kind=gaussian"),
+    ({"images": (ImageEntry("a", "train", 99, 99, ""),)}, {}, "holds no test images"),
+]
+
+
+@pytest.mark.parametrize(("holds", "values", "message"), WRONG_DATA)
+def test_data_that_do_not_fit_are_refused(holds, values, message):
+    with pytest.raises(ValueError, match=f"data.source: {message}"):
+        check_data(make_config(values), make_manifest(**holds))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "form"),
+    [("pairs-gray", "frozen-camera"), ("frozen-gray-camera", "pairs"), ("frozen-gray-rain", "frozen-camera")],
+)
+def test_frozen_data_are_scored_under_their_own_protocol(protocol, form):
+    config = make_config({"degradation.kind": "paired", "final.protocol": protocol})
+    with pytest.raises(ValueError, match=f"final.protocol: protocol {protocol} does not score {form}"):
+        check_data(config, make_manifest(paired=True, form=form))
+
+
+def test_the_protocol_names_the_degradation():
+    def protocol(**degradation: Any) -> str | None:
+        config = make_config({f"degradation.{key.replace('__', '.')}": value for key, value in degradation.items()})
+        check_settings(config)
+        return config.final.protocol
+
+    assert protocol() == protocol(sigmas=[5], ranged=False) == "photographs-gray"
+    assert protocol(kind="camera") == protocol(kind="camera", rain__layers=3) == "photographs-gray-camera"
+    assert protocol(kind="rain") == "photographs-gray-rain"
+    assert protocol(kind="paired") == "pairs-gray"
+    other = protocol(kind="rain", rain__layers=3)
+    assert other is not None and re.fullmatch("photographs-gray-rain-[0-9a-f]{8}", other)
+    config = make_config({"degradation.kind": "rain", "final.protocol": other})
+    with pytest.raises(ValueError, match="settings of degradation.rain that are not the ones given"):
+        check_settings(config)

@@ -1,0 +1,34 @@
+"""Work for processes: functions that they can import."""
+
+import os
+import time
+from pathlib import Path
+
+from irnas_ray.system.worker_pool import Tick
+
+
+def square(number: int, tick: Tick) -> int:
+    """Ticks as often as the number says."""
+    for _ in range(number):
+        tick()
+    return number * number
+
+
+def complain_at_three(number: int, tick: Tick) -> int:
+    if number == 3:
+        raise ValueError("three is too many")
+    return square(number, tick)
+
+
+def die_at_three(number: int, tick: Tick) -> int:
+    if number == 3:
+        os._exit(9)
+    return square(number, tick)
+
+
+def name_and_wait(folder: Path, tick: Tick) -> None:
+    """Writes this process's id, then waits for ever."""
+    (folder / str(os.getpid())).touch()
+    while True:
+        time.sleep(0.05)
+        tick()

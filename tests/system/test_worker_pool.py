@@ -1,0 +1,75 @@
+"""Work spread over processes gives what a loop gives, and ends with the first failure, or with the one who asked."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from parallel_cases import complain_at_three, die_at_three, square
+
+from irnas_ray.system import worker_pool
+from irnas_ray.system.worker_pool import WorkerKilled, choose_workers, run_tasks
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_order_and_every_tick_counts(workers):
+    seen: list[tuple[int, int]] = []
+    numbers = [5, 0, 3, 1, 4]
+    found = run_tasks(square, numbers, workers, lambda done, total: seen.append((done, total)), 7, 20)
+    assert found == [number * number for number in numbers]
+    assert [total for _, total in seen] == [20] * len(seen) and seen[-1][0] == 7 + sum(numbers)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert run_tasks(square, [], workers) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_failure_is_raised(workers):
+    with pytest.raises(ValueError, match="three is too many"):
+        run_tasks(complain_at_three, [1, 3, 2, 2], workers, lambda done, total: None, 0, 8)
+
+
+def test_a_killed_process_is_told_from_a_failure():
+    with pytest.raises(WorkerKilled, match="workers=N"):
+        run_tasks(die_at_three, [1, 3, 2], 2)
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    program = "from pathlib import Path\nfrom irnas_ray.system.worker_pool import run_tasks\n"
+    program += "from parallel_cases import name_and_wait\n"
+    program += f"folder = Path({str(tmp_path)!r})\nrun_tasks(name_and_wait, [folder, folder], 2)\n"
+    path = os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])
+    with subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": path}) as parent:
+        waited = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < waited:
+            time.sleep(0.02)
+        parent.send_signal(signal.SIGKILL)
+    ids = [int(entry.name) for entry in tmp_path.iterdir()]
+    assert len(ids) == 2
+    while any(alive(process) for process in ids) and time.monotonic() < waited:
+        time.sleep(0.02)
+    assert not any(alive(process) for process in ids)
+
+
+def alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_memory_bounds_the_number_of_processes(monkeypatch):
+    monkeypatch.setattr(worker_pool.os, "sched_getaffinity", lambda _: range(64), raising=False)
+    assert choose_workers(3, 10**12) == 3
+    monkeypatch.setattr(worker_pool, "_memory", lambda: 8 * 2**30)
+    counts = {size: choose_workers(None, size) for size in (0, 10**6, 10**8, 10**9, 10**12)}
+    assert counts[0] == 16 and counts[10**12] == 1 and list(counts.values()) == sorted(counts.values(), reverse=True)
+    # what they may hold together fits into half of the memory
+    assert all(count == 1 or count * (2**28 + 6 * size) <= 4 * 2**30 for size, count in counts.items())
+    with pytest.raises(ValueError, match="workers: 0; at least 1"):
+        choose_workers(0, 0)

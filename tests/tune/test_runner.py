@@ -1,0 +1,223 @@
+"""Runs of Tune that were cut off: what a killed driver leaves behind is continued, or run again without what ended."""
+
+import json
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from halving_trials import StopAfterOne
+from ray import cloudpickle, tune
+from study_cases import wait_for
+
+from irnas_ray.progress.callback import StageProgress
+from irnas_ray.system.urls import absolute, join, split
+from irnas_ray.tune.run_storage import can_continue, ended_trials, trial_folders
+from irnas_ray.tune.runner import Interrupted, Run, find_run, fit
+
+STEPS = 3
+# workers cannot import this file
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def count(config: dict[str, Any]) -> None:
+    """Count to STEPS with a checkpoint at each; trials over 1 die at their second step until the gate is open."""
+    checkpoint = tune.get_checkpoint()
+    start = 0
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            start = int((Path(folder) / "step").read_text())
+    for step in range(start + 1, STEPS + 1):
+        if step == 2 and config["value"] > 1 and not Path(config["gate"]).exists():
+            raise RuntimeError("died")
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "step").write_text(str(step))
+            metrics = {"step": step, "started": start, "progress": f"{step}", "finished": step == STEPS}
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def run_all(
+    run: Run, values: list[int], gate: Path, max_failures: int = 0, then: Sequence[tune.Callback] = ()
+) -> dict[int, dict[str, Any]]:
+    """The last report of each trial; one after the other where ``then`` says what follows."""
+    space = {"value": tune.grid_search(values), "gate": str(gate)}
+    progress = StageProgress("count", len(values), "step")
+    results = fit(
+        count,
+        run,
+        {"cpu": 0.5, "gpu": 0.0},
+        progress,
+        max_failures=max_failures,
+        param_space=space,
+        concurrent=1 if then else None,
+        loggers=then,
+    )
+    return {result.config["value"]: result.metrics | {"failed": result.error is not None} for result in results}
+
+
+@pytest.fixture(scope="module")
+def died(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which trial 1 finished and trials 2 and 3 died after their first step."""
+    place = tmp_path_factory.mktemp("died") / "run"
+    found = run_all(find_run(str(place)), [1, 2, 3], place.parent / "gate")
+    assert {value: (last["step"], last["failed"]) for value, last in found.items()} == {
+        1: (3, False),
+        2: (1, True),
+        3: (1, True),
+    }
+    return place
+
+
+@pytest.fixture
+def place(died: Path, tmp_path: Path) -> Path:
+    """A copy of that run, and an open gate: what is tried again succeeds."""
+    (died.parent / "gate").touch()
+    return Path(shutil.copytree(died, tmp_path / "run"))
+
+
+def read_back(folder: str) -> tune.Result:
+    return tune.Result.from_path(folder)
+
+
+def newest(place: Path, pattern: str) -> Path:
+    return max(place.glob(pattern))
+
+
+def test_an_empty_tuner_file_does_not_matter(died: Path, place: Path) -> None:
+    (place / "tuner.pkl").write_bytes(b"")
+    run = find_run(str(place))
+    assert run == Run(str(place), begun=True)
+    found = run_all(run, [1, 2, 3], died.parent / "gate")
+    assert {value: (last["started"], last["step"]) for value, last in found.items()} == {
+        1: (0, 3),
+        2: (1, 3),
+        3: (1, 3),
+    }
+
+
+def test_a_continued_run_has_its_own_patience_and_what_recovered_has_ended(place: Path, died: Path) -> None:
+    """A file of the error stays beside the reports of a trial that recovered from it."""
+    gate = place.parent / "later"
+
+    def open_gate() -> None:
+        wait_for(lambda: any(error.read_text().count("died") > 1 for error in place.glob("*/error.txt")))
+        gate.touch()
+
+    opener = threading.Thread(target=open_gate)
+    opener.start()
+    found = run_all(find_run(str(place)), [1, 2, 3], gate, max_failures=50)
+    opener.join()
+    assert {value: (last["step"], last["failed"]) for value, last in found.items()} == dict.fromkeys(
+        (1, 2, 3), (3, False)
+    )
+    assert list(place.glob("*/error.pkl")) and len(ended_trials(str(place))) == 3
+
+
+def test_trials_are_kept_that_are_known_to_have_ended(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    newest(place, "experiment_state-*.json").write_bytes(b"")
+    known = {result.config["value"]: Path(result.path).name for result in map(read_back, trial_folders(str(place)))}
+    run = find_run(str(place), {known[2], "of another run"})
+    assert "2 of 3 trials had ended and are kept" in capsys.readouterr().out
+    assert run.kept == {known[1], known[2]} and [result.config["value"] for result in run.ended] == [1]
+
+
+@pytest.mark.parametrize("pattern", ["experiment_state-*.json", "basic-variant-state-*.json"])
+@pytest.mark.parametrize("keep", [0, 0.5])
+def test_where_tune_cannot_continue_only_what_had_not_ended_is_begun_anew(
+    place: Path, pattern: str, keep: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = newest(place, pattern)
+    content = record.read_bytes()
+    record.write_bytes(content[: int(len(content) * keep)])
+    before = sorted(path.name for path in place.iterdir())
+    run = find_run(str(place))
+    said = capsys.readouterr().out
+    assert (
+        "1 of 3 trials had ended and are kept, the others go on from what they had saved" in said and str(place) in said
+    )
+    assert (run.place, run.begun) == (f"{place}-again-2", False)
+    assert [result.config["value"] for result in run.ended] == [1]
+    assert run.ended[0].metrics["step"] == STEPS and run.ended[0].checkpoint is not None
+    if keep:
+        return
+    found = run_all(run, [2, 3], place.parent / "gate")
+    assert {value: last["started"] for value, last in found.items()} == {2: 0, 3: 0}
+    assert sorted(path.name for path in place.iterdir()) == before
+    # a later driver finds both, and has nothing left to do
+    again = find_run(str(place))
+    assert again.begun and again.place == run.place and len(again.ended) == 1
+
+
+def test_a_run_that_never_began_is_begun_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tuner.pkl").touch()
+    for place in (tmp_path / "run", tmp_path / "other"):
+        assert find_run(str(place)) == Run(str(place), begun=False)
+
+
+def test_a_report_that_was_cut_off_is_no_end(place: Path) -> None:
+    assert can_continue(str(place)) and len(trial_folders(str(place))) == 3
+    (finished,) = ended_trials(str(place))
+    reports = Path(finished.path) / "result.json"
+    lines = reports.read_text().splitlines()
+    assert json.loads(lines[-1])["finished"]
+    for left in (lines[-1][:50], "\n".join([*lines[:-1], lines[-1][:50]]), ""):
+        reports.write_text(left)
+        assert list(Path(finished.path).glob("checkpoint_*")) and ended_trials(str(place)) == []
+
+
+def test_a_run_can_lie_behind_a_url(ray_local: None, tmp_path: Path) -> None:
+    (tmp_path / "gate").touch()
+    url = join(f"file://{tmp_path}", "study", "run")
+    assert run_all(find_run(url), [1], tmp_path / "gate")[1]["step"] == STEPS
+    assert (tmp_path / "study" / "run" / "tuner.pkl").exists()
+    assert find_run(url) == Run(url, begun=True) and len(ended_trials(url)) == 1
+
+
+def test_paths_and_urls() -> None:
+    assert join("s3://bucket/a?endpoint_override=x:1", "b", "c") == "s3://bucket/a/b/c?endpoint_override=x:1"
+    assert join("s3://bucket", "b") == "s3://bucket/b"
+    assert split("s3://bucket/a/b?region=x") == ("s3://bucket/a?region=x", "b")
+    assert join("/disk/a", "b") == "/disk/a/b" and split("/disk/a/b") == ("/disk/a", "b")
+    assert absolute("s3://bucket/a") == "s3://bucket/a" and absolute("a") == str(Path.cwd() / "a")
+
+
+def lose(config: dict[str, Any]) -> None:
+    """Lose the newest checkpoint and die at the second step, and go on from the first."""
+    named = tune.get_checkpoint()
+    lost = named is not None and not Path(named.path).exists()
+    for step in range(2 if lost else 1, STEPS + 1):
+        if step == STEPS and not lost:
+            assert named is not None
+            shutil.rmtree(named.path)
+            raise RuntimeError("died")
+        with tempfile.TemporaryDirectory() as folder:
+            metrics = {"step": step, "lost": lost, "progress": f"{step}", "finished": step == STEPS}
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+        named = tune.get_checkpoint()
+
+
+def test_a_run_that_was_moved_is_continued_where_it_is_now(ray_local: None, tmp_path: Path) -> None:
+    """Also with trials that the earlier driver had not come to; nothing appears at the old place."""
+    (tmp_path / "gate").touch()
+    with pytest.raises(Interrupted, match="stopped after 1 of 3 trials"):
+        run_all(find_run(str(tmp_path / "old" / "run")), [1, 2, 3], tmp_path / "gate", then=[StopAfterOne()])
+    (tmp_path / "old").rename(tmp_path / "new")
+    run = find_run(str(tmp_path / "new" / "run"))
+    assert run.begun and len(trial_folders(run.place)) < 3
+    assert {last["step"] for last in run_all(run, [1, 2, 3], tmp_path / "gate").values()} == {STEPS}
+    assert not (tmp_path / "old").exists()
+    assert all(list(Path(folder).glob("checkpoint_*")) for folder in trial_folders(run.place))
+    assert len(trial_folders(run.place)) == 3
+
+
+def test_a_trial_is_started_again_though_its_checkpoint_is_gone(ray_local: None, tmp_path: Path) -> None:
+    """Its function is told which one it was, and looks for another."""
+    progress = StageProgress("lose", 1, "step")
+    (result,) = fit(lose, find_run(str(tmp_path / "run")), {"cpu": 0.5}, progress, max_failures=1, param_space={})
+    assert result.error is None
+    assert (result.metrics["step"], result.metrics["lost"]) == (STEPS, True)
