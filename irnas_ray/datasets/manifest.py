@@ -152,3 +152,8 @@ def _entry(path: Path, index: int, entry: Any) -> ImageEntry:
     if entry["split"] not in SPLITS:
         raise ValueError(f"{where}: 'split' is {entry['split']!r}; it must be train or test")
     return ImageEntry(**entry)
+
+
+def is_prepared(folder: Path | str | None) -> bool:
+    """Whether `prepare` finished a data set in `folder`."""
+    return folder is not None and (Path(folder) / MANIFEST).is_file()

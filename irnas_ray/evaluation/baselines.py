@@ -12,7 +12,7 @@ from jaxtyping import Float
 from skimage.restoration import cycle_spin, denoise_nl_means, denoise_tv_chambolle, denoise_wavelet
 from torch import Tensor
 
-from irnas_ray.degradations.factory import check_sigma
+from irnas_ray.degradations.gaussian import check_sigma
 from irnas_ray.evaluation.protocols import Protocol
 from irnas_ray.evaluation.scores import Method
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import skimage
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
@@ -21,22 +20,6 @@ COLORS = ("gray", "rgb")
 #: Rows that are rounded at a time when an image is written.
 STRIP = 256
 
-_PHOTOGRAPHS = {
-    "astronaut": "astronaut.png",
-    "brick": "brick.png",
-    "camera": "camera.png",
-    "chelsea": "chelsea.png",
-    "coffee": "coffee.png",
-    "coins": "coins.png",
-    "grass": "grass.png",
-    "gravel": "gravel.png",
-    "moon": "moon.png",
-    "motorcycle_left": "motorcycle_left.png",
-    "rocket": "rocket.jpg",
-}
-
-#: Embedded photographs that only test: an animal, a still life, a texture; no scene is on both sides.
-HELD_OUT_PHOTOGRAPHS = ("chelsea", "coffee", "gravel")
 
 _GRAY_MODES = ("1", "L", "LA", "La")
 
@@ -160,26 +143,6 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def photograph_files() -> dict[str, Path]:
-    """Name -> file of each photograph inside the scikit-image package; ValueError if the package lacks one."""
-    # skimage.data's functions may download; these files are part of the wheel.
-    folder = Path(skimage.__file__).parent / "data"
-    files = {name: folder / file for name, file in _PHOTOGRAPHS.items()}
-    missing = [name for name, file in files.items() if not file.is_file()]
-    if missing:
-        raise ValueError(f"{folder}: scikit-image was installed without {', '.join(missing)}; reinstall it")
-    return files
-
-
-def embedded_photographs() -> dict[str, UInt8[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w"]]:
-    """Name -> pixels (0-255) of the photographs inside scikit-image: (h, w, 3), or (h, w) for the gray ones."""
-    photographs = {}
-    for name, path in photograph_files().items():
-        gray = read_header(path).gray
-        photographs[name] = read_image(path, "gray")[:, :, 0] if gray else read_image(path, "rgb")
-    return photographs
 
 
 def _is_gray(image: Image.Image) -> bool:

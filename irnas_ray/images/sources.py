@@ -9,16 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from irnas_ray.images.files import (
-    HELD_OUT_PHOTOGRAPHS,
-    IMAGE_SUFFIXES,
-    ImageHeader,
-    list_images,
-    photograph_files,
-    read_header,
-    read_image,
-)
+from irnas_ray.images.files import IMAGE_SUFFIXES, ImageHeader, list_images, read_header, read_image
 from irnas_ray.images.pairs import csv_pairs, folder_pairs, has_pairs, is_csv, subfolders
+from irnas_ray.images.photographs import HELD_OUT_PHOTOGRAPHS, photograph_files
 from irnas_ray.settings.study import Data
 
 FORMS = ("photographs", "images", "halves", "pairs")

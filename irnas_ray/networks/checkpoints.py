@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from irnas_ray.networks.registry import NetworkClass, core, describe_network, rebuild_network
+from irnas_ray.networks.registry import core, describe_network, rebuild_network
+from irnas_ray.networks.user_network import NetworkClass
 
 NETWORK_FORMAT = "irnas_ray.network"
 #: Version 1 held networks of genotypes only, and did not say so.

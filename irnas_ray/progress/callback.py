@@ -13,6 +13,7 @@ from ray.tune import Callback
 from irnas_ray.cluster.placement import WaitingTrials
 from irnas_ray.progress.live_table import LiveTable
 from irnas_ray.progress.stage_state import StageState, clock, time_left
+from irnas_ray.system.exit_status import last_line
 
 
 class View(Protocol):
@@ -148,13 +149,3 @@ class StageProgress(Callback):
     def _line(self, trial: Any, text: str) -> str:
         which = "" if trial is None else f"{self.state.number(trial)}/{self.state.trials} "
         return f"[{self.state.stage} {clock(self.state.seconds)}] {which}{text}"
-
-
-def last_line(trial: Any) -> str:
-    """The last line of a failed trial's error, which names the cause."""
-    try:
-        with open(trial.error_file) as file:
-            lines = [line.strip() for line in file if line.strip()]
-        return lines[-1] if lines else "no message"
-    except (OSError, TypeError):
-        return "no message"

@@ -11,16 +11,15 @@ from PIL import Image, UnidentifiedImageError
 from irnas_ray.results.genotype_drawing import draw_genotype
 from irnas_ray.results.plots import plot_history, plot_importances, png
 from irnas_ray.results.study_results import StudyResults, genotype_of, importances
+from irnas_ray.results.table import Table, number
 from irnas_ray.results.tables import (
     TIE,
-    Table,
     facts,
     finals_table,
     front_table,
     margins_of,
     margins_table,
     noise_levels,
-    number,
     state_counts,
     state_name,
     trials_table,

@@ -6,7 +6,8 @@ from irnas_ray.results.genotype_drawing import draw_genotype
 from irnas_ray.results.html_page import render
 from irnas_ray.results.plots import plot_history, plot_importances, save_png
 from irnas_ray.results.study_results import StudyResults, genotype_of, importances, read_study
-from irnas_ray.results.tables import Table, frequencies, front_table, margins_of, state_counts, trials_table
+from irnas_ray.results.table import Table
+from irnas_ray.results.tables import frequencies, front_table, margins_of, state_counts, trials_table
 from irnas_ray.settings.commands import AnalyzeConfig
 from irnas_ray.system.files import write_text
 

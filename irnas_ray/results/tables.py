@@ -1,68 +1,19 @@
 """A study's numbers as tables that can be printed as Markdown or set as HTML."""
 
-import html
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from irnas_ray.genotypes.genotype import Genotype, Margin
 from irnas_ray.hpo.objectives import Objective
 from irnas_ray.results.aggregates import configurations_of, front_of
 from irnas_ray.results.study_results import StudyResults, genotype_of
+from irnas_ray.results.table import Table, duration, number
 
 #: What a tie in a decision of a genotype is called.
 TIE = "a tie, not a finding"
 #: What the states of a trial are called.
 STATES = {"COMPLETE": "completed", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running or interrupted"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under headers; a header that starts with ``>`` stands over numbers, which are set to the right."""
-
-    headers: list[str]
-    rows: list[list[str]]
-
-    def markdown(self) -> str:
-        """The table in Markdown, with bars in cells escaped."""
-        lines = [[header.removeprefix(">") for header in self.headers]]
-        lines += [["---:" if header.startswith(">") else "---" for header in self.headers]]
-        lines += [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in self.rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-    def html(self) -> str:
-        """The table in HTML, with all text escaped, in a box that scrolls where the page is too narrow."""
-        right = [' class="number"' if header.startswith(">") else "" for header in self.headers]
-        head = "".join(
-            f"<th{kind}>{html.escape(header.removeprefix('>'))}</th>"
-            for header, kind in zip(self.headers, right, strict=True)
-        )
-        body = "\n".join(
-            "<tr>"
-            + "".join(f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(row, right, strict=True))
-            + "</tr>"
-            for row in self.rows
-        )
-        return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-
-
-def number(value: Any, digits: int = 0) -> str:
-    """A number with thousands separated and so many decimals; a dash where there is none."""
-    if not isinstance(value, int | float) or math.isnan(value):
-        return "–"
-    return f"{value:,.{digits}f}"
-
-
-def duration(seconds: Any) -> str:
-    """Seconds in the unit that suits them."""
-    if not isinstance(seconds, int | float):
-        return "–"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def noise_levels(summary: Mapping[str, Any]) -> list[float | None]:

@@ -10,10 +10,10 @@ from torch import nn
 
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import OBJECTIVES, Objective
+from irnas_ray.networks.building import make_network
 from irnas_ray.networks.registry import GENOTYPE, make_peer
 from irnas_ray.results.aggregates import front_of
 from irnas_ray.settings.study import StudyConfig
-from irnas_ray.study.trial import make_network
 
 #: Settings that shape a final network beside its genotype; where they are tuned, the trial's own value is used.
 BUILT_IN = ("architecture.residual", "architecture.activation", "architecture.sep_repeats")

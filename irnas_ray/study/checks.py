@@ -7,9 +7,9 @@ import torch
 from optuna.distributions import BaseDistribution
 
 from irnas_ray.cluster.placement import check_gpus
-from irnas_ray.datasets.builder import is_prepared
-from irnas_ray.datasets.manifest import Manifest
-from irnas_ray.degradations.factory import KINDS, GaussianNoise, check_degradation
+from irnas_ray.datasets.manifest import Manifest, is_prepared
+from irnas_ray.degradations.factory import KINDS, check_degradation
+from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.evaluation.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.hpo.domain_checks import check_conditions, corners
 from irnas_ray.hpo.domains import distribution_of, fixed_values

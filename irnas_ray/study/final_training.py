@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from irnas_ray.datasets.batches import State
-from irnas_ray.datasets.builder import ImageRecord
 from irnas_ray.datasets.ray_data import PatchSet
+from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.degradations.factory import validation_degradations
 from irnas_ray.evaluation.protocols import get_protocol
 from irnas_ray.evaluation.scores import evaluate

@@ -13,10 +13,11 @@ from irnas_ray.cluster.placement import AUTO, gpu_share, nodes
 from irnas_ray.degradations.factory import validation_degradations
 from irnas_ray.hpo.domain_checks import corners
 from irnas_ray.hpo.domains import fixed_values, settle
+from irnas_ray.networks.building import make_supernet
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.search.bilevel import search
 from irnas_ray.settings.study import StudyConfig, with_values
-from irnas_ray.study.trial import TrialData, make_supernet, train_proxy
+from irnas_ray.study.trial import TrialData, train_proxy
 from irnas_ray.study.worker import make_batches, prepare_device
 from irnas_ray.training.validation import validation_pixels, validator
 

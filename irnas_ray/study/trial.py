@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from irnas_ray.datasets.builder import ImageRecord
 from irnas_ray.datasets.ray_data import PatchSet
+from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.degradations.factory import validation_degradations
 from irnas_ray.genotypes.genotype import Genotype, Margin
 from irnas_ray.hpo.objectives import LATENCY, SCORE, objectives_of
+from irnas_ray.networks.building import make_network, make_supernet
 from irnas_ray.networks.costs import seconds_per_megapixel
-from irnas_ray.networks.derived import DerivedNetwork, count_parameters
-from irnas_ray.networks.operators import DeformableConvolution
+from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import multiply_adds
-from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.search.bilevel import BilevelSearch, SearchReport, search
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.worker import (
@@ -148,11 +147,6 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     reports.report(metrics | found | grown)
 
 
-def make_supernet(settings: StudyConfig) -> SuperNet:
-    """The supernet that the settings describe; ValueError naming the setting that is impossible."""
-    return SuperNet(**asdict(settings.architecture))
-
-
 def describe(
     genotype: Genotype, margins: list[Margin], psnr: float, ssim: float, seconds: float
 ) -> dict[str, str | float]:
@@ -217,22 +211,3 @@ def train_proxy(
     if reports is not None:
         reports.divided(last.micro_batch, final.batch)
     return last.psnr
-
-
-def make_network(genotype: Genotype, settings: StudyConfig) -> DerivedNetwork:
-    """The final network that the settings describe; ValueError naming the setting that is impossible."""
-    architecture, final = settings.architecture, settings.final
-    network = DerivedNetwork(
-        genotype,
-        channels=architecture.channels,
-        width=final.width,
-        residual=architecture.residual,
-        activation=architecture.activation,
-        sep_repeats=architecture.sep_repeats,
-        stem_channels=final.stem_channels,
-        aspp_channels=final.aspp_channels,
-        low_level_channels=final.low_level_channels,
-    )
-    deformable = any(isinstance(module, DeformableConvolution) for module in network.modules())
-    # a training step on one busy CPU core: 44 ms instead of 68 without deformable convolution, but slower with it
-    return network if deformable else network.to(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from irnas_ray.hpo.ledger import Known
 from irnas_ray.hpo.rungs import Verdict
-from irnas_ray.progress.callback import last_line
+from irnas_ray.system.exit_status import last_line
 from irnas_ray.tune.searcher import StudySearch
 
 DECISIONS = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from irnas_ray.datasets.batches import EndlessBatches, ResidentPatches, TrainingBatches
-from irnas_ray.degradations.factory import GaussianNoise
+from irnas_ray.degradations.gaussian import GaussianNoise
 
 SIDE = 9
 

@@ -14,7 +14,10 @@ from PIL import Image
 
 from irnas_ray.datasets import builder, parquet
 from irnas_ray.datasets.builder import Manifest, prepare
+from irnas_ray.datasets.splits import split_training
+from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.images import files
+from irnas_ray.images.photographs import HELD_OUT_PHOTOGRAPHS
 from irnas_ray.settings.study import Data
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -65,7 +68,7 @@ def test_patches_rejoin_to_the_image(
     data.stride = None if stride is None else min(stride, patch)
     manifest = Manifest.load(prepare(data, root / "out"))
     assert manifest.patches == len(_patches(root / "out"))
-    for record in builder.load_images(root / "out", manifest.ids("train")):
+    for record in load_images(root / "out", manifest.ids("train")):
         source = files.read_image(root / "in" / f"{record.image_id}.png", color).transpose(2, 0, 1)
         assert np.array_equal(record.clean, source)
         rejoined = np.full(source.shape, -1, dtype=int)
@@ -89,7 +92,7 @@ def test_halves_and_pairs_store_the_same_two_images(tmp_path: Path) -> None:
         folder = prepare(data, tmp_path / f"{form}-out")
         manifest = Manifest.load(folder)
         assert manifest.paired and manifest.channels == 3 and manifest.form == form
-        records = builder.load_images(folder, manifest.ids("train") + manifest.ids("test"))
+        records = load_images(folder, manifest.ids("train") + manifest.ids("test"))
         assert all(record.degraded is not None for record in records)
         stored.append([(record.image_id, record.clean.tobytes(), record.degraded.tobytes()) for record in records])
         assert {len(row["degraded"]) for row in _patches(folder)} == {48}
@@ -132,7 +135,7 @@ def test_photographs_need_no_source(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     folder = prepare(Data(), tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
     manifest = Manifest.load(folder)
-    assert manifest.ids("test") == files.HELD_OUT_PHOTOGRAPHS and len(manifest.ids("train")) == 8
+    assert manifest.ids("test") == HELD_OUT_PHOTOGRAPHS and len(manifest.ids("train")) == 8
     assert seen == [(done, 11) for done in range(1, 12)]
     rgb = Manifest.load(prepare(Data(color="rgb"), tmp_path / "rgb"))
     assert len(rgb.ids("train")) == 3 and rgb.channels == 3
@@ -283,26 +286,26 @@ def test_a_wrong_manifest_is_refused_by_field(tmp_path: Path, change: dict, expe
 
 def test_images_load_in_the_order_asked_for(tmp_path: Path) -> None:
     folder = prepare(_folder(tmp_path / "in"), tmp_path / "out")
-    assert [record.image_id for record in builder.load_images(folder, ["4", "0", "2"])] == ["4", "0", "2"]
+    assert [record.image_id for record in load_images(folder, ["4", "0", "2"])] == ["4", "0", "2"]
     with pytest.raises(ValueError, match="no image 9"):
-        builder.load_images(folder, ["0", "9"])
+        load_images(folder, ["0", "9"])
 
 
 @given(count=st.integers(3, 200), fraction=st.floats(0, 0.99), seed=st.integers(0, 100))
 def test_training_images_are_split_without_overlap(count: int, fraction: float, seed: int) -> None:
     ids = [f"image {index}" for index in range(count)]
-    split = builder.split_training(ids, fraction, seed)
+    split = split_training(ids, fraction, seed)
     assert sorted(split.train_w + split.train_a + split.train_v) == sorted(ids)
     assert len(split.train_v) == min(max(1, round(fraction * count)), count - 2)
     assert 0 <= len(split.train_w) - len(split.train_a) <= 1 and split.train_a
-    assert builder.split_training(ids[::-1], fraction, seed) == split
+    assert split_training(ids[::-1], fraction, seed) == split
 
 
 def test_too_few_training_images_are_refused() -> None:
     with pytest.raises(ValueError, match="2 training images"):
-        builder.split_training(["a", "b"], 0.02, 0)
+        split_training(["a", "b"], 0.02, 0)
     with pytest.raises(ValueError, match="validation_fraction"):
-        builder.split_training(["a", "b", "c"], 1.0, 0)
+        split_training(["a", "b", "c"], 1.0, 0)
 
 
 @pytest.mark.skipif(not (SHARED / "rain800").is_dir(), reason="the shared images are not here")
@@ -314,7 +317,7 @@ def test_real_rain_images_keep_their_halves(tmp_path: Path) -> None:
     data = Data(source=str(tmp_path / "in"), form="halves", color="rgb", patch=64)
     manifest = Manifest.load(prepare(data, tmp_path / "out"))
     assert manifest.ids("test") == ("test_syn/6",) and len(manifest.ids("train")) == 3
-    record = builder.load_images(tmp_path / "out", ["test_syn/6"])[0]
+    record = load_images(tmp_path / "out", ["test_syn/6"])[0]
     assert record.degraded is not None and record.clean.shape == record.degraded.shape
     # Rain brightens: the clean half must be the darker one.
     assert record.clean.mean() < record.degraded.mean()

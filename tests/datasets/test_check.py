@@ -10,9 +10,9 @@ import pytest
 from picture_cases import noisy, save, save_halves, scene
 from PIL import Image
 
-from irnas_ray.datasets import builder
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.check import FALSIFIED, check_source, known_images, run_check
+from irnas_ray.datasets.whole_images import read_test_images
 from irnas_ray.images import screening
 from irnas_ray.images.screening import Screening
 from irnas_ray.settings.commands import PrepareConfig
@@ -222,7 +222,7 @@ def test_preparing_says_and_keeps_what_it_found(tmp_path, caplog):
 def test_scoring_names_conversions_once(tmp_path, caplog):
     for index in range(3):
         save(tmp_path / f"{index}.png", np.concatenate([scene(index), scene(9)[:, :, :1]], axis=2))
-    records = list(builder.read_test_images(Data(source=str(tmp_path), form="images", color="rgb")))
+    records = list(read_test_images(Data(source=str(tmp_path), form="images", color="rgb")))
     assert len(records) == 3
     assert [record.message for record in caplog.records] == ["alpha channel dropped: 0, 1, 2"]
 

@@ -9,14 +9,8 @@ import sys
 import pytest
 import torch
 
-from irnas_ray.degradations.factory import (
-    KINDS,
-    GaussianNoise,
-    degrade_image,
-    image_seed,
-    make_degradation,
-    validation_degradations,
-)
+from irnas_ray.degradations.factory import KINDS, degrade_image, image_seed, make_degradation, validation_degradations
+from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.settings.degradations import Camera, Degradation, degradation_from_dict, variant
 
 

@@ -14,7 +14,8 @@ import skimage.data
 import torch
 
 from irnas_ray.datasets.batches import Batch, ResidentPatches, TrainingBatches
-from irnas_ray.degradations.factory import GaussianNoise, degrade_image
+from irnas_ray.degradations.factory import degrade_image
+from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.evaluation.metrics import psnr, ssim
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.search.bilevel import search

@@ -104,10 +104,3 @@ def test_a_refused_image_leaves_the_old_file_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="PNG"):
         images.write_image(tmp_path / "out.jpg", np.zeros((2, 2)))
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
-
-
-def test_embedded_photographs_come_with_the_package() -> None:
-    photographs = images.embedded_photographs()
-    assert len(photographs) == 11 and set(images.HELD_OUT_PHOTOGRAPHS) < set(photographs)
-    assert photographs["camera"].shape == (512, 512) and photographs["chelsea"].shape == (300, 451, 3)
-    assert all(pixels.std() > 10 and pixels.dtype == np.uint8 for pixels in photographs.values())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from irnas_ray.images import scenes as leakage
-from irnas_ray.images.files import photograph_files, read_image
+from irnas_ray.images.files import read_image
+from irnas_ray.images.photographs import photograph_files
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

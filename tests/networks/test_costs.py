@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.hpo.objectives import LATENCY
+from irnas_ray.networks.building import make_network
 from irnas_ray.networks.costs import TIMED_CALLS, seconds_per_megapixel
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import multiply_adds
 from irnas_ray.settings.study import StudyConfig
-from irnas_ray.study.trial import make_network, network_costs
+from irnas_ray.study.trial import network_costs
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,8 @@ from irnas_ray.networks.checkpoints import load_network, load_state, save_networ
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.dncnn import DnCNN
 from irnas_ray.networks.inference import restore
-from irnas_ray.networks.registry import UserNetwork, describe_network, import_class, make_peer, multiply_adds
+from irnas_ray.networks.registry import describe_network, make_peer, multiply_adds
+from irnas_ray.networks.user_network import UserNetwork, import_class
 
 MODULE = '''
 import pathlib

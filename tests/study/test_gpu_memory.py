@@ -15,7 +15,7 @@ import torch
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from irnas_ray.datasets.batches import ResidentPatches
-from irnas_ray.datasets.builder import ImageRecord
+from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.settings.study import Architecture, Cluster, Final, Search, StudyConfig, with_values
 from irnas_ray.study import gpu_memory, study

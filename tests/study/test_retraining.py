@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 import torch
 
-from irnas_ray.datasets.builder import ImageRecord
+from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.evaluation.scores import evaluate
 from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.networks.checkpoints import load_network

@@ -17,8 +17,9 @@ from PIL import Image
 from ray import tune
 from torch import nn
 
-from irnas_ray.datasets.builder import Manifest, load_images, prepare
+from irnas_ray.datasets.builder import Manifest, prepare
 from irnas_ray.datasets.ray_data import open_patches
+from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.networks.derived import DerivedNetwork
 from irnas_ray.networks.supernet import SuperNet

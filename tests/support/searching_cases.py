@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from irnas_ray.datasets.batches import ResidentPatches, TrainingBatches
-from irnas_ray.degradations.factory import GaussianNoise
+from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.networks.supernet import SuperNet
 
 SETTINGS: dict[str, Any] = {"epochs": 4, "warmup_epochs": 2, "steps_per_epoch": 2, "arch_lr": 0.05}

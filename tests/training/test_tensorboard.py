@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from irnas_ray.datasets.builder import ImageRecord
+from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.degradations.factory import degrade_image
 from irnas_ray.networks.dncnn import DnCNN
 from irnas_ray.networks.inference import restore

@@ -1,0 +1,66 @@
+"""Whole images with their pixels: out of a prepared data set, or straight from a source."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as pads
+from jaxtyping import UInt8
+
+from irnas_ray.datasets.manifest import Manifest, is_prepared
+from irnas_ray.images import sources
+from irnas_ray.images.findings import conversions
+from irnas_ray.settings.study import Data
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """A whole image of a data set: pixels (c, h, w), 0-255; `degraded` is None where the data are clean images."""
+
+    image_id: str
+    clean: UInt8[np.ndarray, "c h w"]
+    degraded: UInt8[np.ndarray, "c h w"] | None
+
+
+def load_images(folder: Path | str, ids: tuple[str, ...] | list[str]) -> list[ImageRecord]:
+    """The whole images of a prepared folder with the given ids, in that order; ValueError for an unknown id."""
+    channels = Manifest.load(folder).channels
+    table = pads.dataset(Path(folder) / "images").to_table(filter=pads.field("image_id").isin(list(ids)))
+    rows = {row["image_id"]: row for row in table.to_pylist()}
+    missing = [image_id for image_id in ids if image_id not in rows]
+    if missing:
+        raise ValueError(f"{folder}: holds no image {', '.join(missing[:5])}")
+
+    def pixels(row: dict, column: str) -> UInt8[np.ndarray, "c h w"] | None:
+        if row.get(column) is None:
+            return None
+        # A copy, because torch warns of arrays that it may not write to.
+        return np.frombuffer(row[column], np.uint8).reshape(channels, row["height"], row["width"]).copy()
+
+    records = []
+    for image_id in ids:
+        clean = pixels(rows[image_id], "clean")
+        assert clean is not None, f"{folder}: image {image_id} has no clean pixels"
+        records.append(ImageRecord(image_id, clean, pixels(rows[image_id], "degraded")))
+    return records
+
+
+def read_test_images(data: Data, most: int | None = None) -> Iterator[ImageRecord]:
+    """The first ``most`` test images of a prepared folder, an image folder, pairs, or the photographs, one at a time.
+
+    ValueError, before the first image, if there is none or the source cannot be read.
+    """
+    if data.source is not None and is_prepared(data.source):
+        yield from load_images(data.source, Manifest.load(data.source).ids("test")[:most])
+        return
+    found = sources.find_test_images(data)[:most]
+    for line in conversions(
+        {x.image_id: [notice for header in x.headers() for notice in header.notices] for x in found}
+    ):
+        logger.warning("%s", line)
+    for image in found:
+        yield ImageRecord(image.image_id, *image.planes(data.color))
