@@ -1,3 +1,10 @@
-"""Architecture and hyperparameter search for image restoration on Ray: IR-NAS, and what grew from it."""
+"""Architecture and hyperparameter search for image restoration on Ray: IR-NAS, and what grew from it.
+
+``import irnas_ray as ir`` loads nothing else; each name below is loaded when it is first used.
+"""
+
+import lazy_loader
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

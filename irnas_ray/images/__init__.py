@@ -1,0 +1,5 @@
+"""Image files: found, read, paired, and checked for what would falsify results."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""What a study leaves: its folder, tables, plots, and the report."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

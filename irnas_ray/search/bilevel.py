@@ -50,7 +50,7 @@ class SearchResult:
 
 
 class BilevelSearch:
-    """The state of a search, which can be saved and continued bit for bit on CPU; see ``search`` for the arguments."""
+    """The state of a search, which can be saved and continued bit for bit on CPU; arguments as ``bilevel_search``."""
 
     def __init__(
         self,
@@ -242,7 +242,7 @@ class BilevelSearch:
             group["lr"] = schedule.eta_min + (self.weight_lr - schedule.eta_min) * left
 
 
-def search(
+def bilevel_search(
     net: SuperNet,
     train_w: Iterable[Batch],
     train_a: Iterable[Batch],

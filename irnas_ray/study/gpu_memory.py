@@ -15,7 +15,7 @@ from irnas_ray.hpo.domain_checks import corners
 from irnas_ray.hpo.domains import fixed_values, settle
 from irnas_ray.networks.building import make_supernet
 from irnas_ray.networks.derived import count_parameters
-from irnas_ray.search.bilevel import search
+from irnas_ray.search.bilevel import bilevel_search
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.trial import TrialData, train_proxy
 from irnas_ray.study.worker import make_batches, prepare_device
@@ -166,6 +166,8 @@ def one_step(config: StudyConfig, data: TrialData, device: torch.device) -> None
     pixels = validation_pixels(own.validation_share, own.steps_per_epoch * own.validate_every, own.batch, own.crop)
     validate = validator(data.validation, validation_degradations(config.degradation), own.tile, device, pixels)
     net = make_supernet(config).to(device)
-    found = search(net, train_w, train_a, validate, epochs=2, warmup_epochs=1, steps_per_epoch=1, validate_every=2)
+    found = bilevel_search(
+        net, train_w, train_a, validate, epochs=2, warmup_epochs=1, steps_per_epoch=1, validate_every=2
+    )
     if own.proxy_steps:
         train_proxy(found.genotype, with_values(config, {"search.proxy_steps": 1}), data, device, 0)

@@ -18,7 +18,7 @@ from irnas_ray.networks.building import make_network, make_supernet
 from irnas_ray.networks.costs import seconds_per_megapixel
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import multiply_adds
-from irnas_ray.search.bilevel import BilevelSearch, SearchReport, search
+from irnas_ray.search.bilevel import BilevelSearch, SearchReport, bilevel_search
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.worker import (
     final_degradation,
@@ -135,7 +135,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
         reports.report(metrics | found | grown, bilevel.state_dict() | kept)
 
     keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
-    result = search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
+    result = bilevel_search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
     start = time.perf_counter()
     score = result.psnr
     if settings.search.proxy_steps:

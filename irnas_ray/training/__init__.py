@@ -1,0 +1,5 @@
+"""Final networks: the training loop, its loss, validation and curves, in one process or several."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

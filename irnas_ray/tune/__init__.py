@@ -1,0 +1,5 @@
+"""Ray Tune as a study needs it: searcher, schedulers, population, reports, storage of trials."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

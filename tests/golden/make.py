@@ -18,7 +18,7 @@ from irnas_ray.degradations.factory import degrade_image
 from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.evaluation.metrics import psnr, ssim
 from irnas_ray.networks.supernet import SuperNet
-from irnas_ray.search.bilevel import search
+from irnas_ray.search.bilevel import bilevel_search
 
 FILE = Path(__file__).with_name("search.json")
 PATCH, CROP = 24, 16
@@ -39,7 +39,7 @@ def run() -> dict[str, Any]:
             restored = network(degraded[None])
         return {"psnr": psnr(restored, clean[None]).item(), "ssim": ssim(restored, clean[None]).item()}
 
-    result = search(
+    result = bilevel_search(
         net,
         _batches(photograph[:, :240], 0),
         _batches(photograph[:, 240:], 1),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from irnas_ray.networks.checkpoints import load_state, save_state
 from irnas_ray.networks.supernet import SuperNet
-from irnas_ray.search.bilevel import BilevelSearch, search
+from irnas_ray.search.bilevel import BilevelSearch, bilevel_search
 
 
 class Scores:
@@ -48,7 +48,9 @@ def test_the_golden_losses_are_repeated():
 
 
 def test_the_same_seed_gives_the_same_search():
-    runs = [search(make_net(seed), make_batches(0), make_batches(1), validate, **SETTINGS) for seed in (3, 3, 4)]
+    runs = [
+        bilevel_search(make_net(seed), make_batches(0), make_batches(1), validate, **SETTINGS) for seed in (3, 3, 4)
+    ]
     losses = [[(r.weight_loss, r.arch_loss, r.psnr) for r in run.reports] for run in runs]
     assert losses[0] == losses[1] != losses[2]
     assert (runs[0].genotype, runs[0].margins) == (runs[1].genotype, runs[1].margins)
@@ -63,7 +65,7 @@ def test_a_search_that_is_killed_goes_on_bit_for_bit(tmp_path, killed_after):
     save_state(first.state_dict(), tmp_path / "state.pt")
     torch.manual_seed(999)
     net, state = make_net(7), load_state(tmp_path / "state.pt")
-    result = search(net, make_batches(0), make_batches(1), validate, state=state, **SETTINGS)
+    result = bilevel_search(net, make_batches(0), make_batches(1), validate, state=state, **SETTINGS)
     assert begun + [facts(report) for report in result.reports] == reports
     expected, found = whole.net.state_dict(), net.state_dict()
     assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
@@ -115,7 +117,7 @@ def test_steps_alternate_between_train_a_and_train_w():
             drawn.append(name)
             yield batch
 
-    search(make_net(), stream("w"), stream("a"), validate, **SETTINGS)
+    bilevel_search(make_net(), stream("w"), stream("a"), validate, **SETTINGS)
     assert "".join(drawn) == "wwww" + "awaw" * 2
 
 
@@ -130,13 +132,13 @@ class Listed(list):
 
 
 def test_lists_of_batches_are_searched_like_streams_and_started_over_only_at_their_end():
-    stream = search(make_net(), make_batches(0), make_batches(1), validate, **SETTINGS)
+    stream = bilevel_search(make_net(), make_batches(0), make_batches(1), validate, **SETTINGS)
     train_w, train_a = (Listed(islice(make_batches(seed), 8)) for seed in (0, 1))
-    listed = search(make_net(), train_w, train_a, validate, **SETTINGS)
+    listed = bilevel_search(make_net(), train_w, train_a, validate, **SETTINGS)
     assert [facts(report) for report in listed.reports] == [facts(report) for report in stream.reports]
     assert (train_w.begun, train_a.begun) == (1, 1)
     train_w, train_a = Listed(train_w[:3]), Listed(train_a[:3])
-    search(make_net(), train_w, train_a, validate, **SETTINGS)
+    bilevel_search(make_net(), train_w, train_a, validate, **SETTINGS)
     assert (train_w.begun, train_a.begun) == (3, 2)  # 8 and 4 batches in passes of 3
 
 
@@ -178,7 +180,7 @@ def test_the_best_validation_after_warm_up_decides():
     net = make_net(nodes=2)
     settings = SETTINGS | {"epochs": 6, "arch_lr": 0.5}
     scores = Remembering(90, 99, 20, 40, 30, 40)
-    result = search(net, make_batches(0), make_batches(1), scores, **settings)
+    result = bilevel_search(net, make_batches(0), make_batches(1), scores, **settings)
     assert result.psnr == 40 and result.genotype == genotypes[3] and result.margins == margins[3]
     assert margins[3] not in (margins[2], margins[4], margins[5])
     assert [report.best_psnr for report in result.reports] == [90, 90, 20, 40, 40, 40]
@@ -187,7 +189,7 @@ def test_the_best_validation_after_warm_up_decides():
 
 
 def test_validation_comes_when_asked_and_at_the_end():
-    result = search(
+    result = bilevel_search(
         make_net(), make_batches(0), make_batches(1), Scores(1, 2, 3), **(SETTINGS | {"epochs": 5, "validate_every": 2})
     )
     assert [report.epoch for report in result.reports] == [2, 4, 5]
@@ -215,7 +217,7 @@ def test_a_loss_that_is_not_finite_names_the_epoch(stream, epoch):
     streams = {"w": make_batches(0), "a": make_batches(1)}
     streams[stream] = spoilt(streams[stream], bad)
     with pytest.raises(FloatingPointError, match=rf"nan.* in epoch {epoch};.*weight_lr"):
-        search(make_net(), streams["w"], streams["a"], validate, **SETTINGS)
+        bilevel_search(make_net(), streams["w"], streams["a"], validate, **SETTINGS)
 
 
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
@@ -236,9 +238,9 @@ def test_impossible_settings_are_refused(changed, message):
 
 def test_training_data_without_batches_are_refused():
     with pytest.raises(ValueError, match="hold no batch"):
-        search(make_net(), [], make_batches(1), validate, **SETTINGS)
+        bilevel_search(make_net(), [], make_batches(1), validate, **SETTINGS)
     with pytest.raises(ValueError, match="hold no batch"):
-        search(make_net(), make_batches(0), [], validate, **SETTINGS)
+        bilevel_search(make_net(), make_batches(0), [], validate, **SETTINGS)
 
 
 def test_the_state_of_another_supernet_is_refused():

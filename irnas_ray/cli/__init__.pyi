@@ -1,0 +1,2 @@
+from .command_line import run as run
+from .configuration import compose as compose

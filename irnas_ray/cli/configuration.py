@@ -1,0 +1,36 @@
+"""The settings of a command as an object, for programs: what the command line would have composed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from irnas_ray.cli.command_line import compose_settings
+from irnas_ray.settings.commands import AnalyzeConfig, EvaluateConfig, PrepareConfig, RestoreConfig
+from irnas_ray.settings.study import RetrainConfig, StudyConfig
+
+#: Command -> what its settings are.
+KINDS: dict[str, type] = {
+    "prepare": PrepareConfig,
+    "search": StudyConfig,
+    "retrain": RetrainConfig,
+    "evaluate": EvaluateConfig,
+    "restore": RestoreConfig,
+    "analyze": AnalyzeConfig,
+}
+#: The clone that holds search_spaces/; those where the user stands are known besides.
+ROOT = Path(__file__).parents[2]
+
+
+def compose(name: str, overrides: Sequence[str] = ()) -> Any:
+    """The settings of a command, as ``key=value`` words on its command line give them.
+
+    Args:
+        name: prepare, search, retrain, evaluate, restore or analyze.
+        overrides: Such as ``["search_spaces=quickstart", "tune.trials=4"]``.
+
+    Raises:
+        ValueError: saying which commands, keys or values are possible.
+    """
+    if name not in KINDS:
+        raise ValueError(f"command: unknown {name!r}; possible: {', '.join(KINDS)}")
+    return compose_settings(name, KINDS[name], list(overrides), ROOT)

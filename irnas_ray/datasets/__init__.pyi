@@ -1,0 +1,16 @@
+from .batches import Batch as Batch
+from .batches import EndlessBatches as EndlessBatches
+from .batches import ResidentPatches as ResidentPatches
+from .batches import TrainingBatches as TrainingBatches
+from .builder import prepare as prepare
+from .check import check_source as check_source
+from .freeze import prepare_frozen as prepare_frozen
+from .manifest import ImageEntry as ImageEntry
+from .manifest import Manifest as Manifest
+from .ray_data import PatchSet as PatchSet
+from .ray_data import open_patches as open_patches
+from .splits import Split as Split
+from .splits import split_training as split_training
+from .whole_images import ImageRecord as ImageRecord
+from .whole_images import load_images as load_images
+from .whole_images import read_test_images as read_test_images

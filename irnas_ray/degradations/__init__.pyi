@@ -1,0 +1,11 @@
+from .camera import CameraPipeline as CameraPipeline
+from .colors import linear_to_srgb as linear_to_srgb
+from .colors import srgb_to_linear as srgb_to_linear
+from .factory import KINDS as KINDS
+from .factory import Degrade as Degrade
+from .factory import degrade_image as degrade_image
+from .factory import make_degradation as make_degradation
+from .factory import validation_degradations as validation_degradations
+from .gaussian import GaussianNoise as GaussianNoise
+from .rain import RainStreaks as RainStreaks
+from .unprocessing import UnprocessingModel as UnprocessingModel

@@ -1,0 +1,11 @@
+from .cell import OPERATORS as OPERATORS
+from .cell import Cell as Cell
+from .cell import Edge as Edge
+from .decoding import Margin as Margin
+from .decoding import decode_cell as decode_cell
+from .decoding import viterbi as viterbi
+from .decoding import width_margins as width_margins
+from .genotype import MULTIPLIERS as MULTIPLIERS
+from .genotype import Genotype as Genotype
+from .published import load_genotype as load_genotype
+from .published import published_names as published_names

@@ -1,0 +1,10 @@
+from .domains import Conditional as Conditional
+from .objectives import OBJECTIVES as OBJECTIVES
+from .objectives import Objective as Objective
+from .objectives import pareto_front as pareto_front
+from .rungs import Rungs as Rungs
+from .rungs import Verdict as Verdict
+from .samplers import SAMPLERS as SAMPLERS
+from .samplers import make_sampler as make_sampler
+from .storage import StorageLost as StorageLost
+from .storage import open_storage as open_storage

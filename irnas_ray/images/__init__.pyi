@@ -1,0 +1,11 @@
+from .files import list_images as list_images
+from .files import read_image as read_image
+from .files import write_image as write_image
+from .findings import Finding as Finding
+from .pairs import Pair as Pair
+from .photographs import HELD_OUT_PHOTOGRAPHS as HELD_OUT_PHOTOGRAPHS
+from .photographs import photograph_files as photograph_files
+from .screening import Screening as Screening
+from .sources import SourceImage as SourceImage
+from .sources import find_images as find_images
+from .sources import find_test_images as find_test_images

@@ -1,0 +1,9 @@
+from .folder import StudyFolder as StudyFolder
+from .genotype_drawing import draw_genotype as draw_genotype
+from .plots import plot_history as plot_history
+from .plots import plot_importances as plot_importances
+from .report import write_report as write_report
+from .study_results import StudyResults as StudyResults
+from .study_results import importances as importances
+from .study_results import read_study as read_study
+from .table import Table as Table

@@ -1,0 +1,17 @@
+from .commands import AnalyzeConfig as AnalyzeConfig
+from .commands import EvaluateConfig as EvaluateConfig
+from .commands import PrepareConfig as PrepareConfig
+from .commands import RestoreConfig as RestoreConfig
+from .degradations import Camera as Camera
+from .degradations import Degradation as Degradation
+from .degradations import Rain as Rain
+from .degradations import Unprocessing as Unprocessing
+from .study import Architecture as Architecture
+from .study import Cluster as Cluster
+from .study import Data as Data
+from .study import Final as Final
+from .study import RetrainConfig as RetrainConfig
+from .study import Search as Search
+from .study import StudyConfig as StudyConfig
+from .study import Tune as Tune
+from .study import with_values as with_values

@@ -1,0 +1,9 @@
+from .accumulation import TooLarge as TooLarge
+from .distributed import DistributedTraining as DistributedTraining
+from .loss import restoration_loss as restoration_loss
+from .tensorboard import TrainingBoard as TrainingBoard
+from .training import Training as Training
+from .training import TrainingReport as TrainingReport
+from .training import train as train
+from .validation import Validate as Validate
+from .validation import validator as validator
