@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from irnas_ray.datasets.batches import Batch, EndlessBatches, State
 from irnas_ray.genotypes.genotype import Genotype, Margin
 from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.settings.bounds import check_bounds
+from irnas_ray.settings.study import Search
 from irnas_ray.training.accumulation import Accumulation, Average
 from irnas_ray.training.loss import restoration_loss
 from irnas_ray.training.validation import Validate
@@ -58,38 +60,25 @@ class BilevelSearch:
         train_w: Iterable[Batch],
         train_a: Iterable[Batch],
         validate: Validate,
-        *,
-        epochs: int = 100,
-        warmup_epochs: int = 20,
-        steps_per_epoch: int = 1000,
-        ssim_weight: float = 0.5,
-        weight_lr: float = 0.025,
-        weight_lr_min: float = 0.001,
-        momentum: float = 0.9,
-        weight_decay: float = 3e-4,
-        arch_lr: float = 1e-3,
-        arch_weight_decay: float = 1e-3,
-        gradient_clip: float | None = 5.0,
-        validate_every: int = 1,
+        settings: Search | None = None,
+        **changes: Any,
     ) -> None:
-        if not 0 <= warmup_epochs < epochs:
+        own = replace(settings or Search(), **changes)
+        check_bounds(own)
+        if not 0 <= own.warmup_epochs < own.epochs:
             raise ValueError(
-                f"warmup_epochs: {warmup_epochs} of {epochs} epochs leaves none that trains alpha and beta"
+                f"warmup_epochs: {own.warmup_epochs} of {own.epochs} epochs leaves none that trains alpha and beta"
             )
-        if steps_per_epoch < 1 or validate_every < 1:
-            raise ValueError("steps_per_epoch and validate_every must be at least 1")
+        self.settings = own
         self.net, self.validate = net, validate
         self.train_w, self.train_a = EndlessBatches(train_w), EndlessBatches(train_a)
-        self.epochs, self.warmup_epochs, self.steps_per_epoch = epochs, warmup_epochs, steps_per_epoch
-        self.ssim_weight, self.gradient_clip, self.validate_every = ssim_weight, gradient_clip, validate_every
-        self.weight_lr, self.arch_lr = weight_lr, arch_lr
         self.weights, self.architecture = net.weight_parameters(), net.arch_parameters()
         self.weight_optimizer = torch.optim.SGD(
-            self.weights, lr=weight_lr, momentum=momentum, weight_decay=weight_decay
+            self.weights, lr=own.weight_lr, momentum=own.momentum, weight_decay=own.weight_decay
         )
-        self.arch_optimizer = torch.optim.Adam(self.architecture, lr=arch_lr, weight_decay=arch_weight_decay)
+        self.arch_optimizer = torch.optim.Adam(self.architecture, lr=own.arch_lr, weight_decay=own.arch_weight_decay)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.weight_optimizer, T_max=epochs * steps_per_epoch, eta_min=weight_lr_min
+            self.weight_optimizer, T_max=own.epochs * own.steps_per_epoch, eta_min=own.weight_lr_min
         )
         self.accumulation = Accumulation(
             net, "a smaller search.crop or architecture.width needs less, architecture.recompute=true a tenth"
@@ -105,7 +94,7 @@ class BilevelSearch:
         """
         start = time.perf_counter()
         self.net.train()
-        weight_loss, arch_loss = self._steps(train_architecture=self.epoch >= self.warmup_epochs)
+        weight_loss, arch_loss = self._steps(train_architecture=self.epoch >= self.settings.warmup_epochs)
         self.epoch += 1
         if not torch.isfinite(weight_loss + arch_loss):
             raise FloatingPointError(
@@ -113,7 +102,7 @@ class BilevelSearch:
                 f"{self.epoch}; a smaller search.weight_lr or a search.gradient_clip usually helps"
             )
         report = None
-        if self.epoch % self.validate_every == 0 or self.epoch == self.epochs:
+        if self.epoch % self.settings.validate_every == 0 or self.epoch == self.settings.epochs:
             scores = self.validate(self.net)
             report = self._report(float(weight_loss), float(arch_loss), scores, time.perf_counter() - start)
         else:
@@ -123,12 +112,12 @@ class BilevelSearch:
     def _steps(self, train_architecture: bool) -> tuple[Tensor, Tensor]:
         device = self.net.alpha.device
         weight_loss, arch_loss = torch.zeros((), device=device), torch.zeros((), device=device)
-        for _ in range(self.steps_per_epoch):
+        for _ in range(self.settings.steps_per_epoch):
             if train_architecture:
                 arch_loss += self._step(next(self.train_a), self.architecture, self.weights, self.arch_optimizer)
             weight_loss += self._step(next(self.train_w), self.weights, self.architecture, self.weight_optimizer)
             self.schedule.step()
-        return weight_loss / self.steps_per_epoch, arch_loss / self.steps_per_epoch
+        return weight_loss / self.settings.steps_per_epoch, arch_loss / self.settings.steps_per_epoch
 
     def _step(
         self,
@@ -141,19 +130,19 @@ class BilevelSearch:
         for parameter in frozen:
             parameter.requires_grad_(False)
         loss = self.accumulation.backward(self._loss, optimizer, batch)
-        if self.gradient_clip is not None and learned is self.weights:
-            torch.nn.utils.clip_grad_norm_(learned, self.gradient_clip)
+        if self.settings.gradient_clip is not None and learned is self.weights:
+            torch.nn.utils.clip_grad_norm_(learned, self.settings.gradient_clip)
         optimizer.step()
         for parameter in frozen:
             parameter.requires_grad_(True)
         return loss
 
     def _loss(self, degraded: Tensor, clean: Tensor, average: Average | None) -> Tensor:
-        return restoration_loss(self.net(degraded), clean, self.ssim_weight, average)
+        return restoration_loss(self.net(degraded), clean, self.settings.ssim_weight, average)
 
     def _report(self, weight_loss: float, arch_loss: float, scores: dict[str, float], elapsed: float) -> SearchReport:
         # alpha and beta of the warm-up are random, so its validations do not compete
-        searched = self.epoch > self.warmup_epochs
+        searched = self.epoch > self.settings.warmup_epochs
         if not self.best or (searched and (not self.best["searched"] or scores["psnr"] > self.best["psnr"])):
             self.best = {
                 "searched": searched,
@@ -230,16 +219,16 @@ class BilevelSearch:
     def _set_rates(self) -> None:
         """Replace the rates that a loaded state brought by this search's own."""
         for group in self.arch_optimizer.param_groups:
-            group["lr"] = self.arch_lr
+            group["lr"] = self.settings.arch_lr
         schedule = self.schedule
-        if schedule.base_lrs == [self.weight_lr]:
+        if schedule.base_lrs == [self.settings.weight_lr]:
             # the schedule multiplies step by step: computed at once its rate would differ in the last bit
             return
-        schedule.base_lrs = [self.weight_lr]
+        schedule.base_lrs = [self.settings.weight_lr]
         left = (1 + math.cos(math.pi * schedule.last_epoch / schedule.T_max)) / 2
         for group in self.weight_optimizer.param_groups:
-            group["initial_lr"] = self.weight_lr
-            group["lr"] = schedule.eta_min + (self.weight_lr - schedule.eta_min) * left
+            group["initial_lr"] = self.settings.weight_lr
+            group["lr"] = schedule.eta_min + (self.settings.weight_lr - schedule.eta_min) * left
 
 
 def bilevel_search(
@@ -247,10 +236,11 @@ def bilevel_search(
     train_w: Iterable[Batch],
     train_a: Iterable[Batch],
     validate: Validate,
+    settings: Search | None = None,
     *,
     on_report: Callable[[SearchReport, BilevelSearch], None] | None = None,
     state: State | None = None,
-    **settings: Any,
+    **changes: Any,
 ) -> SearchResult:
     """Search an architecture with a supernet and return the genotype of the best validation (sections 3.3, 4.1).
 
@@ -260,19 +250,20 @@ def bilevel_search(
             over when it ends.
         train_a: The same, of other images, for alpha and beta.
         validate: Scores the supernet, giving a dict with `psnr` and `ssim`.
+        settings: Length, rates and loss of the search; the defaults are the paper's.
         on_report: Called with the report and the search after each validation, for example to save a checkpoint.
         state: ``BilevelSearch.state_dict()`` of a search to continue.
-        **settings: Keywords of ``BilevelSearch``; the defaults are the paper's.
+        changes: Single fields of ``settings`` that replace its own, such as ``epochs=50``.
 
     Raises:
         ValueError: if a setting is impossible or ``state`` belongs to another supernet.
         FloatingPointError: if the loss is no longer finite.
     """
-    bilevel = BilevelSearch(net, train_w, train_a, validate, **settings)
+    bilevel = BilevelSearch(net, train_w, train_a, validate, settings, **changes)
     if state is not None:
         bilevel.load_state_dict(state)
     reports = []
-    while bilevel.epoch < bilevel.epochs:
+    while bilevel.epoch < bilevel.settings.epochs:
         report = bilevel.run_epoch()
         if report is not None:
             reports.append(report)

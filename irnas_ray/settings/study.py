@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from irnas_ray.settings.bounds import bounded
 from irnas_ray.settings.degradations import Degradation
 
 
@@ -17,9 +18,9 @@ class Architecture:
     """The supernet that a trial searches (sections 3.1 and 3.2)."""
 
     #: Image channels: 1 (gray) or 3 (RGB).
-    channels: int = 1
+    channels: int = bounded(1, at_least=1)
     #: Layers of cells. Paper: 4 for denoising, 3 for de-raining.
-    layers: int = 4
+    layers: int = bounded(4, at_least=1)
     #: Nodes in a cell. Paper: 5 for denoising, 4 for de-raining.
     nodes: int = 5
     #: Basic width W of the supernet's cells. Paper: 10.
@@ -37,9 +38,9 @@ class Architecture:
     #: Activation before each convolution: relu or leaky_relu.
     activation: str = "relu"
     #: How often the depthwise and pointwise pair of `sep` is repeated.
-    sep_repeats: int = 1
+    sep_repeats: int = bounded(1, at_least=1)
     #: Channels of the stem's first convolution. Authors' code: 64.
-    stem_channels: int = 64
+    stem_channels: int = bounded(64, at_least=1)
     #: Keep little for the backward pass and compute it again there: a tenth of the memory, up to 40 % more time.
     recompute: bool = False
 
@@ -70,7 +71,7 @@ class Data:
     #: Seed of both splits; one for a study, so that all trials are scored on the same images.
     split_seed: int = 0
     #: Largest data set in MiB that is kept on the trial's device after the first pass; larger ones are streamed.
-    device_budget: int = 4096
+    device_budget: int = bounded(4096, at_least=1)
 
 
 @dataclass
@@ -78,37 +79,37 @@ class Search:
     """The bilevel search of one trial (sections 3.3 and 4.1)."""
 
     #: Epochs. Paper: 100.
-    epochs: int = 100
+    epochs: int = bounded(100, at_least=1)
     #: First epochs that train weights only. Paper: 20.
     warmup_epochs: int = 20
     #: Weight steps in an epoch.
-    steps_per_epoch: int = 1000
+    steps_per_epoch: int = bounded(1000, at_least=1)
     #: Patches in a batch. Paper: 12.
-    batch: int = 12
+    batch: int = bounded(12, at_least=1)
     #: Side of the random crops in pixels. Paper: 64.
     crop: int = 64
     #: lambda of the loss (eq. 7). Paper: 0.5.
-    ssim_weight: float = 0.5
+    ssim_weight: float = bounded(0.5, at_least=0)
     #: SGD's initial and final rate of the cosine schedule, momentum and weight decay. Paper: 0.025, 0.001, 0.9, 3e-4.
-    weight_lr: float = 0.025
-    weight_lr_min: float = 0.001
+    weight_lr: float = bounded(0.025, at_least=0)
+    weight_lr_min: float = bounded(0.001, at_least=0)
     momentum: float = 0.9
-    weight_decay: float = 3e-4
+    weight_decay: float = bounded(3e-4, at_least=0)
     #: Adam's rate and weight decay for alpha and beta. Paper: 1e-3, 1e-3.
-    arch_lr: float = 1e-3
-    arch_weight_decay: float = 1e-3
+    arch_lr: float = bounded(1e-3, at_least=0)
+    arch_weight_decay: float = bounded(1e-3, at_least=0)
     #: Largest norm of the weights' gradient; null: not clipped. The paper does not say; 5 as DARTS, because without it
     #: the head, which no normalisation follows, can diverge to NaN at the paper's rate.
-    gradient_clip: float | None = 5.0
+    gradient_clip: float | None = bounded(5.0, at_least=0)
     #: Epochs between validations, reports and checkpoints.
-    validate_every: int = 1
+    validate_every: int = bounded(1, at_least=1)
     #: Side in pixels of the tiles in which validation images are restored; null: whole images. Paper: 64.
-    tile: int | None = 64
+    tile: int | None = bounded(64, at_least=1)
     #: Share of a trial's arithmetic that its validations may take: short searches score only the middles of the images,
     #: or of some of them; at the paper's length nothing is left out. 1: always all.
-    validation_share: float = 0.05
+    validation_share: float = bounded(0.05, more_than=0, at_most=1)
     #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off.
-    proxy_steps: int = 0
+    proxy_steps: int = bounded(0, at_least=0)
 
 
 @dataclass
@@ -116,37 +117,37 @@ class Final:
     """The retraining of the best genotypes (section 4.1)."""
 
     #: How many distinct genotypes are retrained.
-    count: int = 2
+    count: int = bounded(2, at_least=1)
     #: Basic width of the final networks. Paper's denoiser 20, de-rainer 15.
     width: int = 20
     #: Channels of the stem, of the atrous pyramid and of the low-level branch. Authors' code: 64, 128, 48.
-    stem_channels: int = 64
-    aspp_channels: int = 128
-    low_level_channels: int = 48
+    stem_channels: int = bounded(64, at_least=1)
+    aspp_channels: int = bounded(128, at_least=1)
+    low_level_channels: int = bounded(48, at_least=1)
     #: Training steps. Paper: 600,000.
-    steps: int = 600_000
+    steps: int = bounded(600_000, at_least=1)
     #: Minutes of wall-clock time to train for instead of `steps`; the schedule follows the time used. Validations in
     #: between count; the one after the last step and the test score come on top.
     minutes: float | None = None
-    batch: int = 12
+    batch: int = bounded(12, at_least=1)
     crop: int = 64
     #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
     #: and, where trials have GPUs, one GPU of its own. The result is that of one but for rounding.
-    workers: int = 1
+    workers: int = bounded(1, at_least=1)
     #: adam, adamw, or sgd (momentum 0.9).
     optimizer: str = "adam"
     #: Initial rate. The paper prints 0.05, with which Adam diverges.
-    lr: float = 1e-3
+    lr: float = bounded(1e-3, at_least=0)
     #: cosine, polynomial (power 0.9) or constant.
     schedule: str = "cosine"
     #: Share of the training in which the rate rises linearly to `lr`, before the schedule begins.
     warmup: float = 0.0
     #: L2 penalty of the optimizer; decoupled from the gradient with adamw.
-    weight_decay: float = 0.0
+    weight_decay: float = bounded(0.0, at_least=0)
     #: lambda of the loss (eq. 7); 0 trains on the squared error alone. Paper: 0.5.
-    ssim_weight: float = 0.5
+    ssim_weight: float = bounded(0.5, at_least=0)
     #: Largest norm of the gradient; null: not clipped.
-    gradient_clip: float | None = 1.0
+    gradient_clip: float | None = bounded(1.0, at_least=0)
     #: Decay of an exponential moving average of the weights, which is then validated and kept; null: no averaging.
     ema_decay: float | None = None
     #: float32, or bfloat16 for the network's forward pass (autocast, for GPUs); the loss is always float32.
@@ -158,12 +159,12 @@ class Final:
     #: Augmentation: rotations by 90 degrees and vertical flips; horizontal flips are always on.
     rotate: bool = True
     #: Steps between validations and checkpoints; with `minutes` there is one after each tenth of them too.
-    validate_every: int = 5000
-    seed: int = 0
+    validate_every: int = bounded(5000, at_least=1)
+    seed: int = bounded(0, at_least=0)
     #: Named protocol of the final score (see docs/protocols.md); null: what fits the data.
     protocol: str | None = None
     #: Most test images that are scored; null: all.
-    images: int | None = None
+    images: int | None = bounded(None, at_least=1)
 
 
 @dataclass
@@ -171,11 +172,11 @@ class Tune:
     """How trials are proposed, stopped and repeated."""
 
     #: Configurations that are tried.
-    trials: int = 16
+    trials: int = bounded(16, at_least=1)
     #: Trials of each configuration that differ only in their seed.
-    replicates: int = 1
+    replicates: int = bounded(1, at_least=1)
     #: Seed of the sampler and of the first trial.
-    seed: int = 0
+    seed: int = bounded(0, at_least=0)
     #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
     sampler: str = "tpe"
     #: Configurations that are tried first, whole or in part: [{architecture.nodes: 3, ...}, ...] (docs/tuning.md).
@@ -183,13 +184,13 @@ class Tune:
     #: Folder of an earlier study whose best configurations are tried first, or a genotype (a file, or a published one).
     warm_start: str | None = None
     #: Most configurations that are taken over from an earlier study.
-    warm_start_count: int = 5
+    warm_start_count: int = bounded(5, at_least=1)
     #: Any Optuna storage URL, or journal:PATH for a shared file system; null: study.db in the study's folder. The
     #: password may be *** and is then taken from IRNAS_RAY_STORAGE_PASSWORD; it is never written down.
     storage: str | None = None
     #: Minutes to wait for a storage that another process locks, whose disk is full or whose server is away, before the
     #: study stops.
-    storage_patience: float = 10
+    storage_patience: float = bounded(10, at_least=0)
     #: What configurations are compared by: score (the validation PSNR), and beside it parameters, multiply_adds or
     #: latency (seconds per megapixel, measured on the trial's device). Of several, the Pareto front is sought.
     objectives: list[str] = field(default_factory=lambda: ["score"])
@@ -198,14 +199,14 @@ class Tune:
     early_stopping: bool = True
     #: Epochs that every configuration gets before it can be stopped; further rungs follow, each later by
     #: reduction_factor.
-    grace_epochs: int = 25
+    grace_epochs: int = bounded(25, at_least=1)
     #: One of so many configurations goes on at each rung.
-    reduction_factor: int = 3
+    reduction_factor: int = bounded(3, at_least=2)
     #: Epochs after which the worst trials go on from copies of the best with changed search.weight_lr and arch_lr
     #: (population-based training, docs/tuning.md) instead of being stopped early; null: no population.
-    perturb_every: int | None = None
+    perturb_every: int | None = bounded(None, at_least=1)
     #: How often a trial that died is started again from its last checkpoint.
-    max_failures: int = 3
+    max_failures: int = bounded(3, at_least=0)
     #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.
     loggers: list[str] = field(default_factory=list)
 
@@ -216,15 +217,15 @@ class Cluster:
 
     #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
     address: str | None = None
-    cpus_per_trial: int = 1
+    cpus_per_trial: int = bounded(1, at_least=1)
     #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none; auto: the memory of a
     #: search trial is measured, and as many share a GPU as fit (final trainings get a whole one each).
     gpus_per_trial: Any = None
     #: Most trials at a time; null: as many as fit.
-    max_concurrent: int | None = None
+    max_concurrent: int | None = bounded(None, at_least=1)
     #: Minutes without a forward pass after which a trial's worker counts as hanging, and the trial is started again
     #: from its last checkpoint; null: never.
-    hang_minutes: float | None = 30
+    hang_minutes: float | None = bounded(30, more_than=0)
     #: Where trials and checkpoints are kept: a folder that all nodes see, or a URL of pyarrow such as s3://bucket/prefix;
     #: null: trials/ in the study's folder.
     storage: str | None = None

@@ -19,6 +19,7 @@ from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.images.sources import form_of
 from irnas_ray.networks.operators import level_width
 from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.training.schedules import SCHEDULES, Budget, check_schedule
@@ -26,52 +27,6 @@ from irnas_ray.training.training import PRECISIONS
 from irnas_ray.tune.loggers import check_loggers
 from irnas_ray.tune.perturbation import check_population
 
-AT_LEAST = {
-    "architecture.channels": 1,
-    "architecture.layers": 1,
-    "architecture.stem_channels": 1,
-    "architecture.sep_repeats": 1,
-    "search.epochs": 1,
-    "search.steps_per_epoch": 1,
-    "search.batch": 1,
-    "search.validate_every": 1,
-    "final.count": 1,
-    "final.steps": 1,
-    "final.batch": 1,
-    "final.workers": 1,
-    "final.stem_channels": 1,
-    "final.aspp_channels": 1,
-    "final.low_level_channels": 1,
-    "final.validate_every": 1,
-    "tune.trials": 1,
-    "tune.replicates": 1,
-    "tune.warm_start_count": 1,
-    "tune.grace_epochs": 1,
-    "cluster.cpus_per_trial": 1,
-    "data.device_budget": 1,
-    "tune.reduction_factor": 2,
-    "search.proxy_steps": 0,
-    "search.ssim_weight": 0,
-    "search.weight_lr": 0,
-    "search.weight_lr_min": 0,
-    "search.weight_decay": 0,
-    "search.arch_lr": 0,
-    "search.arch_weight_decay": 0,
-    "final.lr": 0,
-    "final.weight_decay": 0,
-    "final.ssim_weight": 0,
-    "final.seed": 0,
-    "tune.seed": 0,
-    "tune.max_failures": 0,
-    "tune.storage_patience": 0,
-    # these may also be null
-    "tune.perturb_every": 1,
-    "search.tile": 1,
-    "final.images": 1,
-    "cluster.max_concurrent": 1,
-    "search.gradient_clip": 0,
-    "final.gradient_clip": 0,
-}
 ONE_OF = {
     "degradation.kind": KINDS,
     "data.color": ("gray", "rgb"),
@@ -110,15 +65,8 @@ def check_settings(config: StudyConfig) -> None:
 
 
 def _check_numbers(config: StudyConfig) -> None:
-    for key, least in AT_LEAST.items():
-        value = _value(config, key)
-        if value is not None and value < least:
-            raise ValueError(f"{key}: {value}; at least {least}")
+    check_bounds(config)
     check_gpus(config.cluster.gpus_per_trial)
-    if not 0 < config.search.validation_share <= 1:
-        raise ValueError(f"search.validation_share: {config.search.validation_share}; over 0 and at most 1")
-    if config.cluster.hang_minutes is not None and not config.cluster.hang_minutes > 0:
-        raise ValueError(f"cluster.hang_minutes: {config.cluster.hang_minutes}; more than 0, or null")
     for key in ("search.crop", "final.crop"):
         crop, patch = _value(config, key), config.data.patch
         if not SMALLEST_CROP <= crop <= patch:

@@ -29,7 +29,6 @@ from irnas_ray.study.worker import (
     make_batches,
     prepare_device,
     scored_degradation,
-    training_keywords,
 )
 from irnas_ray.system.files import write_json
 from irnas_ray.training.accumulation import TooLarge
@@ -131,14 +130,10 @@ def train_final(
             network,
             batches,
             validate,
-            steps=None if final.minutes else final.steps,
-            minutes=final.minutes,
-            ema_decay=final.ema_decay,
-            validate_every=final.validate_every,
+            final,
             on_report=on_report,
             state=state,
             kind=kind,
-            **training_keywords(final),
         )
 
 

@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -26,7 +26,6 @@ from irnas_ray.study.worker import (
     prepare_device,
     scored_degradation,
     take_over_process,
-    training_keywords,
 )
 from irnas_ray.training.accumulation import TooLarge
 from irnas_ray.training.training import train
@@ -35,22 +34,6 @@ from irnas_ray.tune.heartbeat import pulse_of_trial
 from irnas_ray.tune.perturbation import continued, lineage
 from irnas_ray.tune.reports import Left, Reports, folders_of
 from irnas_ray.tune.run_storage import note_parameters
-
-#: Settings of ``Search`` that are keywords of ``BilevelSearch``.
-SEARCH_KEYWORDS = (
-    "epochs",
-    "warmup_epochs",
-    "steps_per_epoch",
-    "ssim_weight",
-    "weight_lr",
-    "weight_lr_min",
-    "momentum",
-    "weight_decay",
-    "arch_lr",
-    "arch_weight_decay",
-    "gradient_clip",
-    "validate_every",
-)
 
 
 @dataclass(frozen=True)
@@ -134,8 +117,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
         found |= costs(now.genotype) | reports.divided(now.micro_batch, own.batch)
         reports.report(metrics | found | grown, bilevel.state_dict() | kept)
 
-    keywords = {name: getattr(settings.search, name) for name in SEARCH_KEYWORDS}
-    result = bilevel_search(net, train_w, train_a, validate, on_report=on_report, state=state, **keywords)
+    result = bilevel_search(net, train_w, train_a, validate, own, on_report=on_report, state=state)
     start = time.perf_counter()
     score = result.psnr
     if settings.search.proxy_steps:
@@ -207,7 +189,8 @@ def train_proxy(
     degradations = validation_degradations(scored_degradation(settings))
     validate = validator(data.validation, degradations, settings.search.tile, device)
     steps = settings.search.proxy_steps
-    last = train(network, batches, validate, steps=steps, validate_every=steps, **training_keywords(final))
+    short = replace(final, steps=steps, minutes=None, validate_every=steps, ema_decay=None)
+    last = train(network, batches, validate, short)
     if reports is not None:
         reports.divided(last.micro_batch, final.batch)
     return last.psnr

@@ -3,7 +3,6 @@
 import dataclasses
 import gc
 import os
-from typing import Any
 
 import ray
 import torch
@@ -12,7 +11,7 @@ from irnas_ray.cluster.connection import quiet
 from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.ray_data import PatchSet
 from irnas_ray.degradations.factory import make_degradation
-from irnas_ray.settings.study import Degradation, Final, StudyConfig
+from irnas_ray.settings.study import Degradation, StudyConfig
 
 #: How long Tune waits until a stopped trial has left the process that another one is to use.
 THREAD_SECONDS = 600
@@ -65,9 +64,3 @@ def scored_degradation(study: StudyConfig) -> Degradation:
     if study.degradation.kind != "gaussian":
         return study.degradation
     return dataclasses.replace(study.degradation, sigmas=[study.final.sigma], ranged=False)
-
-
-def training_keywords(final: Final) -> dict[str, Any]:
-    """The settings of a final training that are keywords of ``train`` and hold for a training of any length."""
-    names = ("optimizer", "lr", "schedule", "warmup", "weight_decay", "ssim_weight", "gradient_clip", "precision")
-    return {name: getattr(final, name) for name in names}

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from irnas_ray.datasets.batches import Batch, ResumableBatches, State
 from irnas_ray.kernels.sync_batch_norm import synchronise
+from irnas_ray.settings.study import Final
 from irnas_ray.training.accumulation import Average
 from irnas_ray.training.loss import restoration_loss
 from irnas_ray.training.training import Training
@@ -38,15 +39,15 @@ class DistributedTraining(Training):
         network: nn.Module,
         batches: Iterable[Batch],
         validate: Validate,
+        settings: Final | None = None,
         *,
-        minutes: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
-        **settings: Any,
+        **changes: Any,
     ) -> None:
         synchronise(network)
+        super().__init__(network, batches, _first_validates(validate), settings, clock=clock, **changes)
         # with a number of steps nothing depends on the time, and asking for it twice a step would cost some
-        clock = clock if minutes is None else _first_clock(clock)
-        super().__init__(network, batches, _first_validates(validate), minutes=minutes, clock=clock, **settings)
+        self.clock = clock if self.settings.minutes is None else _first_clock(clock)
         self.batches = Shares(self.batches)
         # a process that repeats a step alone would wait for the others' gradients for ever
         self.accumulation.divisible = False
@@ -56,7 +57,7 @@ class DistributedTraining(Training):
         self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None = None
     ) -> Float[Tensor, ""]:
         """The loss of the whole batch, the same in all processes."""
-        return restoration_loss(restored, clean, self.ssim_weight, joint_mean)
+        return restoration_loss(restored, clean, self.settings.ssim_weight, joint_mean)
 
     def load_state_dict(self, state: State) -> None:
         """Continue as ``Training`` does; that a process alone had to divide its batches says nothing about shares."""

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irnas_ray.datasets.batches import Batch, EndlessBatches, ResumableBatches, State
+from irnas_ray.settings.bounds import check_bounds
+from irnas_ray.settings.study import Final
 from irnas_ray.training.accumulation import Accumulation, Average
 from irnas_ray.training.loss import restoration_loss
 from irnas_ray.training.loss_curve import LossCurve
@@ -54,20 +56,8 @@ class Training:
         network: Takes and gives images (b c h w) in [0, 1]; trained in place.
         batches: (degraded, clean) on the network's device; started over when they end.
         validate: Scores a network, giving a dict with `psnr` and `ssim`.
-        steps: Batches to train on. Paper: 600,000.
-        minutes: Wall-clock time to train for, instead of ``steps``; the schedule follows the time used. The validations
-            in between count, the one that follows the last step does not.
-        optimizer: `adam`, `adamw`, or `sgd` with momentum 0.9.
-        lr: Rate before the schedule.
-        schedule: `cosine` to zero, `polynomial` with power 0.9, or `constant`.
-        warmup: Share of the training in which the rate rises linearly to ``lr`` before the schedule begins.
-        weight_decay: L2 penalty of the optimizer; decoupled from the gradient with `adamw`.
-        ssim_weight: lambda of the loss (eq. 7).
-        gradient_clip: Largest gradient norm; None does not clip.
-        ema_decay: Decay of an exponential moving average of weights and batch statistics, updated each step, which is
-            then what is validated and kept; None keeps the weights themselves.
-        precision: `float32`, or `bfloat16` for the network's forward pass by autocast; the loss is always float32.
-        validate_every: Steps between validations; with ``minutes`` there is one after each tenth of them too.
+        settings: What is trained for how long and how: steps or minutes, optimizer and rates, loss, precision.
+        changes: Single fields of ``settings`` that replace its own, such as ``steps=500``.
         clock: Seconds from any origin; to be replaced in tests.
 
     Raises:
@@ -79,36 +69,25 @@ class Training:
         network: nn.Module,
         batches: Iterable[Batch],
         validate: Validate,
+        settings: Final | None = None,
         *,
-        steps: int | None = None,
-        minutes: float | None = None,
-        optimizer: str = "adam",
-        lr: float = 1e-3,
-        schedule: str = "cosine",
-        warmup: float = 0.0,
-        weight_decay: float = 0.0,
-        ssim_weight: float = 0.5,
-        gradient_clip: float | None = 1.0,
-        ema_decay: float | None = None,
-        precision: str = "float32",
-        validate_every: int = 5000,
         clock: Callable[[], float] = time.perf_counter,
+        **changes: Any,
     ) -> None:
-        check_schedule(schedule, warmup)
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision: unknown {precision!r}; possible: {', '.join(PRECISIONS)}")
-        if validate_every < 1:
-            raise ValueError(f"validate_every: {validate_every}; at least 1")
-        self.budget = Budget(steps, minutes)
+        own = replace(settings or Final(), **changes)
+        check_bounds(own)
+        check_schedule(own.schedule, own.warmup)
+        if own.precision not in PRECISIONS:
+            raise ValueError(f"precision: unknown {own.precision!r}; possible: {', '.join(PRECISIONS)}")
+        self.settings = own
+        self.budget = Budget(own.steps) if own.minutes is None else Budget(minutes=own.minutes)
         self.network, self.validate = network, validate
         self.batches: ResumableBatches = EndlessBatches(batches)
         #: What a training step calls: the network, or what joins several processes around it.
         self.called = network
-        self.lr, self.schedule, self.warmup = lr, schedule, warmup
-        self.ssim_weight, self.gradient_clip, self.precision = ssim_weight, gradient_clip, precision
-        self.validate_every, self.clock = validate_every, clock
-        self.optimizer = make_optimizer(optimizer, network, lr, weight_decay)
-        self.average = make_average(network, ema_decay)
+        self.clock = clock
+        self.optimizer = make_optimizer(own.optimizer, network, own.lr, own.weight_decay)
+        self.average = make_average(network, own.ema_decay)
         self.accumulation = Accumulation(network, "a smaller final.crop or final.width needs less")
         self.step, self.seconds, self.finished = 0, 0.0, False
         self.best: State = {"step": 0, "psnr": -math.inf, "ssim": -math.inf, "weights": {}}
@@ -149,11 +128,11 @@ class Training:
 
     def _train_until_validation(self) -> LossCurve:
         self.network.train()
-        curve, part = LossCurve(), self.budget.part(self._used())
+        own, curve, part = self.settings, LossCurve(), self.budget.part(self._used())
         while (used := self._used()) < 1:
-            loss = self._train_step(self.lr * rate_factor(self.schedule, used, self.warmup))
+            loss = self._train_step(own.lr * rate_factor(own.schedule, used, own.warmup))
             curve.add(self.step, loss)
-            if self.step % self.validate_every == 0 or self.budget.part(self._used()) > part:
+            if self.step % own.validate_every == 0 or self.budget.part(self._used()) > part:
                 break
         return curve
 
@@ -161,8 +140,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self.accumulation.backward(self._loss_of, self.optimizer, next(self.batches))
-        if self.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+        if self.settings.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
@@ -178,10 +157,10 @@ class Training:
         self, restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"], average: Average | None = None
     ) -> Float[Tensor, ""]:
         """The loss of a batch, which the training lowers; ``average`` as for ``restoration_loss``."""
-        return restoration_loss(restored, clean, self.ssim_weight, average)
+        return restoration_loss(restored, clean, self.settings.ssim_weight, average)
 
     def _restore(self, degraded: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        if self.precision == "float32":
+        if self.settings.precision == "float32":
             return self.called(degraded)
         with torch.autocast(degraded.device.type, torch.bfloat16):
             restored = self.called(degraded)
@@ -239,26 +218,26 @@ def train(
     network: nn.Module,
     batches: Iterable[Batch],
     validate: Validate,
+    settings: Final | None = None,
     *,
     on_report: Callable[[TrainingReport, Training], None] | None = None,
     state: State | None = None,
     kind: type[Training] = Training,
-    **settings: Any,
+    **changes: Any,
 ) -> TrainingReport:
-    """Train a network in place and return the report of the last validation; the settings are those of ``Training``.
+    """Train a network in place and return the report of the last validation.
 
     Args:
-        network, batches, validate: As for ``Training``.
+        network, batches, validate, settings, changes: As for ``Training``.
         on_report: Called with the report and the training after each validation, for example to save a checkpoint.
         state: ``Training.state_dict()`` of a training to continue.
         kind: ``Training``, or ``distributed.DistributedTraining`` in each of several processes.
-        settings: The keywords of ``Training``; ``steps`` or ``minutes`` is needed.
 
     Raises:
         ValueError: if a setting is unknown or impossible, or ``state`` belongs to another network.
         FloatingPointError: if the loss is no longer finite.
     """
-    training = kind(network, batches, validate, **settings)
+    training = kind(network, batches, validate, settings, **changes)
     if state is not None:
         training.load_state_dict(state)
     while True:

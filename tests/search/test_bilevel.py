@@ -151,9 +151,9 @@ def test_the_defaults_are_the_papers():
     assert (adam["lr"], adam["weight_decay"]) == (1e-3, 1e-3)
     assert {id(p) for p in sgd["params"]} == {id(p) for p in bilevel.net.weight_parameters()}
     assert {id(p) for p in adam["params"]} == {id(bilevel.net.alpha), id(bilevel.net.beta)}
-    assert (bilevel.epochs, bilevel.warmup_epochs, bilevel.ssim_weight) == (100, 20, 0.5)
-    assert bilevel.gradient_clip == 5.0
-    assert (bilevel.schedule.T_max, bilevel.schedule.eta_min) == (100 * bilevel.steps_per_epoch, 0.001)
+    assert (bilevel.settings.epochs, bilevel.settings.warmup_epochs, bilevel.settings.ssim_weight) == (100, 20, 0.5)
+    assert bilevel.settings.gradient_clip == 5.0
+    assert (bilevel.schedule.T_max, bilevel.schedule.eta_min) == (100 * bilevel.settings.steps_per_epoch, 0.001)
 
 
 def test_the_rate_of_the_weights_falls_on_a_cosine():
@@ -224,7 +224,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"warmup_epochs": 4}, "warmup_epochs: 4 of 4"),
     ({"warmup_epochs": 5}, "warmup_epochs: 5 of 4"),
     ({"warmup_epochs": -1}, "warmup_epochs: -1"),
-    ({"epochs": 0, "warmup_epochs": 0}, "of 0 epochs"),
+    ({"epochs": 0, "warmup_epochs": 0}, "epochs: 0; at least 1"),
     ({"steps_per_epoch": 0}, "steps_per_epoch"),
     ({"validate_every": 0}, "validate_every"),
 ]

@@ -1,6 +1,7 @@
 """What is checked before hours of work: every impossible setting is named, a possible one is completed."""
 
 import re
+from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
 import pytest
@@ -10,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from irnas_ray.datasets.manifest import ImageEntry, Manifest
 from irnas_ray.hpo.domains import Conditional
 from irnas_ray.settings.study import StudyConfig, with_values
-from irnas_ray.study.checks import AT_LEAST, ONE_OF, SMALLEST_CROP, check_data, check_search, check_settings
+from irnas_ray.study.checks import ONE_OF, SMALLEST_CROP, check_data, check_search, check_settings
 
 SMALL: dict[str, Any] = {
     "architecture.layers": 2,
@@ -60,13 +61,30 @@ def test_a_protocol_that_is_given_stays():
     assert config.final.protocol == "bsd200-gray-full"
 
 
-@pytest.mark.parametrize(("key", "least"), AT_LEAST.items())
+def bounds(settings: Any, prefix: str = "") -> dict[str, dict[str, float]]:
+    """Dotted key -> bounds of every setting that has some."""
+    found: dict[str, dict[str, float]] = {}
+    for field in fields(settings):
+        value, key = getattr(settings, field.name), f"{prefix}{field.name}"
+        found |= bounds(value, f"{key}.") if is_dataclass(value) else {}
+        found |= {key: field.metadata["bounds"]} if "bounds" in field.metadata else {}
+    return found
+
+
+LEAST = {key: own["at_least"] for key, own in bounds(StudyConfig()).items() if "at_least" in own}
+
+
+@pytest.mark.parametrize(("key", "least"), LEAST.items())
 def test_a_number_that_is_too_small_is_named(key, least):
     warmup = {"search.warmup_epochs": 0}
     for value in (least - 1, -5):
-        assert refused(warmup | {key: value}) == f"{key}: {value}; at least {least}"
+        assert refused(warmup | {key: value}).removesuffix(", or null") == f"{key}: {value}; at least {least}"
     if key != "architecture.channels":
         check_settings(make_config(warmup | {key: least}))
+
+
+def test_most_settings_have_a_bound():
+    assert len(LEAST) >= 43
 
 
 #: Seeds may be anything, Ray retries for ever at -1, and a step between patches is checked when data are prepared.

@@ -1,0 +1,35 @@
+"""Bounds of settings: kept with the field that they limit, and checked all at once."""
+
+import dataclasses
+from collections.abc import Callable
+from operator import ge, gt, le
+from typing import Any, get_args
+
+#: What a field's metadata may hold: how a value is compared with the bound, and how that is said.
+_BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "at_least": (ge, "at least"),
+    "more_than": (gt, "more than"),
+    "at_most": (le, "at most"),
+}
+
+
+def bounded(default: Any, **bounds: float) -> Any:
+    """A dataclass field with a default and bounds: ``at_least``, ``more_than``, ``at_most``; null is always allowed."""
+    assert bounds.keys() <= _BOUNDS.keys()
+    return dataclasses.field(default=default, metadata={"bounds": bounds})
+
+
+def check_bounds(settings: Any, prefix: str = "") -> None:
+    """ValueError naming the first setting, by its dotted key, that lies outside the bounds of its field.
+
+    ``settings`` is a dataclass whose fields may be dataclasses again.
+    """
+    for field in dataclasses.fields(settings):
+        key, value = f"{prefix}{field.name}", getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            check_bounds(value, f"{key}.")
+        bounds = field.metadata.get("bounds", {})
+        if value is not None and not all(_BOUNDS[name][0](value, bound) for name, bound in bounds.items()):
+            words = " and ".join(f"{_BOUNDS[name][1]} {bound}" for name, bound in bounds.items())
+            nullable = ", or null" if type(None) in get_args(field.type) else ""
+            raise ValueError(f"{key}: {value}; {words}{nullable}")
