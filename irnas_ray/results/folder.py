@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from irnas_ray.results.layout import StudyLayout
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.system.files import write_text
 from irnas_ray.system.urls import absolute, join, masked
@@ -24,51 +25,21 @@ FREE_TO_CHANGE = (
 LOCK = ".lock"
 
 
-class StudyFolder:
-    """The folder ``results/<study>``; see design of the results in the README."""
+class StudyFolder(StudyLayout):
+    """The folder ``results/<study>`` of a study that is run: where it lies, whose it is, and what may change in it."""
 
     def __init__(self, config: StudyConfig) -> None:
         self.name = config.study or config.search_space
         if not self.name or self.name in (".", "..", "prepared") or "/" in self.name or os.sep in self.name:
             raise ValueError(f"study: {self.name!r} cannot name a folder; use letters, digits, '-' and '_'")
-        self.path = Path(config.results).absolute() / self.name
+        super().__init__(Path(config.results).absolute() / self.name)
         chosen = config.cluster.storage
         #: The folder or URL in which Tune keeps its runs: trials, reports and checkpoints.
         self.storage = str(self.trials) if chosen is None else join(absolute(chosen), self.name)
 
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def trials(self) -> Path:
-        return self.path / "trials"
-
-    @property
-    def rounds(self) -> Path:
-        """Size and first trial of every round of search trials that was begun."""
-        return self.trials / "rounds.json"
-
     def run(self, name: str) -> str:
         """Folder or URL of a run of Tune."""
         return join(self.storage, name)
-
-    @property
-    def genotypes(self) -> Path:
-        return self.path / "genotypes"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "summary.json"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Curves and sample images of the final trainings, for TensorBoard."""
-        return self.path / "tensorboard"
-
-    def final(self, rank: int) -> Path:
-        """Folder of the final network of this rank."""
-        return self.path / "finals" / str(rank)
 
     def check(self, config: StudyConfig) -> None:
         """ValueError unless the study is new, or exists and is to be resumed with settings that fit it."""
@@ -84,7 +55,7 @@ class StudyFolder:
                 "or choose another name with study=NAME"
             )
         # A setting that a study begun with an earlier release lacks had no effect there, as its default has none.
-        before = _flat(as_plain(type(config)())) | _flat(_read_yaml(self.config))
+        before = _flat(as_plain(type(config)())) | _flat(self._begun_with())
         now = _flat(as_plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key not in ("study", "fingerprint")]
@@ -92,12 +63,18 @@ class StudyFolder:
             listed = ", ".join(f"{key} ({before.get(key)!r} -> {now.get(key)!r})" for key in changed[:5])
             raise ValueError(f"study {self.name!r} was begun with other settings: {listed}; use a new name")
 
+    def _begun_with(self) -> dict[str, Any]:
+        try:
+            return self.read_settings()
+        except ValueError as error:
+            raise ValueError(f"{error}, so the study cannot be continued; use a new name") from None
+
     def create(self, config: StudyConfig, fingerprint: str = "") -> None:
         """Make the folder and write ``config.yaml``; OSError naming the folder if it cannot be written.
 
         ``fingerprint`` is that of the data; ValueError if the study was begun with others.
         """
-        if self.config.exists() and _read_yaml(self.config).get("fingerprint", "") != fingerprint:
+        if self.config.exists() and self._begun_with().get("fingerprint", "") != fingerprint:
             raise ValueError(
                 f"study {self.name!r} was begun with other images: the files of data.source have changed since, so its "
                 "trials and the new ones would not be comparable; use a new name"
@@ -137,16 +114,6 @@ def as_plain(config: StudyConfig) -> dict[str, Any]:
         plain["tune"]["storage"] = masked(config.tune.storage)
     plain["domains"] = {key: str(value) for key, value in config.domains.items()}
     return plain
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        value = None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: is damaged or cannot be read, so the study cannot be continued; use a new name")
-    return value
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

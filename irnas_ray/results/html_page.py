@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from irnas_ray.results.genotype_drawing import draw_genotype
+from irnas_ray.results.layout import FinalLayout, StudyLayout
 from irnas_ray.results.plots import plot_history, plot_importances, png
 from irnas_ray.results.study_results import StudyResults, genotype_of, importances
 from irnas_ray.results.table import Table, number
@@ -150,11 +151,11 @@ def _samples(results: StudyResults) -> str:
     ranks = sorted(final["rank"] for final in results.summary.get("finals") or [])
     if not ranks:
         return ""
-    folder = results.folder / "finals" / str(ranks[0])
-    scores = _scores(folder / "scores.csv")
+    final = FinalLayout(StudyLayout(results.folder).final(ranks[0]))
+    scores = _scores(final.scores)
     figures: list[str] = []
-    for path in sorted((folder / "images").rglob("*.png")):
-        image_id = path.relative_to(folder / "images").with_suffix("").as_posix()
+    for path in sorted(final.images.rglob("*.png")):
+        image_id = path.relative_to(final.images).with_suffix("").as_posix()
         content = _thumbnail(path)
         if content is not None and len(figures) < SAMPLES:
             figures.append(_figure(content, f"restored image {image_id}", f"{image_id}{scores.get(image_id, '')}"))

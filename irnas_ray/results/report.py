@@ -4,6 +4,7 @@ from pathlib import Path
 
 from irnas_ray.results.genotype_drawing import draw_genotype
 from irnas_ray.results.html_page import render
+from irnas_ray.results.layout import StudyLayout
 from irnas_ray.results.plots import plot_history, plot_importances, save_png
 from irnas_ray.results.study_results import StudyResults, genotype_of, importances, read_study
 from irnas_ray.results.table import Table
@@ -18,7 +19,7 @@ def write_report(folder: Path) -> Path:
     What is missing (an Optuna study in the folder, restored images, a summary) is left out of the page and named.
     Raises ValueError if the folder is not a study, OSError naming the file if it cannot be written.
     """
-    path = folder / "report.html"
+    path = StudyLayout(folder).report
     write_text(path, render(read_study(folder)))
     return path
 
@@ -35,7 +36,7 @@ def analyze(config: AnalyzeConfig) -> None:
     results = read_study(Path(config.study))
     if results.problem:
         raise ValueError(results.problem)
-    output = Path(config.output).absolute() if config.output else results.folder / "analysis"
+    output = Path(config.output).absolute() if config.output else StudyLayout(results.folder).analysis
     top = [record for record in results.ranked() if record.get("score") is not None][: config.top]
     finished = "" if results.summary else " (not finished: no summary.json yet)"
     print(f"# Study {results.name}{finished}\n\nSearch space {results.search_space}; {state_counts(results.records)}\n")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -16,6 +15,7 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import SCORE, Objective, objectives_of
 from irnas_ray.hpo.records import records_of
 from irnas_ray.hpo.storage import StorageLost, open_storage, sqlite_file
+from irnas_ray.results.layout import StudyLayout
 
 #: Fewest completed configurations of which parameter importances say more than chance.
 FEWEST_FOR_IMPORTANCES = 8
@@ -59,19 +59,13 @@ def read_study(folder: Path) -> StudyResults:
     An Optuna study that cannot be read is no error: ``problem`` says what is wrong with it.
     """
     folder = folder.absolute()
-    if not (folder / "config.yaml").is_file():
+    layout = StudyLayout(folder)
+    if not layout.config.is_file():
         what = "has no config.yaml, so it is not a study" if folder.is_dir() else "does not exist"
         raise ValueError(f"{folder} {what}; {_studies_near(folder)}")
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / 'config.yaml'} cannot be read ({str(error).splitlines()[0]})") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / 'config.yaml'} holds no settings, so it is not a study; {_studies_near(folder)}")
-    summary = _read_json(folder / "summary.json", {})
+    config, summary = layout.read_settings(), layout.read_summary()
     # a study that was continued has newer records than its summary
-    kept = _read_json(folder / "trials" / "records.json", [])
-    records: list[dict[str, Any]] = max(summary.get("trials") or [], kept, key=len)
+    records: list[dict[str, Any]] = max(summary.get("trials") or [], layout.read_records(), key=len)
     name = str(config.get("study") or config.get("search_space") or folder.name)
     configurations, problem = [], None
     try:
@@ -165,21 +159,9 @@ def _storage_file(url: str | None, folder: Path) -> Path | None:
     return sqlite_file(url, folder)
 
 
-def _read_json(path: Path, default: Any) -> Any:
-    if not path.exists():
-        return default
-    try:
-        value = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from None
-    if not isinstance(value, type(default)):
-        raise ValueError(f"{path} holds something else than expected")
-    return value
-
-
 def _studies_near(folder: Path) -> str:
     for place in (folder, folder.parent, Path("results").absolute()):
-        names = sorted(path.parent.name for path in place.glob("*/config.yaml"))
+        names = sorted(path.name for path in place.glob("*/") if StudyLayout(path).config.is_file())
         if names:
             return f"studies in {place}: {', '.join(names)}"
     return f"there are no studies in {folder.parent}"

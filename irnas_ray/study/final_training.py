@@ -22,6 +22,7 @@ from irnas_ray.networks.checkpoints import save_network
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.inference import restorer
 from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.results.layout import FinalLayout
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.worker import (
@@ -164,11 +165,11 @@ def write_final(
     """
     assert study.final.protocol is not None
     protocol, sigma = get_protocol(study.final.protocol, study.degradation), study.final.sigma
-    network = copy.deepcopy(training.validated)
+    files, network = FinalLayout(folder), copy.deepcopy(training.validated)
     trained = {"protocol": protocol.id, "sigma": protocol.level(sigma), "degradation": asdict(study.degradation)}
-    save_network(network, folder / "last.pt", trained | {"step": now.step, "validation_psnr": now.psnr})
+    save_network(network, files.last, trained | {"step": now.step, "validation_psnr": now.psnr})
     network.load_state_dict(training.best["weights"] or network.state_dict())
-    result = evaluate(restorer(network), test, protocol, sigma, name=candidate.name, pictures=folder / "images")
+    result = evaluate(restorer(network), test, protocol, sigma, name=candidate.name, pictures=files.images)
     scores = {"protocol": result.protocol, "sigma": result.sigma, "psnr": result.psnr, "ssim": result.ssim}
     metrics = {
         "rank": candidate.rank,
@@ -191,10 +192,8 @@ def write_final(
     }
     if now.micro_batch is not None:
         metrics["micro_batch"] = now.micro_batch
-    save_network(
-        network, folder / "network.pt", trained | scores | {"step": now.best_step, "validation_psnr": now.best_psnr}
-    )
+    save_network(network, files.network, trained | scores | {"step": now.best_step, "validation_psnr": now.best_psnr})
     if candidate.genotype is not None:
-        candidate.genotype.save(folder / "genotype.json")
-    result.write_csv(folder / "scores.csv")
-    write_json(folder / "metrics.json", metrics)
+        candidate.genotype.save(files.genotype)
+    result.write_csv(files.scores)
+    write_json(files.metrics, metrics)

@@ -13,6 +13,7 @@ from ray import tune
 from irnas_ray.evaluation.scores import Evaluation
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.results.folder import StudyFolder
+from irnas_ray.results.layout import FinalLayout
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.distributed_finals import CHECKPOINT, WAITING, concurrent_finals, run_distributed_final
@@ -69,16 +70,16 @@ def _collect(results: list[tune.Result], folder: StudyFolder) -> list[dict[str, 
         with checkpoint.as_directory() as source:
             if target.exists() and not _same(Path(source), target):
                 # an earlier run of the study trained something else here
-                shutil.move(target, _unused(folder.path / "finals" / f"earlier-{target.name}"))
+                shutil.move(target, _unused(target.with_name(f"earlier-{target.name}")))
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state.pt", ".*"))
-        finals.append(json.loads((target / "metrics.json").read_text()))
+        finals.append(json.loads(FinalLayout(target).metrics.read_text()))
     return finals
 
 
 def _same(source: Path, target: Path) -> bool:
     """Whether a study that is continued has copied these files before."""
-    name = "metrics.json"
-    return (target / name).exists() and (target / name).read_bytes() == (source / name).read_bytes()
+    before, now = FinalLayout(target).metrics, FinalLayout(source).metrics
+    return before.exists() and before.read_bytes() == now.read_bytes()
 
 
 def _checkpoint(result: tune.Result, folder: StudyFolder) -> tune.Checkpoint | None:

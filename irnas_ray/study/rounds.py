@@ -42,16 +42,13 @@ def run_search(
     A round that was interrupted is finished as it was begun; then a further one makes up for configurations that were
     asked for since, or that failed under all seeds in an earlier run.
     """
-    kept = folder.trials / "records.json"
-    records: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
+    records = folder.read_records()
     objectives = objectives_of(config.tune.objectives)
     study = claim_study(folder.name, storage, folder.path, config.search_space, config.domains, objectives)
     enqueue(study, config)
-    begun = json.loads(folder.rounds.read_text()) if folder.rounds.exists() else []
     while True:
-        if len(begun) > len({record["round"] for record in records}):
-            size, _ = begun[-1]
-        else:
+        size, begun = folder.open_round(), folder.read_rounds()
+        if size is None:
             missing = missing_of(records, config.tune.trials)
             if not missing:
                 return records
@@ -60,7 +57,7 @@ def run_search(
             write_json(folder.rounds, begun)
         new = _run_round(config, folder, data, resources, storage, len(begun), size, records)
         records += new
-        write_json(kept, records)
+        write_json(folder.records, records)
         if any(state_of(group) == "FAIL" for group in by_configuration(new).values()):
             # what failed just now would most likely fail again; a later resume tries anew
             return records
@@ -106,7 +103,7 @@ def _run_round(
         record["round"] = number
         record["config"] = last.get(record["id"], record["config"])
         if record["genotype"] is not None:
-            Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotypes / f"{record['id']}.json")
+            Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotype(record["id"]))
     return records
 
 

@@ -1,6 +1,5 @@
 """A whole study: data, search trials, final trainings, scores; every stage's result is kept and continued from."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,11 +151,7 @@ def _complain_of_failures(config: StudyConfig, records: list[dict[str, Any]], fi
 
 def is_searched(config: StudyConfig, folder: StudyFolder) -> bool:
     """Whether an earlier run has ended all search trials that are asked for, so that none needs a place."""
-    kept = folder.trials / "records.json"
-    if not (kept.exists() and folder.rounds.exists()):
-        return False
-    records, begun = json.loads(kept.read_text()), json.loads(folder.rounds.read_text())
-    return len({record["round"] for record in records}) == len(begun) and not missing_of(records, config.tune.trials)
+    return folder.open_round() is None and not missing_of(folder.read_records(), config.tune.trials)
 
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:

@@ -15,6 +15,7 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.results.aggregates import configurations_of
 from irnas_ray.results.folder import StudyFolder
+from irnas_ray.results.layout import FinalLayout
 from irnas_ray.results.report import write_report
 from irnas_ray.results.tables import front_table
 from irnas_ray.settings.study import StudyConfig
@@ -51,16 +52,16 @@ def summarise(
         "configurations": configurations,
         "finals": [
             {key: value for key, value in final.items() if key != "evaluation"}
-            | {"network": str(folder.final(final["rank"]).relative_to(folder.path) / "network.pt")}
+            | {"network": str(FinalLayout(folder.final(final["rank"])).network.relative_to(folder.path))}
             for final in finals
         ],
         "baselines": {_baseline(e, levels): {"psnr": e.psnr, "ssim": e.ssim, "sigma": e.sigma} for e in reference},
     }
     if len(objectives) > 1:
         summary["pareto"] = [entry["number"] for entry in configurations if entry["pareto"]]
-    (folder.path / "baselines").mkdir(exist_ok=True)
+    folder.baselines.mkdir(exist_ok=True)
     for evaluation in reference:
-        evaluation.write_csv(folder.path / "baselines" / f"{file_name(_baseline(evaluation, levels))}.csv")
+        evaluation.write_csv(folder.baselines / f"{file_name(_baseline(evaluation, levels))}.csv")
     write_json(folder.summary, summary)
     write_report(folder.path)
     if len(objectives) > 1:

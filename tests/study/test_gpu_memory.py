@@ -118,7 +118,7 @@ def test_nothing_is_measured_for_a_search_that_has_ended(
     folder.create(config)
     records = [{"id": str(number), "state": state, "round": 1} for number, state in enumerate(states)]
     if records:
-        write_json(folder.trials / "records.json", records)
+        write_json(folder.records, records)
     if rounds:
         write_json(folder.rounds, [[2, 0]] * rounds)
     monkeypatch.setattr(study, "search_resources", lambda config, data, resources: resources | {"gpu": 0.5})
