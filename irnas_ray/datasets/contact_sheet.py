@@ -1,5 +1,6 @@
 """One picture of what a network will see: patches of training images, degraded beside clean."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from irnas_ray.datasets.parquet import tile_positions
 from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.study import Degradation
+from irnas_ray.system.files import written
 
 CONTACT_SHEET = "contact_sheet.png"
 #: Patches on a sheet, how many side by side, and the side of each in pixels.
@@ -46,9 +48,10 @@ def write_contact_sheet(
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Software", "irnas_ray")
     picture = draw(cells, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "xb") as file:
+    with written(path) as file:
         picture.save(file, format="PNG", pnginfo=notes)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "it exists")
 
 
 def draw(cells: Sequence[Cell], title: str) -> Image.Image:

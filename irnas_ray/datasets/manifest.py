@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from irnas_ray.images.files import channels_of
+from irnas_ray.system.files import write_json
 
 MANIFEST = "dataset.json"
 FORMAT = "irnas_ray.dataset"
@@ -65,13 +65,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest into `folder`, complete or not at all."""
-        content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
-        part = folder / f".{MANIFEST}.part"
-        try:
-            part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            os.replace(part, folder / MANIFEST)
-        finally:
-            part.unlink(missing_ok=True)
+        write_json(folder / MANIFEST, {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)})
 
     @classmethod
     def load(cls, folder: Path | str) -> "Manifest":

@@ -1,7 +1,6 @@
 """Writes a data set's parts by any number of processes, all with the same bytes, and goes on after a kill."""
 
 import contextlib
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from irnas_ray.datasets.parquet import Layout, Parts, add_image, schemas
 from irnas_ray.images.findings import Examined, Finding, examine
 from irnas_ray.images.screening import SCREENING
 from irnas_ray.images.sources import SourceImage
-from irnas_ray.system.files import write_json
+from irnas_ray.system.files import locked, write_json
 from irnas_ray.system.worker_pool import Progress, Tick, WorkerKilled, choose_workers, run_tasks
 
 #: In the folder while a data set is written there: what is being done.
@@ -174,11 +173,7 @@ def claim(folder: Path, work: str) -> Iterator[None]:
         if folder.exists() and not marker.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder}: is not empty and holds no data set; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        with open(marker, "a+", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"{folder}: another process is writing a data set here; wait for it") from error
+        with locked(marker) as lock:
             lock.seek(0)
             if lock.read() != work:
                 _clear(folder)
@@ -198,6 +193,8 @@ def claim(folder: Path, work: str) -> Iterator[None]:
                 raise
             remove_records(folder)
             marker.unlink()
+    except BlockingIOError as error:
+        raise ValueError(f"{folder}: another process is writing a data set here; wait for it") from error
     except OSError as error:
         raise ValueError(f"{folder}: the data set cannot be written ({error}); nothing was kept") from error
 

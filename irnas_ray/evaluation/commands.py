@@ -60,7 +60,6 @@ def score_methods(config: EvaluateConfig) -> None:
     for result in _score(candidates, images, config, output, shown):
         results.append(result)
         if output is not None:
-            (output / "per_image").mkdir(parents=True, exist_ok=True)
             result.write_csv(output / "per_image" / f"{file_name(result.method)}.csv")
     everything = [*results, *candidates.earlier]
     rows = compare(everything, _reference(everything), config.seed)

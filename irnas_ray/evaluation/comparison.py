@@ -1,6 +1,5 @@
 """Methods side by side: only what may be compared, with intervals that say what chance could have done."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from irnas_ray.evaluation.scores import Evaluation
+from irnas_ray.system.files import write_csv
 
 #: Share of the resamples' means that an interval holds, and how many times images are drawn again.
 LEVEL, RESAMPLES = 0.95, 10_000
@@ -123,10 +123,7 @@ COLUMNS: tuple[str, ...] = (
 
 def write_comparison(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
     """Writes the rows of ``compare`` as CSV with the columns ``COLUMNS``; what is None stays empty."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, COLUMNS, rows)
 
 
 def interval_table(rows: Sequence[dict[str, Any]]) -> str:

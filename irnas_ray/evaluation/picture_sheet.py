@@ -12,6 +12,7 @@ from torch import Tensor
 
 from irnas_ray.evaluation.protocols import Protocol
 from irnas_ray.evaluation.scores import Evaluation, EvaluationImage, to_uint8
+from irnas_ray.system.files import written
 
 #: Widest and highest that a whole image is shown, in pixels; larger ones are reduced.
 LARGEST = 512
@@ -66,8 +67,9 @@ def draw_sheet(heading: str, rows: Sequence[tuple[str, Sequence[Panel]]]) -> Ima
 def save_sheet(path: str | Path, heading: str, rows: Sequence[tuple[str, Sequence[Panel]]]) -> Path:
     """Writes ``draw_sheet`` as a PNG file and returns its path."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(heading, rows).save(path)
+    sheet = draw_sheet(heading, rows)
+    with written(path) as file:
+        sheet.save(file, format="PNG")
     return path
 
 

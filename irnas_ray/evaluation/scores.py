@@ -1,6 +1,5 @@
 """Scores methods under a named protocol, image by image."""
 
-import csv
 import logging
 import math
 import re
@@ -19,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from irnas_ray.evaluation.protocols import Protocol, get_protocol
+from irnas_ray.system.files import write_csv, written
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +111,8 @@ class Evaluation:
     def write_csv(self, path: str | Path) -> None:
         """Writes one row for each image: method, protocol, sigma, image_id, psnr, ssim, seconds."""
         identity = {"method": self.method, "protocol": self.protocol, "sigma": self.sigma}
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*identity, *Score.__dataclass_fields__])
-            writer.writeheader()
-            writer.writerows(identity | asdict(score) for score in self.scores)
+        rows = [identity | asdict(score) for score in self.scores]
+        write_csv(path, [*identity, *Score.__dataclass_fields__], rows)
 
 
 def evaluate(
@@ -199,8 +197,9 @@ def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]
         path = Path(folder, f"{image_id}.png")
         if not path.resolve().is_relative_to(Path(folder).resolve()):
             raise ValueError(f"image id {image_id!r} leads out of the folder {folder}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(to_uint8(image_id, picture)).save(path)
+        pixels = to_uint8(image_id, picture)
+        with written(path) as file:
+            Image.fromarray(pixels).save(file, format="PNG")
         paths.append(path)
     return paths
 

@@ -1,9 +1,11 @@
 """The discrete architecture as a value that can be saved, compared and built; decoding is in ``decoding``."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,12 +96,22 @@ class Genotype:
         return Genotype(cells, levels, multipliers)
 
     def save(self, path: str | Path) -> None:
-        """Write the genotype as JSON, atomically."""
+        """Write the genotype as JSON, atomically; OSError naming the file if it cannot be written."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(self.to_json() + "\n")
-        os.replace(temporary, path)
+        # As system.files does, which stands on the same floor.
+        temporary = path.parent / f".{uuid.uuid4().hex}.part"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "x", encoding="utf-8") as file:
+                file.write(self.to_json() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write {path} ({error.strerror or error})") from None
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     @staticmethod
     def load(path: str | Path) -> "Genotype":

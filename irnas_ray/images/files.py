@@ -1,8 +1,6 @@
 """Image files and 8-bit arrays: list, read, write, and the photographs that come with scikit-image."""
 
-import os
 import re
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from irnas_ray.images import pillow
+from irnas_ray.system.files import written
 
 #: File name endings that are taken for images, whatever their case.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -135,14 +134,8 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
     for top in range(0, len(image), STRIP):
         strip = image[top : top + STRIP].astype(np.float64)
         pixels[top : top + STRIP] = np.rint(np.clip(strip, 0, 1) * 255)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Readers on a shared file system must never meet half a picture.
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        Image.fromarray(pixels).save(part, format="PNG")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written(path) as file:
+        Image.fromarray(pixels).save(file, format="PNG")
 
 
 def _is_gray(image: Image.Image) -> bool:

@@ -1,7 +1,5 @@
 """Files that hold tensors: written atomically, loaded without running code, refused with a clear message if broken."""
 
-import contextlib
-import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from torch import nn
 
 from irnas_ray.networks.registry import core, describe_network, rebuild_network
 from irnas_ray.networks.user_network import NetworkClass
+from irnas_ray.system.files import written
 
 NETWORK_FORMAT = "irnas_ray.network"
 #: Version 1 held networks of genotypes only, and did not say so.
@@ -22,23 +21,12 @@ def save_state(state: dict[str, Any], path: str | Path) -> None:
 
     Raises OSError naming the file if the disk is full or the folder cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+    with written(path, "free space or choose another folder") as file:
+        try:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch reports a full disk as a RuntimeError of its archive writer
-        raise OSError(
-            f"cannot write {path}: {error}; free space or choose another folder, the old file is kept"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        except RuntimeError as error:
+            # torch raises an error of its archive writer in place of the system's
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from None
 
 
 def load_state(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 
 from irnas_ray.results.layout import StudyLayout
 from irnas_ray.settings.study import StudyConfig
-from irnas_ray.system.files import write_text
+from irnas_ray.system.files import locked, write_text
 from irnas_ray.system.urls import absolute, join, masked
 
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
@@ -92,18 +91,16 @@ class StudyFolder(StudyLayout):
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the study for this process, however it ends; ValueError if another one works on it."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / LOCK, "w")
-        except OSError as error:
-            raise OSError(
-                f"cannot write the study's folder {self.path}: {error.strerror}; choose results=DIR"
-            ) from None
-        with file:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(self.path / LOCK))
+            except BlockingIOError:
                 raise ValueError(f"another process is working on study {self.name!r} in {self.path}") from None
+            except OSError as error:
+                raise OSError(
+                    f"cannot write the study's folder {self.path}: {error.strerror}; choose results=DIR"
+                ) from None
             yield
 
 

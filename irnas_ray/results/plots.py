@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from irnas_ray.results.tables import STATES
+from irnas_ray.system.files import write_bytes
 
 BLUE, ORANGE, GRAY, INK = "#0072B2", "#B35900", "#8A929C", "#22262B"
 #: State of a trial that has a score -> its marker, colour and whether it is filled.
@@ -72,9 +73,5 @@ def png(figure: Figure) -> bytes:
 
 def save_png(figure: Figure, path: Path) -> Path:
     """Write a figure to a PNG file in a folder that is made if need be; OSError naming the file if it cannot be."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(figure))
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path} ({error.strerror}); choose output=DIR") from None
+    write_bytes(path, png(figure), "choose output=DIR")
     return path

@@ -59,7 +59,6 @@ def summarise(
     }
     if len(objectives) > 1:
         summary["pareto"] = [entry["number"] for entry in configurations if entry["pareto"]]
-    folder.baselines.mkdir(exist_ok=True)
     for evaluation in reference:
         evaluation.write_csv(folder.baselines / f"{file_name(_baseline(evaluation, levels))}.csv")
     write_json(folder.summary, summary)

@@ -1,7 +1,8 @@
 """Genotypes as values: what goes to JSON comes back, equal means equal digest, and bad files name the field."""
 
+import errno
 import json
-from pathlib import Path
+import os
 from typing import Any
 
 import pytest
@@ -200,13 +201,19 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "genotype.json"
     Genotype((CELL,), (0, 1)).save(path)
 
-    def fail(self: Path, text: str) -> int:
-        raise OSError("disk full")
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(Path, "write_text", fail)
-    with pytest.raises(OSError):
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"cannot write .*genotype.json \(disk full\)"):
         Genotype((CELL,), (0,)).save(path)
-    assert Genotype.load(path).levels == (0, 1)
+    assert Genotype.load(path).levels == (0, 1) and list(tmp_path.iterdir()) == [path]
+
+
+def test_every_legal_name_can_be_written(tmp_path):
+    path = tmp_path / ("a" * 255)
+    Genotype((CELL,), (0, 1)).save(path)
+    assert Genotype.load(path).levels == (0, 1) and list(tmp_path.iterdir()) == [path]
 
 
 def test_the_format_is_named_in_the_file():

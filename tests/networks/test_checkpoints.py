@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import resource
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,17 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_else(saved, mo
         with pytest.raises(OSError, match=f"cannot write {saved}.*the old file is kept"):
             save_state({"new": 1}, saved)
     assert saved.read_bytes() == old and names(saved.parent) == ["network.pt"]
+
+
+def test_a_full_disk_is_named_as_the_system_names_it(saved):
+    old, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"network.pt \(File too large\); free space or choose") as caught:
+            save_state({"new": torch.zeros(100_000)}, saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG and saved.read_bytes() == old and names(saved.parent) == ["network.pt"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), AttributeError("Can't pickle local object")])

@@ -1,8 +1,5 @@
-"""A study's folder: nothing is overwritten, only fitting settings continue a study, and files are whole or absent."""
+"""A study's folder: nothing is overwritten, and only fitting settings continue a study."""
 
-import errno
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +8,8 @@ import pytest
 import yaml
 
 from irnas_ray.hpo.domains import Conditional
-from irnas_ray.results import folder
 from irnas_ray.results.folder import StudyFolder, as_plain
 from irnas_ray.settings.study import StudyConfig, with_values
-from irnas_ray.system.files import write_json, write_text
 
 
 def make_config(tmp_path: Path, **values: Any) -> StudyConfig:
@@ -154,56 +149,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     study.check(config)
     with pytest.raises(OSError, match=f"cannot write the study's folder {study.path}.*results=DIR"):
         study.create(config)
-
-
-def test_json_is_written_and_replaced(tmp_path):
-    path = tmp_path / "new" / "summary.json"
-    for value in ({"a": [1, None, "ü"]}, {"b": 2.5}):
-        write_json(path, value)
-        assert json.loads(path.read_text(encoding="utf-8")) == value
-    assert [found.name for found in path.parent.iterdir()] == ["summary.json"]
-
-
-def test_a_reader_never_sees_a_part_of_a_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    write_text(path, "old")
-    seen = []
-
-    def replace(source: Path, target: Path) -> None:
-        seen.append((target.read_text(), source.read_text(), source.parent))
-        os.rename(source, target)
-
-    monkeypatch.setattr(folder.os, "replace", replace)
-    write_text(path, "new")
-    assert seen == [("old", "new", tmp_path)] and path.read_text() == "new"
-
-
-@pytest.mark.parametrize("function", ["replace", "fsync"])
-def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_else(tmp_path, monkeypatch, function):
-    path = tmp_path / "a.json"
-    write_json(path, 1)
-
-    def fail(*arguments: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(folder.os, function, fail)
-    with pytest.raises(OSError, match=r"cannot write .*a.json \(No space left on device\); the old file is kept"):
-        write_json(path, 2)
-    assert path.read_text() == "1\n" and [found.name for found in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_a_value_that_json_cannot_hold_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, 1)
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert path.read_text() == "1\n" and [found.name for found in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_a_file_in_a_folders_place_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match=f"cannot write {tmp_path / 'file' / 'a.json'}"):
-        write_json(tmp_path / "file" / "a.json", 1)
 
 
 def test_only_one_process_works_on_a_study(tmp_path, begun):
