@@ -3,13 +3,9 @@
 import os
 from pathlib import Path
 
+from irnas_ray.cluster.internals import COPIES, JOB
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.system.urls import is_url
-
-#: Ray sets it for the driver of a job.
-JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-#: Where Ray unpacks what `ray job submit --working-dir` uploads.
-COPIES = "working_dir_files"
 
 
 def in_copy() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util import placement_group_table
 
+from irnas_ray.cluster.internals import free_resources
 from irnas_ray.settings.study import Cluster
 
 #: Value of cluster.gpus_per_trial that lets a measurement decide.
@@ -34,8 +35,7 @@ class Node:
 
 def nodes() -> list[Node]:
     """The living nodes of the cluster."""
-    # Ray offers what is free on each node only here; `ray.available_resources` adds the nodes up
-    free = ray._private.state.available_resources_per_node()
+    free = free_resources()
     return [
         Node(
             node["NodeManagerAddress"],

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from ray.tune import Callback
 
 from irnas_ray.cluster.placement import WaitingTrials
+from irnas_ray.progress.internals import last_line
 from irnas_ray.progress.live_table import LiveTable
 from irnas_ray.progress.stage_state import StageState, clock, time_left
-from irnas_ray.system.exit_status import last_line
 
 
 class View(Protocol):

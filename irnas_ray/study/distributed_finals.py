@@ -13,7 +13,7 @@ import ray.train
 import torch
 from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
+from ray.tune.integration.ray_train import TuneReportCallback
 
 from irnas_ray.cluster.connection import quiet
 from irnas_ray.cluster.placement import slots
@@ -28,8 +28,6 @@ from irnas_ray.tune.reports import Reports, Write
 #: What the Tune trial itself takes, which only waits: a byte, because Tune wants something, and a share of a CPU would
 #: keep the workers from a machine that they fill.
 WAITING = {"cpu": 0.0, "gpu": 0.0, "memory": 1.0}
-#: The metric in which the checkpoint of a report comes; Tune's own checkpoint stays empty.
-CHECKPOINT = CHECKPOINT_PATH_KEY
 #: Its annotations are those of an earlier Ray Train.
 RunConfig: Any = ray.train.RunConfig
 

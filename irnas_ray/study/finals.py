@@ -16,8 +16,9 @@ from irnas_ray.results.folder import StudyFolder
 from irnas_ray.results.layout import FinalLayout
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.candidates import Candidate
-from irnas_ray.study.distributed_finals import CHECKPOINT, WAITING, concurrent_finals, run_distributed_final
+from irnas_ray.study.distributed_finals import WAITING, concurrent_finals, run_distributed_final
 from irnas_ray.study.final_training import FinalData, run_final
+from irnas_ray.tune.internals import TRAIN_CHECKPOINT
 from irnas_ray.tune.loggers import make_loggers
 from irnas_ray.tune.run_storage import open_storage
 from irnas_ray.tune.runner import find_run, fit
@@ -83,7 +84,7 @@ def _same(source: Path, target: Path) -> bool:
 
 
 def _checkpoint(result: tune.Result, folder: StudyFolder) -> tune.Checkpoint | None:
-    reported = (result.metrics or {}).get(CHECKPOINT)
+    reported = (result.metrics or {}).get(TRAIN_CHECKPOINT)
     if reported is None:
         return result.checkpoint
     # the study may have been moved since that was reported; the run of Ray Train and its checkpoint keep their names

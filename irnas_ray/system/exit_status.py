@@ -1,7 +1,5 @@
 """How a command can end, and the exit statuses by which scripts tell it; 3 is that of a check (``source_check``)."""
 
-from typing import Any
-
 #: The work failed; nothing, or not all that is needed for a result, was made.
 FAILED = 1
 #: The command line is wrong; nothing was begun.
@@ -23,13 +21,3 @@ STATUSES = (
 
 class Incomplete(Exception):
     """A study is finished, scored and written, but a configuration failed under all its seeds, or a final did."""
-
-
-def last_line(trial: Any) -> str:
-    """The last line of a failed trial's error, which names the cause."""
-    try:
-        with open(trial.error_file) as file:
-            lines = [line.strip() for line in file if line.strip()]
-        return lines[-1] if lines else "no message"
-    except (OSError, TypeError):
-        return "no message"

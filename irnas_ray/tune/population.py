@@ -3,17 +3,17 @@
 import contextlib
 import random
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow
 from pyarrow.fs import FileSelector, copy_files
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.hpo.rungs import Verdict
 from irnas_ray.settings.study import StudyConfig
+from irnas_ray.tune.internals import SearchedPopulation, last_saved_report, live_trials
 from irnas_ray.tune.perturbation import RATES, explored, rate_of
 from irnas_ray.tune.schedulers import note_error, search_of, take_up
 
@@ -21,7 +21,7 @@ from irnas_ray.tune.schedulers import note_error, search_of, take_up
 COPY = "copied_"
 
 
-class RatePopulation(PopulationBasedTraining):
+class RatePopulation(SearchedPopulation):
     """Every ``tune.perturb_every`` epochs a trial of the worst quarter goes on from a copy of one of the best.
 
     It takes over weights, alpha, beta and optimizers, and trains on with the other's rates changed a little; its seed,
@@ -48,16 +48,10 @@ class RatePopulation(PopulationBasedTraining):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Take a trial into the population, though a searcher proposed it; again where it is started again.
 
-        Ray refuses searchers, because they would be told scores that are not those of what they proposed; the study
-        says with each trial what rates it had when.
+        The study says with each trial what rates it had when, so that scores are those of what was proposed.
         """
-        without_search: Any = SimpleNamespace(search_alg=None)
-        super().on_trial_add(without_search, trial)
-        saved = trial.latest_checkpoint_result
-        epoch = int(saved.metrics["epoch"]) if saved else 0
-        state = self._trial_state[trial]
-        # Ray would let it copy, or be copied, at the first epoch after a restart
-        state.last_train_time, state.last_perturbation_time = epoch, epoch - epoch % self._every
+        epoch = int(last_saved_report(trial).get("epoch", 0))
+        self.take_in(trial, epoch, epoch - epoch % self._every)
         take_up(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -69,7 +63,7 @@ class RatePopulation(PopulationBasedTraining):
         if result.get("error") or result["epoch"] >= self._epochs:
             return TrialScheduler.CONTINUE
         decision = super().on_trial_result(tune_controller, trial, result)
-        if decision == TrialScheduler.PAUSE and len(tune_controller.get_live_trials()) <= self._places:
+        if decision == TrialScheduler.PAUSE and len(live_trials(tune_controller)) <= self._places:
             # Ray makes room for any trial that waits, also for a copy that is only being started
             return TrialScheduler.CONTINUE
         return decision
@@ -83,22 +77,14 @@ class RatePopulation(PopulationBasedTraining):
         search_of(tune_controller).adopt()
         return super().choose_trial_to_run(tune_controller)
 
-    def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
-        # the copied trial goes on, for any number of epochs until the copy is started, and Tune removes its checkpoints
-        other: Any = self._trial_state[trial_to_clone]
-        theirs = other.last_checkpoint
-        own = own_copy(theirs, str(trial.path))
-        if own is None:
-            return
-        other.last_checkpoint = own
-        super()._exploit(tune_controller, trial, trial_to_clone)
-        other.last_checkpoint = theirs
+    def copied(self, checkpoint: tune.Checkpoint, folder: str) -> tune.Checkpoint | None:
+        """A copy in the trial's own folder, which stays when the other trial's checkpoint goes."""
+        return own_copy(checkpoint, folder)
 
-    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict[str, Any], dict[str, str]]:
-        # where Ray's own PB2 puts its way to explore, too; a custom_explore_fn is not told which trial copies
-        epoch = self._trial_state[trial_to_clone].last_train_time
+    def new_values(self, trial: Trial, other: Trial, epoch: int) -> dict[str, Any]:
+        """The trial's own values with the other's rates, changed a little."""
         generator = random.Random(f"{self._seed} {trial.config['seed']} {epoch}")
-        return {**trial.config, **explored(trial_to_clone.config, self._rates, generator)}, {}
+        return {**trial.config, **explored(other.config, self._rates, generator)}
 
 
 def own_copy(checkpoint: tune.Checkpoint, folder: str) -> tune.Checkpoint | None:

@@ -15,6 +15,7 @@ from torch import nn
 from irnas_ray.datasets.batches import State
 from irnas_ray.networks.checkpoints import load_state, save_state
 from irnas_ray.tune.heartbeat import Pulse
+from irnas_ray.tune.internals import CHECKPOINT, remove_unsent_checkpoint
 from irnas_ray.tune.run_storage import open_storage
 
 STATE = "state.pt"
@@ -165,11 +166,9 @@ class Reports:
             reason = os.strerror(error.errno) if error.errno else str(error)
         self._notices = notices
         if begun:
-            # half a checkpoint would take the space that the next one needs; until it is sent, this is the last one's
-            # path
-            storage = tune.get_context().get_storage()
+            # half a checkpoint would take the space that the next one needs
             with suppress(OSError):
-                storage.storage_filesystem.delete_dir(storage.checkpoint_fs_path)
+                remove_unsent_checkpoint()
         return reason
 
     def _tell(self, metrics: dict[str, Any]) -> None:
@@ -228,6 +227,6 @@ def _saved(filesystem: pyarrow.fs.FileSystem, folder: str) -> list[tune.Checkpoi
     """The checkpoints in a trial's folder, oldest first."""
     with suppress(OSError):
         entries = filesystem.get_file_info(pyarrow.fs.FileSelector(folder))
-        names = sorted(entry.base_name for entry in entries if entry.base_name.startswith("checkpoint_"))
+        names = sorted(entry.base_name for entry in entries if entry.base_name.startswith(CHECKPOINT))
         return [tune.Checkpoint(f"{folder}/{name}", filesystem) for name in names]
     return []

@@ -10,21 +10,20 @@ from typing import Any
 import pyarrow
 import ray
 from pyarrow.fs import FileSelector, FileSystem, FileType
-from ray import cloudpickle, tune
+from ray import cloudpickle
 from ray.tune import Result
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.system.files import write_json
 from irnas_ray.system.urls import join
+from irnas_ray.tune.internals import RECORDS, TRIALS, own_folder
 
 #: In the storage: the id of the study whose trials lie beside it. In the study's folder: that id, and the storage
 #: where that is another one.
 OWNER, CLAIM = "study.json", "storage.json"
 #: In a trial's folder: what it was begun with.
 BEGUN = "begun.json"
-#: What Tune records of a run, one file for each driver that worked on it: its trials, and the searcher.
-RECORDS = ("experiment_state-*.json", "searcher-state-*.pkl", "search_gen_state-*", "basic-variant-state-*")
 #: How long a node may take to start a worker and look.
 PROBE_SECONDS = 120
 
@@ -85,11 +84,11 @@ def trial_folders(run: str) -> list[str]:
 
 def note_parameters(config: dict[str, Any]) -> None:
     """Keep in the folder of the trial that runs here what it was begun with: Tune does so only seconds later."""
-    storage = tune.get_context().get_storage()
+    filesystem, folder = own_folder()
     # what cannot be written now is worth nothing but the time since the start, and that only if all goes wrong
     with suppress(OSError):
-        storage.storage_filesystem.create_dir(storage.trial_fs_path)
-        with storage.storage_filesystem.open_output_stream(f"{storage.trial_fs_path}/{BEGUN}") as file:
+        filesystem.create_dir(folder)
+        with filesystem.open_output_stream(f"{folder}/{BEGUN}") as file:
             file.write(json.dumps(config).encode())
 
 
@@ -116,7 +115,7 @@ def can_continue(run: str) -> bool:
         for content in contents[1:]:
             if content is not None:
                 cloudpickle.loads(content)
-        return contents[0] is not None and bool(json.loads(contents[0])["trial_data"])
+        return contents[0] is not None and bool(json.loads(contents[0])[TRIALS])
     except Exception:  # damaged bytes are met with almost any exception by JSON and pickle
         return False
 

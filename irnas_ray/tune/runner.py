@@ -14,7 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.system.urls import join, split
 from irnas_ray.tune.heartbeat import HangWatch
-from irnas_ray.tune.lost_checkpoint import OutlivesCheckpoint
+from irnas_ray.tune.internals import allow_failures, let_outlive_checkpoints
 from irnas_ray.tune.run_storage import can_continue, ended_trials, has_ended, parameters, trial_folders
 from irnas_ray.tune.schedulers import InPlaceScheduler
 from irnas_ray.tune.searcher import StudySearch
@@ -99,7 +99,7 @@ def fit(
     if not progress.trials:
         return []
     runner = tune.with_resources(trainable, resources)
-    runner.__mixins__ = (OutlivesCheckpoint,)
+    let_outlive_checkpoints(runner)
     above, name = split(run.place)
     watches = [] if hang_minutes is None else [HangWatch(name, hang_minutes, progress)]
     tuner = tune.Tuner(
@@ -147,7 +147,7 @@ class _Failures(Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         for trial in trials:
-            trial.max_failures = self._most
+            allow_failures(trial, self._most)
 
 
 @contextlib.contextmanager

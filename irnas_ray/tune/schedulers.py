@@ -4,7 +4,6 @@ The halving holds no state: where every configuration stands is kept by ``StudyS
 rungs survive a killed driver (Tune saves no scheduler's state).
 """
 
-import copy
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -12,7 +11,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from irnas_ray.hpo.ledger import Known
 from irnas_ray.hpo.rungs import Verdict
-from irnas_ray.system.exit_status import last_line
+from irnas_ray.progress.internals import last_line
+from irnas_ray.tune.internals import keep_in_place, last_report, leave_waiting, live_trials, searcher_of, stop_waiting
 from irnas_ray.tune.searcher import StudySearch
 
 DECISIONS = {
@@ -29,7 +29,10 @@ class ConfigurationHalving(TrialScheduler):
     end. There are never more running trials than the search's limit, after a restart either.
     """
 
-    _supports_buffered_results = False
+    @property
+    def supports_buffered_results(self) -> bool:
+        """No: Tune is to ask after each report."""
+        return False
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,15 +64,14 @@ class ConfigurationHalving(TrialScheduler):
         if self._restarted:
             self._restarted = False
             search.adopt()
-            self._leave_waiting(tune_controller, self._ready(tune_controller, Trial.PENDING)[search.limit :])
+            for trial in self._ready(tune_controller, Trial.PENDING)[search.limit :]:
+                leave_waiting(tune_controller, trial)
         for trial in _in_order(tune_controller, Trial.PENDING, Trial.PAUSED):
             verdict = search.verdict(trial.trial_id, epoch_of(trial))
             if verdict == Verdict.STOP:
-                # Tune marks only those as done that it stops while they run
-                trial.update_last_result({**trial.last_result, **search.outcome(trial.trial_id), "done": True})
-                tune_controller.stop_trial(trial)
+                stop_waiting(tune_controller, trial, {**trial.last_result, **search.outcome(trial.trial_id)})
             elif verdict == Verdict.WAIT and trial.status == Trial.PENDING:
-                self._leave_waiting(tune_controller, [trial])
+                leave_waiting(tune_controller, trial)
         active = _in_order(tune_controller, Trial.PENDING, Trial.RUNNING)
         paused = self._ready(tune_controller, Trial.PAUSED)
         if paused and len(active) < search.limit:
@@ -83,10 +85,6 @@ class ConfigurationHalving(TrialScheduler):
             for trial in _in_order(tune_controller, status)
             if search.verdict(trial.trial_id, epoch_of(trial)) == Verdict.GO_ON
         ]
-
-    def _leave_waiting(self, tune_controller: Any, trials: list[Trial]) -> None:
-        for trial in trials:
-            tune_controller._set_trial_status(trial, Trial.PAUSED)
 
     def debug_string(self) -> str:
         """What Tune's status shows."""
@@ -114,22 +112,18 @@ def note_error(tune_controller: Any, trial: Trial) -> None:
 
 def search_of(tune_controller: Any) -> StudySearch:
     """The search whose trials Tune runs."""
-    search = tune_controller.search_alg
-    while not isinstance(search, StudySearch):
-        # Tune wraps it in its generator and its limiter
-        search = search.searcher
-    return search
+    return searcher_of(tune_controller, StudySearch)
 
 
 def _in_order(tune_controller: Any, *states: str) -> list[Trial]:
     search = search_of(tune_controller)
-    trials = [trial for trial in tune_controller.get_live_trials() if trial.status in states]
+    trials = [trial for trial in live_trials(tune_controller) if trial.status in states]
     return sorted(trials, key=lambda trial: search.order(trial.trial_id))
 
 
 def epoch_of(trial: Trial) -> int:
     """The last epoch that a trial reported, 0 before the first."""
-    return int(trial.last_result.get("epoch", 0)) if trial.has_reported_at_least_once else 0
+    return int(last_report(trial).get("epoch", 0))
 
 
 class InPlaceScheduler(FIFOScheduler):
@@ -138,16 +132,3 @@ class InPlaceScheduler(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Let it lie in the folder of its run."""
         keep_in_place(tune_controller, trial)
-
-
-def keep_in_place(tune_controller: Any, trial: Trial) -> None:
-    """Let a trial that is added to Tune's list lie in the folder of its run.
-
-    What Tune saves of a run names the folder where that was begun. Continued, Tune corrects this for the trials that it
-    had, but it makes those that are still to come with the old folder, and would write their checkpoints there.
-    """
-    run = tune_controller._storage
-    storage: Any = copy.copy(trial.storage)
-    storage.storage_filesystem, storage.storage_fs_path = run.storage_filesystem, run.storage_fs_path
-    storage.experiment_dir_name = run.experiment_dir_name
-    trial.set_storage(storage)

@@ -5,9 +5,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-#: Tune goes on when it cannot copy its record to the storage, and tells only these loggers, which are silent here.
-LOGGERS = ("ray.train._internal.syncer", "ray.tune.execution.experiment_state")
-FAILED = ("Last sync command failed", "Saving experiment state")
+from irnas_ray.tune.internals import RECORD_LOGGERS, RECORD_LOST
+
 #: Seconds between two lines about it.
 BETWEEN_LINES = 60.0
 
@@ -19,7 +18,7 @@ def unsaved_state_told(tell: Callable[[str], None]) -> Iterator[None]:
     Raises OSError with a clear message, instead of what Tune raises, where the disk is full on which it is prepared.
     """
     listener = _Listener(tell)
-    for name in LOGGERS:
+    for name in RECORD_LOGGERS:
         logger = logging.getLogger(name)
         logger.addHandler(listener)
         logger.setLevel(logging.WARNING)
@@ -35,7 +34,7 @@ def unsaved_state_told(tell: Callable[[str], None]) -> Iterator[None]:
             "and continue with resume=true: trials go on from their last checkpoints"
         ) from None
     finally:
-        for name in LOGGERS:
+        for name in RECORD_LOGGERS:
             logging.getLogger(name).removeHandler(listener)
 
 
@@ -47,7 +46,7 @@ class _Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         now = time.monotonic()
         text = self.format(record)
-        if not text.startswith(FAILED) or now - self._told < BETWEEN_LINES:
+        if not text.startswith(RECORD_LOST) or now - self._told < BETWEEN_LINES:
             return
         self._told = now
         reason = text.strip().splitlines()[-1]

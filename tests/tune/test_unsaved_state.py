@@ -7,7 +7,8 @@ import pytest
 
 from irnas_ray.cluster.connection import quiet
 from irnas_ray.tune import unsaved_state
-from irnas_ray.tune.unsaved_state import LOGGERS, unsaved_state_told
+from irnas_ray.tune.internals import RECORD_LOGGERS
+from irnas_ray.tune.unsaved_state import unsaved_state_told
 
 TRACE = "Traceback (most recent call last):\n  File\nOSError: [Errno 28] Error writing bytes: No space left on device"
 
@@ -19,11 +20,11 @@ def test_a_record_that_cannot_be_copied_is_told_once_in_a_while(monkeypatch: pyt
     monkeypatch.setattr(unsaved_state.time, "monotonic", lambda: now[0])
     with unsaved_state_told(told.append):
         for now[0] in (0.0, 30.0, 61.0):
-            logging.getLogger(LOGGERS[0]).warning(f"Last sync command failed with the following error:\n{TRACE}")
-        logging.getLogger(LOGGERS[1]).warning("Saving the experiment state has already taken 31.00 seconds")
+            logging.getLogger(RECORD_LOGGERS[0]).warning(f"Last sync command failed with the following error:\n{TRACE}")
+        logging.getLogger(RECORD_LOGGERS[1]).warning("Saving the experiment state has already taken 31.00 seconds")
     assert len(told) == 2
     assert told[0].startswith("where the trials stand cannot be saved (OSError: [Errno 28] ")
-    logging.getLogger(LOGGERS[0]).warning(f"Last sync command failed with the following error:\n{TRACE}")
+    logging.getLogger(RECORD_LOGGERS[0]).warning(f"Last sync command failed with the following error:\n{TRACE}")
     assert len(told) == 2
 
 
