@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from measuring import report
 
-from irnas_ray.cli.command_line import run
+from irnas_ray.cli.command import run
 from irnas_ray.search import bilevel
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study import study, trial
@@ -83,4 +83,4 @@ if __name__ == "__main__":
         place = sys.argv.index("--json")
         OUTPUT = Path(sys.argv.pop(place + 1)).absolute()
         sys.argv.pop(place)
-    run("search", StudyConfig, timed_study, __doc__ or "", root=ROOT)
+    run("search", StudyConfig, timed_study, __doc__ or "")

@@ -1,12 +1,11 @@
-"""Show what a study has found, finished or still running: best trials, importances, genotypes, pictures.
+"""Show what a study has found, finished or still running: the same as `irnas-ray analyze`.
 
 python launchers/analyze.py study=results/quickstart
-python launchers/analyze.py study=results/bsd500 top=20 output=pictures
 """
 
-from irnas_ray.cli.command_line import run
-from irnas_ray.results.report import analyze
-from irnas_ray.settings.commands import AnalyzeConfig
+import sys
+
+from irnas_ray.__main__ import main
 
 if __name__ == "__main__":
-    run("analyze", AnalyzeConfig, analyze, __doc__ or "")
+    main(["analyze", *sys.argv[1:]])

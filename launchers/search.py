@@ -1,15 +1,12 @@
-"""Search architectures and hyperparameters, retrain the best genotypes, score them, keep everything.
+"""Search, retrain the best genotypes, score them, keep everything: the same as `irnas-ray search`.
 
-Without arguments: a few minutes on two cores with photographs that ship with scikit-image. For example:
-
-    python launchers/search.py search_spaces=irnas_denoise data=images data.source=BSD500 study=bsd500 cluster=gpu
+python launchers/search.py search_spaces=irnas_denoise data=images data.source=BSD500 study=bsd500 cluster=gpu
+ray job submit --address http://127.0.0.1:8265 --working-dir . -- python launchers/search.py results=$HOME/results
 """
 
-from pathlib import Path
+import sys
 
-from irnas_ray.cli.command_line import run
-from irnas_ray.settings.study import StudyConfig
-from irnas_ray.study.study import run_study
+from irnas_ray.__main__ import main
 
 if __name__ == "__main__":
-    run("search", StudyConfig, run_study, __doc__ or "", root=Path(__file__).resolve().parents[1])
+    main(["search", *sys.argv[1:]])

@@ -1,2 +1,2 @@
-from .command_line import run as run
+from .command import run as run
 from .configuration import compose as compose

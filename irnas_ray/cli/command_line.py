@@ -2,150 +2,112 @@
 
 import contextlib
 import difflib
-import os
+import logging
 import re
-import shlex
-import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from irnas_ray.cli.help import describe
-from irnas_ray.results.folder import StudyFolder
-from irnas_ray.settings.study import StudyConfig
-from irnas_ray.system.exit_status import FAILED, INCOMPLETE, INTERRUPTED, WRONG_COMMAND, Incomplete
+from irnas_ray.cli.distributions import make_domains
+from irnas_ray.cli.messages import first_lines
+from irnas_ray.cli.search_spaces import CONF, hidden, linked
+from irnas_ray.settings.study import RetrainConfig, StudyConfig
 
 Settings = TypeVar("Settings")
 
-#: The configuration files that ship with the package.
-CONF = Path(__file__).parents[1] / "conf"
-GROUPS = ("data", "search_spaces", "degradation", "budget", "cluster")
 #: Settings that are a dict of the user's own keys: Hydra would take a key's dots for levels of the configuration, merge
 #: an empty dict and change nothing, and refuse keys that are not there yet.
 FREE = ("domains", "compare", "network_arguments")
-#: What a domain's `_target_` may name; anything else would let a search space run code.
-TARGET = r"optuna\.distributions\.\w+Distribution"
+ONE_VALUE = "a list is [a,b], a text with commas is quoted twice, and what is tuned is domains.KEY=[a,b]"
+
+logger = logging.getLogger(__name__)
 
 
-def run(
-    name: str, kind: type[Settings], function: Callable[[Settings], object], description: str, root: Path | None = None
-) -> None:
-    """Compose the settings that ``sys.argv`` asks for, call ``function`` with them, and exit with a clear status.
+def compose_settings(name: str, kind: type[Settings], arguments: list[str]) -> Settings:
+    """The settings that a list of Hydra overrides asks for; ValueError says which keys or values are possible.
 
-    ``root`` is the folder that holds ``search_spaces/``. The exit statuses are those of
-    ``irnas_ray.system.exit_status``.
+    Search spaces come from others: none can run code, read the environment or name a class that is to be called.
     """
-    arguments = sys.argv[1:]
-    try:
-        if {"-h", "--help"} & set(arguments):
-            print(describe(name, kind, description, options(root)))
-            return
-        settings = compose_settings(name, kind, arguments, root)
-    except ValueError as error:
-        sys.exit(_complain(error, WRONG_COMMAND))
-    try:
-        function(settings)
-    except KeyboardInterrupt:
-        sys.exit(_complain(f"interrupted; what was finished is kept{_continued(settings)}", INTERRUPTED))
-    except Incomplete as error:
-        sys.exit(_complain(error, INCOMPLETE))
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(_complain(error, FAILED))
-    except Exception as error:
-        if os.environ.get("IRNAS_RAY_TRACEBACK"):
-            raise
-        hint = "IRNAS_RAY_TRACEBACK=1 in the environment shows where"
-        sys.exit(_complain(f"{type(error).__name__}: {_first_lines(error)} ({hint})", FAILED))
-
-
-def _continued(settings: object) -> str:
-    """The command line that goes on with a study, as it is to be typed; nothing where there is none."""
-    if not isinstance(settings, StudyConfig):
-        return ""
-    words = [word for word in sys.orig_argv if not word.startswith("resume=")]
-    begun = False
-    with contextlib.suppress(ValueError):
-        begun = StudyFolder(settings).config.exists()
-    return f"; continue with\n  {shlex.join([*words, 'resume=true'] if begun else words)}"
-
-
-def compose_settings(name: str, kind: type[Settings], arguments: list[str], root: Path | None = None) -> Settings:
-    """The settings that a list of Hydra overrides asks for; ValueError says which keys or values are possible."""
-    free_arguments = [x for x in arguments if re.split(r"[.=]", x.lstrip("~+"))[0] in FREE]
-    others = [x for x in arguments if x not in free_arguments]
-    if any(x.startswith("search_space=") for x in others):
-        raise ValueError("search_space= only records the name of the space; choose one with search_spaces=NAME")
-    for argument in others:
-        if argument.startswith(("-", "+")):
-            raise ValueError(f"unknown option {argument}; settings are given as key=value, --help lists them")
-    ConfigStore.instance().store(name=f"{name}_settings", node=kind)
-    with _only_search_spaces(root) as folder, initialize_config_dir(str(CONF), version_base="1.3"):
-        searchpath = [f"hydra.searchpath=['file://{folder}']"]
-        try:
-            config = compose(name, overrides=searchpath + others)
-        except (HydraException, OmegaConfBaseException, OSError) as error:
-            # without the user's overrides composing works, which shows the keys that exist
-            raise ValueError(_explain(error, lambda: compose(name, overrides=searchpath))) from None
+    free_arguments = [x for x in arguments if _section(x) in FREE]
+    config = _composed(name, kind, [x for x in arguments if x not in free_arguments])
     for argument in free_arguments:
         _override_free(config, argument)
+    _refuse_resolvers(OmegaConf.to_container(config, resolve=False), "")
     try:
         settings = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
-        raise ValueError(_first_lines(error)) from None
+        raise ValueError(first_lines(error)) from None
     assert isinstance(settings, kind)
-    if hasattr(settings, "domains"):
-        settings.domains = {key: _distribution(key, value) for key, value in settings.domains.items()}
+    if isinstance(settings, RetrainConfig):
+        _refuse_classes_of_files(settings, arguments)
+    if isinstance(settings, StudyConfig):
+        settings.domains = make_domains(settings.domains)
+        own = hidden(settings.search_space)
+        if own is not None:
+            logger.warning(f"{own} is not used: another search space has its name and comes first; rename it")
     return settings
 
 
-def options(root: Path | None) -> dict[str, list[str]]:
-    """The files that each configuration group can be set to."""
-    folders = [CONF, *_search_folders(root)]
-    found = {group: sorted({p.stem for f in folders for p in (f / group).glob("*.yaml")}) for group in GROUPS}
-    return {group: names for group, names in found.items() if names}
+def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
+    """The configuration of the files and of all arguments but those that ``_override_free`` applies."""
+    for argument in arguments:
+        if argument.startswith(("-", "+")):
+            raise ValueError(f"unknown option {argument}; settings are given as key=value, --help lists them")
+        if _section(argument) == "search_space":
+            raise ValueError("search_space= only records the name of the space; choose one with search_spaces=NAME")
+        if _section(argument) == "hydra":
+            raise ValueError(f"{argument}: Hydra's own settings have no effect here; --help lists what has")
+    ConfigStore.instance().store(name=f"{name}_settings", node=kind)
+    with linked() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
+        searchpath = [f"hydra.searchpath=['file://{folder}']"]
+        try:
+            return compose(name, overrides=searchpath + arguments)
+        except (HydraException, OmegaConfBaseException, OSError, YAMLError) as error:
+            # without the user's overrides composing works, which shows the keys that exist
+            raise ValueError(_explain(error, lambda: compose(name, overrides=searchpath))) from None
 
 
-def _search_folders(root: Path | None) -> list[Path]:
-    """Folders whose search_spaces/ are known: that of the launcher, and where the user stands."""
-    folders = [] if root is None else [root]
-    here = Path.cwd()
-    if here not in folders and (here / "search_spaces").is_dir():
-        folders.append(here)
-    return folders
+def _section(argument: str) -> str:
+    """The first part of the key that an override changes."""
+    return re.split(r"[.=/@]", argument.lstrip("~+"))[0]
 
 
-@contextlib.contextmanager
-def _only_search_spaces(root: Path | None) -> Iterator[str]:
-    """A folder with nothing but the files of all search_spaces/ in it.
+def _refuse_resolvers(value: Any, key: str) -> None:
+    """ValueError for ``${name:...}``, which calls a function that reads the environment or whatever it likes."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_resolvers(name, key)
+            _refuse_resolvers(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_resolvers(item, key)
+    elif isinstance(value, str) and re.search(r"\$\{.*:", value, re.DOTALL):
+        raise ValueError(f"{key}: {value!r} calls a resolver; give the value, or ${{KEY}} of another setting")
 
-    Hydra takes every folder beside search_spaces/ for a configuration group: where a user keeps ``results/`` there,
-    ``results=DIR`` would be looked up in it.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        spaces = Path(folder) / "search_spaces"
-        spaces.mkdir()
-        for place in _search_folders(root):
-            for file in (place / "search_spaces").glob("*.yaml"):
-                if not (spaces / file.name).exists():
-                    (spaces / file.name).symlink_to(file.resolve())
-        yield folder
+
+def _refuse_classes_of_files(settings: RetrainConfig, arguments: list[str]) -> None:
+    """ValueError for a class, which is imported and called, that a file names and the command line does not."""
+    compared = settings.compare.get("network")
+    for name in map(str, [settings.network, *(compared if isinstance(compared, list) else [])]):
+        if ":" in name and not any(name in argument for argument in arguments):
+            raise ValueError(f"network: a file names {name}, whose code would run; give it on the command line, too")
 
 
 def _explain(error: Exception, valid: Callable[[], DictConfig]) -> str:
     text = str(error)
     if error.__cause__ is not None and text.startswith("Error merging override"):
-        return f"{text.removeprefix('Error merging override ')}: {_first_lines(error.__cause__)}"
+        return f"{text.removeprefix('Error merging override ')}: {first_lines(error.__cause__)}"
     match = re.search(r"Could not (?:override|append to config) '([^']+)'", text)
+    if match is None and "--multirun" in text:
+        argument = re.search(r"'([^']*)'", text)
+        return f"{argument[1] if argument else ''}: give one value; {ONE_VALUE}"
     if match is None:
         text = re.sub(r"\nConfig search path:.*", "", text, flags=re.DOTALL)
         return "\n".join(line for line in text.splitlines() if line.strip() and "full_key" not in line)
@@ -201,9 +163,12 @@ def _override_entry(entries: Any, section: str, key: str, value: Any, delete: bo
 def _parse(key: str, text: str) -> Any:
     """A value in Hydra's syntax."""
     try:
-        return OverridesParser.create().parse_override(f"value={text}").value()
+        override = OverridesParser.create().parse_override(f"value={text}")
     except (HydraException, OverrideParseException) as error:
-        raise ValueError(f"{key}: cannot read {text!r} ({_first_lines(error)})") from None
+        raise ValueError(f"{key}: cannot read {text!r} ({first_lines(error)})") from None
+    if override.is_sweep_override():
+        raise ValueError(f"{key}: cannot read {text!r} ({ONE_VALUE})")
+    return override.value()
 
 
 @contextlib.contextmanager
@@ -211,44 +176,3 @@ def _unlocked(config: DictConfig) -> Any:
     OmegaConf.set_struct(config, False)
     yield
     OmegaConf.set_struct(config, True)
-
-
-def _distribution(key: str, value: Any) -> Any:
-    """The object that a domain's YAML describes: a list is a choice, else ``_target_`` names an Optuna distribution."""
-    import optuna.distributions
-
-    from irnas_ray.hpo.domains import Conditional
-
-    hint = "give a list of choices or {_target_: optuna.distributions.FloatDistribution, low: ..., high: ...}"
-    if isinstance(value, dict) and "when" in value:
-        rest = {name: item for name, item in value.items() if name != "when"}
-        return Conditional(_distribution(key, rest), _conditions(key, value["when"]))
-    if isinstance(value, dict) and value.keys() == {"choices"}:
-        value = value["choices"]
-    if isinstance(value, list) and value:
-        return optuna.distributions.CategoricalDistribution(value)
-    if not isinstance(value, dict) or not re.fullmatch(TARGET, str(value.get("_target_", ""))):
-        raise ValueError(f"domains.{key}: {value!r} is no distribution; {hint}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            return instantiate(value, _convert_="all")
-    except (HydraException, Warning, TypeError, ValueError) as error:
-        raise ValueError(f"domains.{key}: {_first_lines(error)}; {hint}") from None
-
-
-def _conditions(key: str, when: Any) -> dict[str, tuple[Any, ...]]:
-    """Keys and the values under which a domain is tuned; one value may stand without its list."""
-    if not isinstance(when, dict) or not when or any(isinstance(values, dict) for values in when.values()):
-        raise ValueError(f"domains.{key}: when: {when!r} is no condition; give {{search.ssim_weight: [0.5, 1.0]}}")
-    return {name: tuple(values) if isinstance(values, list) else (values,) for name, values in when.items()}
-
-
-def _first_lines(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(line for line in lines[:3] if not line.startswith(("object_type", "full_key")))
-
-
-def _complain(error: object, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return status

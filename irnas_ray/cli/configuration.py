@@ -1,10 +1,8 @@
 """The settings of a command as an object, for programs: what the command line would have composed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from irnas_ray.cli.command_line import compose_settings
 from irnas_ray.settings.commands import AnalyzeConfig, EvaluateConfig, PrepareConfig, RestoreConfig
 from irnas_ray.settings.study import RetrainConfig, StudyConfig
 
@@ -17,8 +15,6 @@ KINDS: dict[str, type] = {
     "restore": RestoreConfig,
     "analyze": AnalyzeConfig,
 }
-#: The clone that holds search_spaces/; those where the user stands are known besides.
-ROOT = Path(__file__).parents[2]
 
 
 def compose(name: str, overrides: Sequence[str] = ()) -> Any:
@@ -33,4 +29,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Any:
     """
     if name not in KINDS:
         raise ValueError(f"command: unknown {name!r}; possible: {', '.join(KINDS)}")
-    return compose_settings(name, KINDS[name], list(overrides), ROOT)
+    # this module is read for help, too, which does without Hydra
+    from irnas_ray.cli.command_line import compose_settings
+
+    return compose_settings(name, KINDS[name], list(overrides))

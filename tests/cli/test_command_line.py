@@ -4,10 +4,12 @@ import sys
 from typing import Any, get_args, get_origin
 
 import pytest
-from command_line_cases import COMMANDS, ROOT, compose, leaves, value_at
+from command_line_cases import COMMANDS, compose, leaves, value_at
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from irnas_ray.cli.command_line import compose_settings, options, run
+from irnas_ray.cli.command import run
+from irnas_ray.cli.command_line import compose_settings
+from irnas_ray.cli.search_spaces import options
 from irnas_ray.hpo.domains import Conditional
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.settings.commands import PrepareConfig
@@ -41,7 +43,7 @@ def test_every_setting_can_be_overridden(command):
     hints = {
         k: hint for k, hint in leaves(COMMANDS[command]).items() if k != "search_space" and get_origin(hint) is not dict
     }
-    default: Any = compose_settings(command, COMMANDS[command], [], ROOT)
+    default: Any = compose_settings(command, COMMANDS[command], [])
     expected: dict[str, Any] = {}
     overrides = []
     for key, hint in hints.items():
@@ -49,7 +51,7 @@ def test_every_setting_can_be_overridden(command):
         if hint is bool and value_at(default, key):
             text, expected[key] = "false", False
         overrides.append(f"{key}={text}")
-    found: Any = compose_settings(command, COMMANDS[command], overrides, ROOT)
+    found: Any = compose_settings(command, COMMANDS[command], overrides)
     assert {key: value_at(found, key) for key in hints} == expected
     assert all(value_at(default, key) != expected[key] for key in hints)
 
@@ -159,7 +161,7 @@ def test_a_wrong_domain_is_named(domain, message, tmp_path, monkeypatch):
 
 
 def retrain(*arguments: str) -> RetrainConfig:
-    return compose_settings("retrain", RetrainConfig, list(arguments), ROOT)
+    return compose_settings("retrain", RetrainConfig, list(arguments))
 
 
 def test_comparisons_and_arguments_take_keys_of_the_users_own():
@@ -192,7 +194,7 @@ def test_a_wrong_comparison_is_named(argument, message):
 
 def test_a_command_that_tunes_nothing_has_no_domains():
     with pytest.raises(ValueError, match="this command tunes nothing"):
-        compose_settings("prepare", PrepareConfig, ["domains.data.patch=[1]"], ROOT)
+        compose_settings("prepare", PrepareConfig, ["domains.data.patch=[1]"])
 
 
 @pytest.mark.parametrize("place", ["plain", "it's, [odd] (path) = x"])
@@ -203,7 +205,7 @@ def test_a_search_space_of_the_users_own_is_found_where_they_stand(tmp_path, mon
     monkeypatch.chdir(folder.parent)
     config = compose("search_spaces=mine")
     assert (config.search_space, config.architecture.nodes) == ("mine", 9)
-    assert "mine" in options(ROOT)["search_spaces"] and "quickstart" in options(ROOT)["search_spaces"]
+    assert "mine" in options()["search_spaces"] and "quickstart" in options()["search_spaces"]
 
 
 @pytest.mark.parametrize(("text", "part"), [("architecture: {nods: 3}", "nods"), ("search: {epochs: many}", "many")])
@@ -225,7 +227,7 @@ def test_a_results_folder_beside_the_search_spaces_is_no_configuration_group(tmp
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_mentions_every_key_and_says_what_it_means(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [command, "--help"])
-    run(command, COMMANDS[command], lambda _: pytest.fail("help does no work"), "What it does.", ROOT)
+    run(command, COMMANDS[command], lambda _: pytest.fail("help does no work"), "What it does.")
     text = capsys.readouterr().out
     assert text.startswith("What it does.")
     for key in leaves(COMMANDS[command]):
@@ -233,8 +235,8 @@ def test_help_mentions_every_key_and_says_what_it_means(command, monkeypatch, ca
         assert key.endswith(("batch", "crop")) or len(line) > 42, f"{key} has no meaning"
     assert "exit status: 0 all done, 1 the work failed, 2 the command line is wrong, " in text
     assert ("4 the study is finished, but a configuration failed" in text) == (command in ("search", "retrain"))
-    composed: Any = compose_settings(command, COMMANDS[command], [], ROOT)
-    groups = options(ROOT) if hasattr(composed, "domains") else {}
+    composed: Any = compose_settings(command, COMMANDS[command], [])
+    groups = options() if hasattr(composed, "domains") else {}
     assert all(f"{group}=NAME, one of: {', '.join(names)}" in text for group, names in groups.items())
 
 
@@ -252,7 +254,7 @@ def test_an_interrupt_tells_the_command_that_goes_on(monkeypatch, capsys, tmp_pa
         if begun:
             StudyFolder(StudyConfig(study="mine", results=str(tmp_path))).create(StudyConfig())
         with pytest.raises(SystemExit) as caught:
-            run("search", StudyConfig, interrupt, "", ROOT)
+            run("search", StudyConfig, interrupt, "")
         told = capsys.readouterr().err.splitlines()
         assert caught.value.code == 130 and told[0].startswith("error: interrupted; what was finished is kept")
         assert told[1] == again + " resume=true" * begun
@@ -262,7 +264,7 @@ def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
     def outcome(argument: str, function: Any) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["search", argument])
         with pytest.raises(SystemExit) as caught:
-            run("search", StudyConfig, function, "", ROOT)
+            run("search", StudyConfig, function, "")
         return caught.value.code, capsys.readouterr().err  # type: ignore[return-value]
 
     def fail(error: BaseException) -> Any:
@@ -284,5 +286,5 @@ def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
         outcome("study=mine", fail(ZeroDivisionError()))
     seen: list[StudyConfig] = []
     monkeypatch.setattr(sys, "argv", ["search", "study=mine"])
-    run("search", StudyConfig, seen.append, "", ROOT)
+    run("search", StudyConfig, seen.append, "")
     assert [config.study for config in seen] == ["mine"]

@@ -8,7 +8,8 @@ import torch
 from command_line_cases import COMMANDS, ROOT, compose, leaves, value_at
 from optuna.distributions import BaseDistribution
 
-from irnas_ray.cli.command_line import GROUPS, compose_settings, options
+from irnas_ray.cli.command_line import compose_settings
+from irnas_ray.cli.search_spaces import GROUPS, options
 from irnas_ray.degradations.factory import KINDS
 from irnas_ray.evaluation.protocols import get_protocol
 from irnas_ray.networks.supernet import SuperNet
@@ -27,19 +28,19 @@ SPACES = sorted(file.stem for file in (ROOT / "search_spaces").glob("*.yaml"))
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("command", ["search", "retrain"])
 def test_every_yaml_file_composes_to_typed_settings(command, choice):
-    found: Any = compose_settings(command, COMMANDS[command], [choice], ROOT)
+    found: Any = compose_settings(command, COMMANDS[command], [choice])
     assert type(found) is COMMANDS[command] and type(found.architecture) is study.Architecture
 
 
 def test_every_group_and_file_is_offered():
-    assert [f"{group}={name}" for group, names in options(ROOT).items() for name in names] == sorted(
+    assert [f"{group}={name}" for group, names in options().items() for name in names] == sorted(
         CHOICES, key=lambda choice: (GROUPS.index(choice.partition("=")[0]), choice)
     )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes_without_arguments(command):
-    assert type(compose_settings(command, COMMANDS[command], [], ROOT)) is COMMANDS[command]
+    assert type(compose_settings(command, COMMANDS[command], [])) is COMMANDS[command]
 
 
 def test_without_arguments_the_search_is_the_quickstart():
@@ -62,7 +63,7 @@ def test_every_search_space_is_complete(name):
     check_settings(compose(f"search_spaces={name}", "data.source=unused"))
 
 
-@pytest.mark.parametrize("budget", options(ROOT)["budget"])
+@pytest.mark.parametrize("budget", options()["budget"])
 def test_every_budget_fits_the_quickstart(budget):
     check_settings(compose(f"budget={budget}"))
 
@@ -101,18 +102,18 @@ def test_the_papers_settings_are_the_papers(name):
     assert config.data.validation_fraction == 0.02
 
 
-@pytest.mark.parametrize("kind", sorted(set(options(ROOT)["degradation"]) - {"search_space"}))
+@pytest.mark.parametrize("kind", sorted(set(options()["degradation"]) - {"search_space"}))
 def test_a_degradation_wins_over_that_of_the_search_space(kind):
     form = "data=halves" if kind == "paired" else "data=images"
     for name in ("irnas_derain", "quickstart"):
         config = compose(f"search_spaces={name}", f"degradation={kind}", form, "data.source=unused")
         assert config.degradation.kind == kind and config.final.protocol is None
-    prepare: Any = compose_settings("prepare", COMMANDS["prepare"], [f"degradation={kind}"], ROOT)
+    prepare: Any = compose_settings("prepare", COMMANDS["prepare"], [f"degradation={kind}"])
     assert prepare.degradation == dataclasses.replace(study.Degradation(), kind=kind)
 
 
 def test_every_kind_of_degradation_has_a_file_and_fits_the_quickstart():
-    assert set(options(ROOT)["degradation"]) == {"search_space", *KINDS}
+    assert set(options()["degradation"]) == {"search_space", *KINDS}
     for kind in KINDS:
         config = compose(f"degradation={kind}", "domains={}")
         check_settings(config)

@@ -1,8 +1,6 @@
 """The check of a source: every kind of fault is named, leaks are found, the exit status tells, nothing is written."""
 
 import dataclasses
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,10 @@ import pytest
 from picture_cases import noisy, save, save_halves, scene
 from PIL import Image
 
+from irnas_ray.__main__ import main
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.check import FALSIFIED, check_source, known_images, run_check
+from irnas_ray.datasets.commands import prepare_or_check
 from irnas_ray.datasets.whole_images import read_test_images
 from irnas_ray.images import screening
 from irnas_ray.images.screening import Screening
@@ -229,18 +229,16 @@ def test_scoring_names_conversions_once(tmp_path, caplog):
 
 def test_the_exit_status_of_the_command(tmp_path, monkeypatch, capsys):
     data = folder(tmp_path / "in")
-    launcher = runpy.run_path(str(ROOT / "launchers" / "prepare.py"))
     arguments = [f"data.source={data.source}", "data.patch=16", "data.color=rgb", "degradation.kind=paired"]
 
     def status(*more: str) -> object:
-        monkeypatch.setattr(sys, "argv", ["prepare", *arguments, *more])
         with pytest.raises(SystemExit) as caught:
-            launcher["run"]("prepare", PrepareConfig, launcher["main"], "")
+            main(["prepare", *arguments, *more])
         return caught.value.code
 
     assert status("check=true") == 0
     assert status("check=true", f"check_against={data.source}/train") == FALSIFIED == 3
     assert status("check=true", f"check_against={tmp_path}/absent") == 1 and "absent" in capsys.readouterr().err
     assert status("chek=true") == 2
-    launcher["main"](PrepareConfig(data=dataclasses.replace(data, output=str(tmp_path / "out"))))
+    prepare_or_check(PrepareConfig(data=dataclasses.replace(data, output=str(tmp_path / "out"))))
     assert "4 training images in 48 patches of 16x16, 2 test images, rgb" in capsys.readouterr().out

@@ -19,7 +19,7 @@ COMMANDS: dict[str, Any] = {
 
 def compose(*arguments: str) -> StudyConfig:
     """The settings of a search."""
-    return compose_settings("search", StudyConfig, list(arguments), ROOT)
+    return compose_settings("search", StudyConfig, list(arguments))
 
 
 def leaves(kind: type, prefix: str = "") -> dict[str, Any]:

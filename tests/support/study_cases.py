@@ -33,7 +33,7 @@ def search(folder: Path, *arguments: str) -> dict[str, Any]:
 
 def retrain(folder: Path, *arguments: str) -> dict[str, Any]:
     """The summary of a retraining with its results in a folder."""
-    config = compose_settings("retrain", RetrainConfig, [*SMALL, f"results={folder}", *arguments], ROOT)
+    config = compose_settings("retrain", RetrainConfig, [*SMALL, f"results={folder}", *arguments])
     return json.loads(run_retraining(config).read_text())
 
 

@@ -1,17 +1,34 @@
-"""The text of ``--help``: every key with its type, default and the comment that stands above it in ``settings``."""
+"""What a command says: ``--help``, with the comment that stands above each key in ``settings``, and errors."""
 
 import dataclasses
 import inspect
 import re
+import sys
 import textwrap
 from typing import Any
 
 from irnas_ray.system.exit_status import INCOMPLETE, STATUSES
 
+#: The installed command.
+PROGRAM = "irnas-ray"
+
+
+def complain(error: object, status: int) -> int:
+    """Say on stderr what is wrong; the status."""
+    print(f"error: {error}", file=sys.stderr)
+    return status
+
+
+def first_lines(error: BaseException) -> str:
+    """An error of a library in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines[:3] if not line.startswith(("object_type", "full_key")))
+
 
 def describe(name: str, kind: type, description: str, groups: dict[str, list[str]]) -> str:
-    """What a launcher does, the configuration groups it takes, and all keys with defaults and meanings."""
-    lines = [description.strip(), "", f"usage: python launchers/{name}.py [key=value ...]", ""]
+    """What a command does, the configuration groups it takes, and all keys with defaults and meanings."""
+    usage = f"usage: {PROGRAM} {name} [key=value ...], or in a clone: python launchers/{name}.py [key=value ...]"
+    lines = [description.strip(), "", usage, ""]
     fields = {field.name for field in dataclasses.fields(kind)}
     known = {group: names for group, names in groups.items() if group in fields or "domains" in fields}
     for group, names in known.items():
