@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from irnas_ray.settings.study import short_values
+
 #: What Tune calls the states of its trials, in the user's words; a terminated one is told apart by its last report.
 STATES = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
 OVER = ("finished", "stopped early", "failed")
@@ -90,7 +92,8 @@ class StageState:
         last = trial.last_result or {}
         rung = sum(last.get("epoch", 0) >= epoch for epoch in self.rungs)
         progress = str(last.get("progress", ""))
-        return TrialView(self.number(trial), state_of(trial), progress, self.value(last), rung, describe(trial.config))
+        values = short_values(trial.config)
+        return TrialView(self.number(trial), state_of(trial), progress, self.value(last), rung, values)
 
     def rung_views(self, trials: Sequence[Any]) -> list[RungView]:
         """How far the trials came, rung by rung."""
@@ -128,11 +131,6 @@ def state_of(trial: Any) -> str:
     return STATES.get(trial.status, str(trial.status).lower())
 
 
-def describe(config: Mapping[str, Any]) -> str:
-    """A trial's values, by the last parts of their keys."""
-    return ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in config.items())
-
-
 def clock(seconds: float) -> str:
     """Minutes and seconds, as 03:05."""
     minutes, rest = divmod(int(seconds), 60)
@@ -146,7 +144,3 @@ def time_left(seconds: float | None) -> str:
     if seconds > 2 * 3600:
         return f"about {seconds / 3600:.1f} h left"
     return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {max(seconds, 0):.0f} s left"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -9,6 +9,7 @@ from irnas_ray.hpo.objectives import Objective
 from irnas_ray.results.aggregates import configurations_of, front_of
 from irnas_ray.results.study_results import StudyResults, genotype_of
 from irnas_ray.results.table import Table, duration, number
+from irnas_ray.settings.study import short_values
 
 #: What a tie in a decision of a genotype is called.
 TIE = "a tie, not a finding"
@@ -59,7 +60,7 @@ def trials_table(records: Iterable[Mapping[str, Any]]) -> Table:
         config = dict(record.get("config") or {})
         seed = config.pop("seed", "–")
         scores = [number(record.get("score"), 2), number(record.get("psnr"), 2), number(record.get("ssim"), 4)]
-        row = [str(record["id"]), state_name(record), short_config(config), str(seed), *scores]
+        row = [str(record["id"]), state_name(record), short_values(config), str(seed), *scores]
         rows.append([*row, duration(record.get("seconds")), str(genotype_of(record) or "–")])
     return Table(headers, rows)
 
@@ -73,19 +74,8 @@ def front_table(records: Sequence[Mapping[str, Any]], objectives: Sequence[Objec
         entry = configurations[record.get("configuration", record["id"])]
         means = [number(entry["means"][objective.metric], objective.digits) for objective in objectives]
         seeds = str(len(entry["seeds"]))
-        rows.append([str(entry["number"]), short_config(entry["params"]), *means, seeds, str(record["id"])])
+        rows.append([str(entry["number"]), short_values(entry["params"]), *means, seeds, str(record["id"])])
     return Table(headers, rows)
-
-
-def short_config(config: Mapping[str, Any]) -> str:
-    """Values under the last part of their dotted keys, or under the whole key where two would look the same."""
-    last = Counter(key.rpartition(".")[2] for key in config)
-    parts = []
-    for key, value in config.items():
-        name = key.rpartition(".")[2]
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        parts.append(f"{name if last[name] == 1 else key}={shown}")
-    return ", ".join(parts)
 
 
 def margins_table(margins: Iterable[Margin]) -> Table:

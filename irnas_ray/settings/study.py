@@ -5,6 +5,7 @@ The YAML files in ``irnas_ray/conf`` and ``search_spaces/`` are checked against 
 
 import copy
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -288,3 +289,14 @@ def with_values(config: Settings, values: Mapping[str, Any]) -> Settings:
             raise ValueError(f"{key}: there is no such setting{beside}")
         setattr(node, name, value)
     return changed
+
+
+def short_values(values: Mapping[str, Any]) -> str:
+    """Values under the last part of their dotted keys, or under the whole key where two would look the same."""
+    last = Counter(key.rpartition(".")[2] for key in values)
+    parts = []
+    for key, value in values.items():
+        name = key.rpartition(".")[2]
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        parts.append(f"{name if last[name] == 1 else key}={shown}")
+    return ", ".join(parts)

@@ -21,6 +21,7 @@ from irnas_ray.datasets.batches import State
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.final_training import FinalData, reachable, train_final
+from irnas_ray.study.worker import failure_reported
 from irnas_ray.training.distributed import DistributedTraining, check_same
 from irnas_ray.tune.heartbeat import Pulse
 from irnas_ray.tune.reports import Reports, Write
@@ -112,12 +113,10 @@ def _train_in_worker(
     check_same("genotype", candidate.genotype.digest if candidate.genotype else candidate.kind)
     # workers on several machines may see different states of their storage
     check_same("step to go on from", str(state["step"] if state else 0))
-    try:
+    # the loss is the same in all of them, so that all report it; what does not fit into memory fails one alone
+    with failure_reported(reports, lambda: {"psnr": math.nan}, (FloatingPointError,)):
         curves = reachable(board) if first else None
         train_final(candidate, study, data, curves, get_device(), state, reports, DistributedTraining)
-    except FloatingPointError as error:
-        # the loss is the same in all of them, so that all come here
-        reports.fail(error, {"progress": "the end", "psnr": math.nan})
 
 
 class _Silent(Reports):

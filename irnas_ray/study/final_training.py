@@ -26,13 +26,13 @@ from irnas_ray.results.layout import FinalLayout
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.worker import (
+    failure_reported,
     final_degradation,
     make_batches,
     prepare_device,
     scored_degradation,
 )
 from irnas_ray.system.files import write_json
-from irnas_ray.training.accumulation import TooLarge
 from irnas_ray.training.tensorboard import TrainingBoard
 from irnas_ray.training.training import Training, TrainingReport, train
 from irnas_ray.training.validation import validator
@@ -72,10 +72,8 @@ def run_final(
         pulse=pulse_of_trial(study.cluster.hang_minutes),
         left=folders_of(config, left),
     )
-    try:
+    with failure_reported(reports, lambda: {"psnr": math.nan}):
         train_final(candidate, study, data, reachable(board), device, reports.load(), reports)
-    except (FloatingPointError, TooLarge) as error:
-        reports.fail(error, {"progress": "the end", "psnr": math.nan})
 
 
 def reachable(board: Path) -> Path | None:

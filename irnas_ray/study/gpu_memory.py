@@ -10,16 +10,14 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irnas_ray.cluster.placement import AUTO, gpu_share, nodes
-from irnas_ray.degradations.factory import validation_degradations
 from irnas_ray.hpo.domain_checks import corners
 from irnas_ray.hpo.domains import fixed_values, settle
 from irnas_ray.networks.building import make_supernet
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.search.bilevel import bilevel_search
 from irnas_ray.settings.study import StudyConfig, with_values
-from irnas_ray.study.trial import TrialData, train_proxy
-from irnas_ray.study.worker import make_batches, prepare_device
-from irnas_ray.training.validation import validation_pixels, validator
+from irnas_ray.study.trial import TrialData, search_parts, train_proxy
+from irnas_ray.study.worker import prepare_device
 
 GIB = 2**30
 #: Seconds without a measurement after which the user is told why, and after which it is given up.
@@ -159,15 +157,7 @@ def _measure_step(config: StudyConfig, data: TrialData) -> Measurement | None:
 
 def one_step(config: StudyConfig, data: TrialData, device: torch.device) -> None:
     """What in a trial takes memory, once: patches, a weight and an architecture step, a validation, a proxy's step."""
-    own = config.search
-    stream: dict[str, Any] = {"batch": own.batch, "crop": own.crop, "rotate": False, "device": device}
-    train_w = make_batches(data.train_w, config.degradation, seed=0, **stream)
-    train_a = make_batches(data.train_a, config.degradation, seed=1, **stream)
-    pixels = validation_pixels(own.validation_share, own.steps_per_epoch * own.validate_every, own.batch, own.crop)
-    validate = validator(data.validation, validation_degradations(config.degradation), own.tile, device, pixels)
-    net = make_supernet(config).to(device)
-    found = bilevel_search(
-        net, train_w, train_a, validate, epochs=2, warmup_epochs=1, steps_per_epoch=1, validate_every=2
-    )
-    if own.proxy_steps:
+    parts = search_parts(config, data, 0, device)
+    found = bilevel_search(*parts, epochs=2, warmup_epochs=1, steps_per_epoch=1, validate_every=2)
+    if config.search.proxy_steps:
         train_proxy(found.genotype, with_values(config, {"search.proxy_steps": 1}), data, device, 0)

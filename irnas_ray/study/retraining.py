@@ -11,8 +11,7 @@ from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.kernels.sync_batch_norm import synchronise
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import GENOTYPE, check_name
-from irnas_ray.results.tables import short_config
-from irnas_ray.settings.study import RetrainConfig, with_values
+from irnas_ray.settings.study import RetrainConfig, short_values, with_values
 from irnas_ray.study.candidates import BUILT_IN, Candidate
 from irnas_ray.study.checks import check_settings
 from irnas_ray.study.study import run
@@ -55,9 +54,9 @@ def candidates_of(config: RetrainConfig) -> list[Candidate]:
                 # a user's network may be of a kind that several cannot train
                 synchronise(network)
         except TypeError as error:
-            raise ValueError(f"compare: {short_config(chosen)} are not of the settings' types ({error})") from None
+            raise ValueError(f"compare: {short_values(chosen)} are not of the settings' types ({error})") from None
         except ValueError as error:
-            raise ValueError(f"compare: {short_config(chosen)}: {error}" if chosen else str(error)) from None
+            raise ValueError(f"compare: {short_values(chosen)}: {error}" if chosen else str(error)) from None
         # a network without a genotype is the same for all genotypes
         if candidate.identity() not in [other.identity() for other in candidates]:
             print(f"final {candidate.rank} is {candidate.name}: {parameters / 1e6:.3f} M parameters", flush=True)
@@ -91,7 +90,7 @@ def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any]) ->
 
 
 def _name(what: str, values: Mapping[str, Any]) -> str:
-    return f"{what}, {short_config(values)}" if values else what
+    return f"{what}, {short_values(values)}" if values else what
 
 
 def _check_comparison(compare: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.ray_data import PatchSet
 from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.degradations.factory import validation_degradations
@@ -18,18 +19,19 @@ from irnas_ray.networks.building import make_network, make_supernet
 from irnas_ray.networks.costs import seconds_per_megapixel
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.search.bilevel import BilevelSearch, SearchReport, bilevel_search
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.worker import (
+    failure_reported,
     final_degradation,
     make_batches,
     prepare_device,
     scored_degradation,
     take_over_process,
 )
-from irnas_ray.training.accumulation import TooLarge
 from irnas_ray.training.training import train
-from irnas_ray.training.validation import validation_pixels, validator
+from irnas_ray.training.validation import Validate, validation_pixels, validator
 from irnas_ray.tune.heartbeat import pulse_of_trial
 from irnas_ray.tune.perturbation import continued, lineage
 from irnas_ray.tune.reports import Left, Reports, folders_of
@@ -59,13 +61,15 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData, left:
         newer=study.tune.perturb_every is None,
         left=folders_of(config, left),
     )
-    try:
-        _search(config, study, data, reports)
-    except (FloatingPointError, TooLarge) as error:
+
+    def unknown() -> dict[str, Any]:
         # Tune and Optuna want every objective in every report
         lacking = [objective.metric for objective in objectives_of(study.tune.objectives)]
-        unknown = {name: math.nan for name in lacking if name == SCORE or name not in reports.last}
-        reports.fail(error, unknown | {"epoch": reports.last.get("epoch", 0) + 1, "progress": "the end"})
+        values = {name: math.nan for name in lacking if name == SCORE or name not in reports.last}
+        return values | {"epoch": reports.last.get("epoch", 0) + 1}
+
+    with failure_reported(reports, unknown):
+        _search(config, study, data, reports)
 
 
 def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
@@ -74,23 +78,9 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     take_over_process()
     device = prepare_device(study.cluster.cpus_per_trial)
     state = reports.load()
-    torch.manual_seed(seed)
-    net = make_supernet(settings).to(device)
+    net, train_w, train_a, validate = search_parts(settings, data, seed, device)
     reports.follow(net)
-    stream: dict[str, Any] = {
-        "batch": settings.search.batch,
-        "crop": settings.search.crop,
-        "rotate": False,
-        "device": device,
-    }
-    train_w = make_batches(data.train_w, settings.degradation, seed=2 * seed, **stream)
-    train_a = make_batches(data.train_a, settings.degradation, seed=2 * seed + 1, **stream)
-    degradations = validation_degradations(settings.degradation)
-    own = settings.search
-    between = own.steps_per_epoch * own.validate_every
-    pixels = validation_pixels(own.validation_share, between, own.batch, own.crop)
-    validate = validator(data.validation, degradations, own.tile, device, pixels)
-    epochs = own.epochs
+    own, epochs = settings.search, settings.search.epochs
     costs = functools.cache(functools.partial(network_costs, settings=settings, device=device))
 
     if state is not None:
@@ -127,6 +117,21 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
     found |= costs(result.genotype) | reports.divided(result.micro_batch, own.batch)
     reports.report(metrics | found | grown)
+
+
+def search_parts(
+    settings: StudyConfig, data: TrialData, seed: int, device: torch.device
+) -> tuple[SuperNet, TrainingBatches, TrainingBatches, Validate]:
+    """What a search works with: a new supernet, its batches of Train W and of Train A, and its validation."""
+    own = settings.search
+    torch.manual_seed(seed)
+    net = make_supernet(settings).to(device)
+    stream: dict[str, Any] = {"batch": own.batch, "crop": own.crop, "rotate": False, "device": device}
+    train_w = make_batches(data.train_w, settings.degradation, seed=2 * seed, **stream)
+    train_a = make_batches(data.train_a, settings.degradation, seed=2 * seed + 1, **stream)
+    pixels = validation_pixels(own.validation_share, own.steps_per_epoch * own.validate_every, own.batch, own.crop)
+    degradations = validation_degradations(settings.degradation)
+    return net, train_w, train_a, validator(data.validation, degradations, own.tile, device, pixels)
 
 
 def describe(

@@ -1,8 +1,11 @@
 """What a search trial and a final training have in common inside their Ray worker: device, batches, settings."""
 
+import contextlib
 import dataclasses
 import gc
 import os
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import ray
 import torch
@@ -12,6 +15,8 @@ from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.ray_data import PatchSet
 from irnas_ray.degradations.factory import make_degradation
 from irnas_ray.settings.study import Degradation, StudyConfig
+from irnas_ray.training.accumulation import TooLarge
+from irnas_ray.tune.reports import Reports
 
 #: How long Tune waits until a stopped trial has left the process that another one is to use.
 THREAD_SECONDS = 600
@@ -35,6 +40,23 @@ def prepare_device(cpus: int) -> torch.device:
     torch.set_num_threads(max(1, cpus))
     # a worker without a GPU of its own may still see those of others
     return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def failure_reported(
+    reports: Reports,
+    unknown: Callable[[], dict[str, Any]],
+    given_up: tuple[type[Exception], ...] = (FloatingPointError, TooLarge),
+) -> Iterator[None]:
+    """Report that a training diverged, or that not even one image fits into memory, instead of raising.
+
+    Started again from its last checkpoint it would only come to the same end. ``unknown`` gives the metrics that it
+    leaves without a value.
+    """
+    try:
+        yield
+    except given_up as error:
+        reports.fail(error, unknown() | {"progress": "the end"})
 
 
 def make_batches(

@@ -47,6 +47,12 @@ def test_states_rungs_and_the_best(state: StageState) -> None:
     assert (second.epoch, second.reached, second.stopped) == (9, 1, 0)
 
 
+def test_values_of_one_last_name_keep_their_whole_keys(state: StageState) -> None:
+    one = trial("a")
+    one.config = {"search.batch": 4, "final.batch": 8, "search.arch_lr": 0.012345678}
+    assert state.view(one).configuration == "search.batch=4, final.batch=8, arch_lr=0.01235"
+
+
 def test_the_time_left_is_that_of_this_run() -> None:
     """What an earlier run has done says nothing about this one's pace; trials that are over count whole."""
     state = StageState("search", 4, "score")
