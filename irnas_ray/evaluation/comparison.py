@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from irnas_ray.evaluation.scores import Evaluation
+from irnas_ray.results.table import Table
 from irnas_ray.system.files import write_csv
 
 #: Share of the resamples' means that an interval holds, and how many times images are drawn again.
@@ -129,15 +130,15 @@ def write_comparison(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
 def interval_table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the rows of ``compare`` as a Markdown table under a line that names the protocol."""
     reference = next((row["reference"] for row in rows if row["reference"] is not None), None)
-    lines = [f"{_heading(rows[0]['protocol'], rows[0]['sigma'], rows[0]['images'])}; [95 % bootstrap interval]", ""]
-    headers = ["PSNR (dB)", "SSIM", *([f"gain over {reference} (dB)"] if reference else []), "seconds per image"]
-    lines += [f"| method | {' | '.join(headers)} |", "|---|" + "---:|" * len(headers)]
+    heading = _heading(rows[0]["protocol"], rows[0]["sigma"], rows[0]["images"])
+    gain = [f">gain over {reference} (dB)"] if reference else []
+    lines = []
     for row in rows:
-        cells = [_cell(row, "psnr", ".2f"), _cell(row, "ssim", ".4f")]
+        cells = [row["method"], _cell(row, "psnr", ".2f"), _cell(row, "ssim", ".4f")]
         cells += [_cell(row, "psnr_gain", "+.2f")] if reference else []
-        cells.append("–" if row["seconds"] is None else f"{row['seconds']:.3f}")
-        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([*cells, "–" if row["seconds"] is None else f"{row['seconds']:.3f}"])
+    table = Table(["method", ">PSNR (dB)", ">SSIM", *gain, ">seconds per image"], lines)
+    return f"{heading}; [95 % bootstrap interval]\n\n{table.markdown()}"
 
 
 def _cell(row: dict[str, Any], name: str, form: str) -> str:
@@ -155,12 +156,12 @@ def comparison_table(evaluations: Sequence[Evaluation]) -> str:
     """
     check_comparable(evaluations)
     first = evaluations[0]
-    lines = [_heading(first.protocol, first.sigma, len(first.scores)), ""]
-    lines += ["| method | PSNR (dB) | SSIM | seconds per image |", "|---|---:|---:|---:|"]
-    for evaluation in sorted(evaluations, key=lambda evaluation: -evaluation.psnr):
-        means = f"{evaluation.psnr:.2f} | {evaluation.ssim:.4f} | {evaluation.seconds:.3f}"
-        lines.append(f"| {evaluation.method} | {means} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [one.method, f"{one.psnr:.2f}", f"{one.ssim:.4f}", f"{one.seconds:.3f}"]
+        for one in sorted(evaluations, key=lambda one: -one.psnr)
+    ]
+    table = Table(["method", ">PSNR (dB)", ">SSIM", ">seconds per image"], rows)
+    return f"{_heading(first.protocol, first.sigma, len(first.scores))}\n\n{table.markdown()}"
 
 
 def _heading(protocol: str, sigma: float | None, images: int) -> str:

@@ -16,9 +16,10 @@ class Table:
     def markdown(self) -> str:
         """The table in Markdown, with bars in cells escaped."""
         lines = [[header.removeprefix(">") for header in self.headers]]
-        lines += [["---:" if header.startswith(">") else "---" for header in self.headers]]
         lines += [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in self.rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        head, *body = [f"| {' | '.join(line)} |\n" for line in lines]
+        rule = "|".join("---:" if header.startswith(">") else "---" for header in self.headers)
+        return f"{head}|{rule}|\n{''.join(body)}"
 
     def html(self) -> str:
         """The table in HTML, with all text escaped, in a box that scrolls where the page is too narrow."""
