@@ -1,6 +1,5 @@
-"""A table that can be printed as Markdown or set as HTML."""
+"""A table, printed as Markdown here and set as HTML by the templates."""
 
-import html
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -20,21 +19,6 @@ class Table:
         head, *body = [f"| {' | '.join(line)} |\n" for line in lines]
         rule = "|".join("---:" if header.startswith(">") else "---" for header in self.headers)
         return f"{head}|{rule}|\n{''.join(body)}"
-
-    def html(self) -> str:
-        """The table in HTML, with all text escaped, in a box that scrolls where the page is too narrow."""
-        right = [' class="number"' if header.startswith(">") else "" for header in self.headers]
-        head = "".join(
-            f"<th{kind}>{html.escape(header.removeprefix('>'))}</th>"
-            for header, kind in zip(self.headers, right, strict=True)
-        )
-        body = "\n".join(
-            "<tr>"
-            + "".join(f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(row, right, strict=True))
-            + "</tr>"
-            for row in self.rows
-        )
-        return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def number(value: Any, digits: int = 0) -> str:
