@@ -229,6 +229,15 @@ class Server:
             )
         wait_for(lambda: (self.folder / f".s.PGSQL.{self.port}").exists(), self.process, 60)
 
+    def answers(self) -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(f"postgresql://me@127.0.0.1:{self.port}/postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
     def crash(self) -> None:
         """End it at once; what it had committed is kept."""
         self.process.send_signal(signal.SIGQUIT)
@@ -246,6 +255,8 @@ def server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         server = Server(Path(folder))
         server.start()
+        # where its user's disk is busy it listens long before it answers
+        wait_for(server.answers, server.process, 60)
         yield server
         server.crash()
 

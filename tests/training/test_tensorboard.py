@@ -1,15 +1,13 @@
 """Files for TensorBoard hold every point of the curves, the rates and scores, and the images as they are restored."""
 
 import io
-import struct
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from event_files import read, values
 from PIL import Image
-from tensorboardX.proto.event_pb2 import Event
 
 from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.degradations.factory import degrade_image
@@ -27,22 +25,6 @@ IMAGES = [
 def make_report(step: int, curve: tuple[tuple[int, float], ...]) -> TrainingReport:
     values: dict[str, Any] = {"loss": 0.5, "psnr": 20.0 + step, "ssim": 0.25, "seconds": 1.0, "rate": 0.125}
     return TrainingReport(step=step, best_psnr=0.0, best_step=0, used=0.5, finished=False, curve=curve, **values)
-
-
-def read(folder: Path) -> list[Event]:
-    """The events in a folder's record files: length, its checksum, content, its checksum."""
-    events = []
-    for path in sorted(folder.glob("events.*")):
-        content = path.read_bytes()
-        while content:
-            (length,) = struct.unpack("<Q", content[:8])
-            events.append(Event.FromString(content[12 : 12 + length]))
-            content = content[16 + length :]
-    return events
-
-
-def values(folder: Path, tag: str) -> list[tuple[int, Any]]:
-    return [(event.step, value) for event in read(folder) for value in event.summary.value if value.tag.startswith(tag)]
 
 
 def test_curves_hold_every_point(tmp_path):

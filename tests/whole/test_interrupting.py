@@ -14,8 +14,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from event_files import values
 from study_cases import TINY, command, environment
-from test_tensorboard import values
 
 #: The second value makes the loss NaN, so that a trial fails for good.
 LOSSY = [

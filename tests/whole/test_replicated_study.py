@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import optuna
-from test_study import TINY, launch
+from study_cases import TINY, launch
 
 from irnas_ray.genotypes.genotype import Genotype
 

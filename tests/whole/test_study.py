@@ -7,8 +7,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from event_files import values
 from study_cases import ROOT, TINY, launch, retrain, search
-from test_tensorboard import values
 
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.checkpoints import load_network
