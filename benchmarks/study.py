@@ -22,6 +22,7 @@ from ray.cluster_utils import Cluster as SimulatedCluster
 from irnas_ray.cluster.connection import connect
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage, opened_storage
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.settings.study import Cluster
@@ -74,7 +75,7 @@ def run(
             {"cpu": 1.0, "gpu": 0.0},
             StageProgress("trials", trials, "score"),
             max_failures=0,
-            search=StudySearch(DOMAINS, "benchmark", storage, total=trials),
+            search=StudySearch(SearchSpace(DOMAINS), "benchmark", storage, total=trials),
             scheduler=ConfigurationHalving(),
             concurrent=concurrent,
         )
@@ -158,7 +159,7 @@ def suggestions(folder: Path, options: argparse.Namespace) -> dict[str, float]:
             "search.weight_lr": 10 ** generator.uniform(-3, -1),
         }
         study.add_trial(optuna.create_trial(params=params, distributions=DOMAINS, value=generator.random()))
-    search = StudySearch(DOMAINS, "many", storage)
+    search = StudySearch(SearchSpace(DOMAINS), "many", storage)
     seconds: dict[str, list[float]] = {"suggestion": [], "report": [], "end": []}
     for number in range(20):
         result = {"epoch": 1, "score": 20.0 + number, "finished": False, "genotype": "{}", "psnr": 20.0, "ssim": 0.5}

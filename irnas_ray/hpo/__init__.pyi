@@ -6,5 +6,6 @@ from .rungs import Rungs as Rungs
 from .rungs import Verdict as Verdict
 from .samplers import SAMPLERS as SAMPLERS
 from .samplers import make_sampler as make_sampler
+from .search_space import SearchSpace as SearchSpace
 from .storage import StorageLost as StorageLost
 from .storage import open_storage as open_storage

@@ -1,15 +1,11 @@
 """What is tuned: domains, some of which exist only where other settings have certain values."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-
-from irnas_ray.settings.study import StudyConfig, with_values
 
 
 @dataclass(frozen=True)
@@ -39,73 +35,6 @@ def distribution_of(domain: BaseDistribution | Conditional) -> BaseDistribution:
 def conditions_of(domain: BaseDistribution | Conditional) -> Mapping[str, tuple[Any, ...]]:
     """Key -> values under which a domain is tuned; empty where it always is."""
     return domain.when if isinstance(domain, Conditional) else {}
-
-
-def fixed_values(config: StudyConfig) -> dict[str, Any]:
-    """The study's own values of all settings that domains and their conditions name.
-
-    Raises ValueError naming the condition that is on no setting.
-    """
-    fixed = {}
-    for name, domain in config.domains.items():
-        for key in (name, *conditions_of(domain)):
-            try:
-                with_values(config, {key: None})
-            except ValueError as error:
-                where = f"domains.{name}" if key == name else f"domains.{name}: when"
-                raise ValueError(f"{where}: {error}") from None
-            value: Any = config
-            for part in key.split("."):
-                value = getattr(value, part)
-            fixed[key] = value
-    return fixed
-
-
-def in_order(domains: Domains) -> list[str]:
-    """The domains so that each comes after those that its condition is on; ValueError names a circle."""
-    graph = {name: [key for key in conditions_of(domain) if key in domains] for name, domain in domains.items()}
-    try:
-        return list(TopologicalSorter(graph).static_order())
-    except CycleError as error:
-        circle = " -> ".join(reversed(error.args[1]))
-        raise ValueError(f"domains: their conditions go in a circle ({circle}); leave one of them out") from None
-
-
-def settle(values: Mapping[str, Any], domains: Domains, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the given values whose domains are tuned under them; a domain without a value is left out, too."""
-    settled: dict[str, Any] = {}
-    for name in in_order(domains):
-        if name in values and holds(domains[name], settled, fixed):
-            settled[name] = values[name]
-    return settled
-
-
-def holds(domain: BaseDistribution | Conditional, chosen: Mapping[str, Any], fixed: Mapping[str, Any]) -> bool:
-    """Whether a domain is tuned where the domains before it have the values ``chosen``."""
-    conditions = conditions_of(domain).items()
-    return all((chosen[key] if key in chosen else fixed[key]) in values for key, values in conditions)
-
-
-def propose(trial: optuna.Trial, domains: Domains, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Let a trial's sampler choose a value of each domain that is tuned under the values before it.
-
-    ``fixed`` holds the study's own values of what conditions name (``fixed_values``).
-    """
-    chosen: dict[str, Any] = {}
-    for name in in_order(domains):
-        if holds(domains[name], chosen, fixed):
-            chosen[name] = _suggest(trial, name, distribution_of(domains[name]))
-    return {name: chosen[name] for name in domains if name in chosen}
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log  # type: ignore[attr-defined]
-    # plain numbers, which settings and JSON hold: some samplers give those of numpy
-    if isinstance(distribution, IntDistribution):
-        return int(trial.suggest_int(name, low, high, step=step, log=log))
-    return float(trial.suggest_float(name, low, high, step=step, log=log))
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
@@ -142,30 +71,11 @@ def values_of(distribution: BaseDistribution) -> list[Any] | None:
     return [float(f"{distribution.low + index * distribution.step:.12g}") for index in range(count)]
 
 
-def grid(domains: Domains, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every configuration once, the last domain changing fastest; one empty configuration where there is no domain.
-
-    Raises ValueError naming a domain that is continuous.
-    """
-    names = in_order(domains)
-    for name in names:
-        if values_of(distribution_of(domains[name])) is None:
-            raise ValueError(
-                f"domains.{name}: {distribution_of(domains[name])} is continuous, so tune.sampler=grid cannot go "
-                "through it; give it a step, or a list of choices"
-            )
-    yield from _extend({}, names, domains, fixed)
-
-
-def _extend(
-    chosen: dict[str, Any], names: list[str], domains: Domains, fixed: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    if not names:
-        yield dict(chosen)
-        return
-    name, *rest = names
-    if not holds(domains[name], chosen, fixed):
-        yield from _extend(chosen, rest, domains, fixed)
-        return
-    for value in values_of(distribution_of(domains[name])) or []:
-        yield from _extend(chosen | {name: value}, rest, domains, fixed)
+def as_given(distribution: BaseDistribution, value: Any) -> Any:
+    """The value as the distribution itself gives it: 3 for 3.0, and 0.3 for 0.1 + 0.2."""
+    if isinstance(distribution, CategoricalDistribution):
+        return next(choice for choice in distribution.choices if contains(CategoricalDistribution((choice,)), value))
+    if isinstance(distribution, IntDistribution):
+        return int(value)
+    assert isinstance(distribution, FloatDistribution)
+    return float(min(values_of(distribution) or [value], key=lambda possible: abs(possible - value)))

@@ -1,6 +1,6 @@
 """The seeds of a study's configurations, as its storage has them: proposed, running, lost with a driver, or ended."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from irnas_ray.hpo.configuration import ENDED, Configuration, Replicate
-from irnas_ray.hpo.domains import Domains, propose
 from irnas_ray.hpo.objectives import Objective
 from irnas_ray.hpo.rungs import Rungs
 from irnas_ray.hpo.samplers import make_sampler
+from irnas_ray.hpo.search_space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Seeds:
 
     def __init__(
         self,
-        domains: Domains,
+        space: SearchSpace,
         study_name: str,
         storage: optuna.storages.BaseStorage,
         sampler: str,
@@ -44,13 +44,12 @@ class Seeds:
         objectives: Sequence[Objective],
         milestones: Sequence[int],
         factor: int,
-        fixed: Mapping[str, Any],
         ended: Iterable[str],
     ) -> None:
-        self._domains, self._study_name, self._storage = dict(domains), study_name, storage
+        self._space, self._study_name, self._storage = space, study_name, storage
         self._sampler, self._seed, self._replicates = sampler, seed, replicates
         self._objectives, self._milestones, self._factor = list(objectives), list(milestones), factor
-        self._fixed, self._ended_before = dict(fixed), set(ended)
+        self._ended_before = set(ended)
         self.load()
 
     def load(self) -> None:
@@ -135,9 +134,7 @@ class Seeds:
         trials = self.study.get_trials(deepcopy=False, states=states)
         half = [trial for trial in trials if trial.state == TrialState.RUNNING and "replicates" not in trial.user_attrs]
         number = half[0].number if half else len(trials)
-        self.study.sampler = make_sampler(
-            self._sampler, self._seed, number, self._domains, len(self._objectives), self._fixed
-        )
+        self.study.sampler = make_sampler(self._sampler, self._seed, number, self._space, len(self._objectives))
         study_id = self._storage.get_study_id_from_name(self._study_name)
         if half:
             # the driver died while it was proposed
@@ -145,7 +142,7 @@ class Seeds:
             trial = optuna.Trial(self.study, trial_id)
         else:
             trial = self.study.ask()
-        propose(trial, self._domains, self._fixed)
+        self._space.propose(trial)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         return self._add(self._storage.get_trial(trial_id))
 

@@ -12,7 +12,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from irnas_ray.hpo.domains import Conditional, Domains, distribution_of, grid, values_of
+from irnas_ray.hpo.domains import Conditional, distribution_of, values_of
+from irnas_ray.hpo.search_space import SearchSpace
 
 #: Configurations that are random before a model proposes, and individuals of an evolutionary sampler's generation: few,
 #: because a study of architectures has tens of configurations, not thousands.
@@ -56,54 +57,46 @@ _MAKERS: dict[str, Callable[[int], BaseSampler]] = {
 SAMPLERS = (*_MAKERS, "grid")
 
 
-def make_sampler(
-    name: str,
-    seed: int,
-    number: int,
-    domains: Domains,
-    objectives: int = 1,
-    fixed: Mapping[str, Any] | None = None,
-) -> BaseSampler:
+def make_sampler(name: str, seed: int, number: int, space: SearchSpace, objectives: int = 1) -> BaseSampler:
     """The sampler that proposes configuration ``number`` of a study; to be made anew for each.
 
     What it proposes depends on its arguments and on the study's trials alone: between configurations the samplers keep
     nothing in memory (CMA-ES and NSGA-II keep their states in the storage), and the seed is one of the configuration.
-    ``fixed`` holds the study's own values of what conditions name (``domains.fixed_values``).
 
     Raises ValueError as ``check_sampler``.
     """
-    check_sampler(name, domains, objectives, fixed)
+    check_sampler(name, space, objectives)
     if name == "grid":
-        return GridSampler(list(grid(domains, fixed or {})), seed)
+        return GridSampler(list(space.grid()), seed)
     return _MAKERS[name](int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
 
 
-def check_sampler(name: str, domains: Domains, objectives: int = 1, fixed: Mapping[str, Any] | None = None) -> None:
+def check_sampler(name: str, space: SearchSpace, objectives: int = 1) -> None:
     """ValueError saying why a sampler cannot propose from these domains, or that there is none of this name."""
     if name not in SAMPLERS:
         raise ValueError(f"tune.sampler: unknown {name!r}; possible: {', '.join(SAMPLERS)}")
     if name == "grid":
-        grid_size(domains, fixed or {})
+        grid_size(space)
         return
-    if not domains:
+    if not space.domains:
         raise ValueError(
             "domains: nothing is tuned; a search space needs at least one domain, or tune.sampler=grid, which then "
             "runs the one configuration under tune.replicates seeds"
         )
     if name == "cmaes":
-        _check_cmaes(domains, objectives)
+        _check_cmaes(space, objectives)
 
 
-def _check_cmaes(domains: Domains, objectives: int) -> None:
+def _check_cmaes(space: SearchSpace, objectives: int) -> None:
     if objectives > 1:
         raise ValueError("tune.sampler: cmaes has one objective; with several use tpe, gp, nsga2, random or grid")
-    for name, domain in domains.items():
+    for name, domain in space.domains.items():
         if isinstance(domain, Conditional):
             raise ValueError(
                 f"tune.sampler: cmaes needs the same domains in every configuration, but domains.{name} is "
                 "conditional; use tpe, or leave out its condition"
             )
-    if all(_is_choice(distribution_of(domain)) for domain in domains.values()):
+    if all(_is_choice(distribution_of(domain)) for domain in space.domains.values()):
         raise ValueError(
             "tune.sampler: cmaes moves along numbers, but all domains are choices or single values; use tpe, gp, nsga2 "
             "or grid"
@@ -114,11 +107,11 @@ def _is_choice(distribution: BaseDistribution) -> bool:
     return isinstance(distribution, CategoricalDistribution) or distribution.single()
 
 
-def grid_size(domains: Domains, fixed: Mapping[str, Any]) -> int:
+def grid_size(space: SearchSpace) -> int:
     """How many configurations a grid has, 1 without domains; ValueError if it is continuous or has no end."""
-    size = sum(1 for _ in islice(grid(domains, fixed), MOST_GRID + 1))
+    size = sum(1 for _ in islice(space.grid(), MOST_GRID + 1))
     if size > MOST_GRID:
-        counts = {name: len(values_of(distribution_of(domain)) or []) for name, domain in domains.items()}
+        counts = {name: len(values_of(distribution_of(domain)) or []) for name, domain in space.domains.items()}
         raise ValueError(f"tune.sampler: the grid has more than {MOST_GRID} configurations ({counts}); use another")
     return size
 
@@ -127,7 +120,7 @@ class GridSampler(BaseSampler):
     """Goes through configurations once each, in an order that the seed decides; those that failed come again.
 
     Optuna's own grids stop with an error where trials are asked for and told one by one, and take a failed trial for a
-    done one; ``grid`` also knows conditions.
+    done one; ``SearchSpace.grid`` also knows conditions.
     """
 
     def __init__(self, configurations: Sequence[Mapping[str, Any]], seed: int) -> None:

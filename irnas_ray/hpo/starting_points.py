@@ -6,115 +6,95 @@ from typing import Any
 
 import optuna
 import yaml
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.genotypes.published import load_genotype
-from irnas_ray.hpo.domains import Domains, conditions_of, contains, distribution_of, fixed_values, settle, values_of
+from irnas_ray.hpo.domains import as_given, contains
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import StorageLost, open_storage
-from irnas_ray.settings.study import StudyConfig
+from irnas_ray.settings.study import Tune
 
 Point = dict[str, Any]
 #: Name under which a study keeps the points that it was begun with.
 KEPT = "starting points"
 
 
-def starting_points(config: StudyConfig) -> tuple[list[Point], list[str]]:
+def starting_points(tuned: Tune, space: SearchSpace) -> tuple[list[Point], list[str]]:
     """The configurations, whole or in part, that a new study tries first, and what there is to say about them.
 
     First those of ``tune.points``, then those of ``tune.warm_start``. Raises ValueError naming the point and its key if
     it lies outside the domains, or the folder or file that cannot be read, be it because its study is locked.
     """
-    fixed = fixed_values(config)
-    points = [check_point(point, index, config.domains, fixed) for index, point in enumerate(config.tune.points)]
+    points = [check_point(point, index, space) for index, point in enumerate(tuned.points)]
     notes: list[str] = []
-    if config.tune.warm_start is not None:
-        source = Path(config.tune.warm_start)
+    if tuned.warm_start is not None:
+        source = Path(tuned.warm_start)
         if source.is_dir():
             try:
-                found, notes = _of_study(source, config.domains, fixed, config.tune.warm_start_count)
+                found, notes = _of_study(source, space, tuned.warm_start_count)
             except StorageLost as lost:
                 reason = str(lost).removeprefix("tune.storage: ")
                 raise ValueError(f"tune.warm_start: the study of {source} cannot be read ({reason})") from None
         else:
-            found, notes = _of_genotype(config.tune.warm_start, config.domains, fixed)
+            found, notes = _of_genotype(tuned.warm_start, space)
         points += found
     return [point for index, point in enumerate(points) if point not in points[:index]], notes
 
 
-def enqueue(study: optuna.Study, config: StudyConfig) -> None:
+def enqueue(study: optuna.Study, tuned: Tune, space: SearchSpace) -> None:
     """Put the starting points before everything that a new study's sampler proposes; one that has them is left alone.
 
     Prints what was taken, and what does not fit. Raises ValueError as ``starting_points``.
     """
-    if KEPT in study.user_attrs or not (config.tune.points or config.tune.warm_start):
+    if KEPT in study.user_attrs or not (tuned.points or tuned.warm_start):
         return
-    points, notes = starting_points(config)
+    points, notes = starting_points(tuned, space)
     for note in notes:
         print(f"tune.warm_start: {note}", flush=True)
-    if len(points) > config.tune.trials:
-        print(f"tune.trials: {config.tune.trials} of the {len(points)} starting points are tried", flush=True)
+    if len(points) > tuned.trials:
+        print(f"tune.trials: {tuned.trials} of the {len(points)} starting points are tried", flush=True)
     for point in points:
         # a driver that was killed here may have put the first ones there already
         study.enqueue_trial(point, skip_if_exists=True)
     study.set_user_attr(KEPT, points)
 
 
-def check_point(point: Mapping[str, Any], index: int, domains: Domains, fixed: Mapping[str, Any]) -> Point:
+def check_point(point: Mapping[str, Any], index: int, space: SearchSpace) -> Point:
     """A point with its values as the domains give them; ValueError naming the key that cannot have its value."""
     where = f"tune.points[{index}]"
     if not isinstance(point, Mapping) or not point:
         raise ValueError(f"{where}: {point!r} is no point; give {{architecture.nodes: 3, ...}}")
     checked = {}
     for key, value in point.items():
-        if key not in domains:
-            raise ValueError(f"{where}: {key} is not tuned; domains: {', '.join(domains)}")
-        distribution = distribution_of(domains[key])
+        if key not in space.domains:
+            raise ValueError(f"{where}: {key} is not tuned; domains: {', '.join(space.domains)}")
+        distribution = space.distribution(key)
         if not contains(distribution, value):
             raise ValueError(f"{where}: {key}={value!r} is not in {distribution}")
-        checked[key] = _as_given(distribution, value)
+        checked[key] = as_given(distribution, value)
     for key in checked:
-        if not _can_be_tuned(key, checked, domains, fixed):
-            raise ValueError(f"{where}: {key} is not tuned there ({domains[key]})")
+        if not space.may_hold(key, checked):
+            raise ValueError(f"{where}: {key} is not tuned there ({space.domains[key]})")
     return checked
 
 
-def _can_be_tuned(key: str, point: Point, domains: Domains, fixed: Mapping[str, Any]) -> bool:
-    """Whether a domain's condition holds at a point, as far as the point and the fixed settings decide it."""
-    known = {**fixed, **point}
-    return all(
-        (other in domains and other not in point) or known[other] in values
-        for other, values in conditions_of(domains[key]).items()
-    )
-
-
-def _as_given(distribution: BaseDistribution, value: Any) -> Any:
-    """The value as the distribution itself gives it: 3 for 3.0, and 0.3 for 0.1 + 0.2."""
-    if isinstance(distribution, CategoricalDistribution):
-        return next(choice for choice in distribution.choices if contains(CategoricalDistribution((choice,)), value))
-    if isinstance(distribution, IntDistribution):
-        return int(value)
-    assert isinstance(distribution, FloatDistribution)
-    return float(min(values_of(distribution) or [value], key=lambda possible: abs(possible - value)))
-
-
-def _of_study(folder: Path, domains: Domains, fixed: Mapping[str, Any], count: int) -> tuple[list[Point], list[str]]:
+def _of_study(folder: Path, space: SearchSpace, count: int) -> tuple[list[Point], list[str]]:
     """The best configurations of a study that lie inside the domains, best first."""
     before, study = _open_study(folder)
     points: list[Point] = []
     notes: list[str] = []
     ignored: set[str] = set()
     for trial in _best_first(study):
-        whole = {key: trial.params.get(key, _value(before, key)) for key in domains}
-        ignored |= trial.params.keys() - domains.keys()
-        point = settle(whole, domains, fixed)
-        outside = [key for key, value in point.items() if not contains(distribution_of(domains[key]), value)]
+        whole = {key: trial.params.get(key, _value(before, key)) for key in space.domains}
+        ignored |= trial.params.keys() - space.domains.keys()
+        point = space.settle(whole)
+        outside = [key for key, value in point.items() if not contains(space.distribution(key), value)]
         if outside:
             listed = ", ".join(f"{key}={point[key]!r}" for key in outside)
             notes.append(f"configuration {trial.number} of {folder} is left out: {listed} outside the domains")
             continue
-        points.append({key: _as_given(distribution_of(domains[key]), value) for key, value in point.items()})
+        points.append({key: as_given(space.distribution(key), value) for key, value in point.items()})
         if len(points) == count:
             break
     if ignored:
@@ -156,7 +136,7 @@ def _value(settings: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _of_genotype(name: str, domains: Domains, fixed: Mapping[str, Any]) -> tuple[list[Point], list[str]]:
+def _of_genotype(name: str, space: SearchSpace) -> tuple[list[Point], list[str]]:
     """The one point that a genotype fixes: what it says and is tuned."""
     try:
         said = described(load_genotype(name))
@@ -164,13 +144,13 @@ def _of_genotype(name: str, domains: Domains, fixed: Mapping[str, Any]) -> tuple
         raise ValueError(f"tune.warm_start: {error}") from None
     point, notes = {}, []
     for key, value in said.items():
-        if key not in domains:
+        if key not in space.domains:
             continue
-        if contains(distribution_of(domains[key]), value):
-            point[key] = _as_given(distribution_of(domains[key]), value)
+        if contains(space.distribution(key), value):
+            point[key] = as_given(space.distribution(key), value)
         else:
-            notes.append(f"{key}={value!r} of {name} is left out: outside {distribution_of(domains[key])}")
-    point = {key: value for key, value in point.items() if _can_be_tuned(key, point, domains, fixed)}
+            notes.append(f"{key}={value!r} of {name} is left out: outside {space.distribution(key)}")
+    point = {key: value for key, value in point.items() if space.may_hold(key, point)}
     if not point:
         return [], [*notes, f"nothing that {name} says ({', '.join(said)}) is tuned with its value"]
     return [point], [*notes, f"begins with {', '.join(f'{key}={value!r}' for key, value in point.items())} of {name}"]

@@ -11,10 +11,10 @@ from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.degradations.factory import KINDS, check_degradation
 from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.evaluation.protocols import check_form, get_protocol, protocol_id
-from irnas_ray.hpo.domain_checks import check_conditions, corners
-from irnas_ray.hpo.domains import distribution_of, fixed_values
+from irnas_ray.hpo.domains import distribution_of
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.samplers import SAMPLERS, check_sampler, grid_size
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.images.sources import form_of
 from irnas_ray.networks.operators import level_width
@@ -52,8 +52,7 @@ def check_settings(config: StudyConfig) -> None:
     if config.architecture.channels != channels:
         given = config.architecture.channels
         raise ValueError(f"architecture.channels is {given}, but data.color={config.data.color} has {channels}")
-    check_domains(config)
-    for values in corners(config.domains, fixed_values(config)):
+    for values in check_domains(config).corners():
         changed = with_values(config, values)
         try:
             _check_numbers(changed)
@@ -105,31 +104,31 @@ def _check_final_training(config: StudyConfig) -> None:
         raise ValueError(f"final.{error}") from None
 
 
-def check_domains(config: StudyConfig) -> None:
-    """ValueError unless every domain names an existing setting that may differ between trials, and can be reached."""
-    fixed = fixed_values(config)
+def check_domains(config: StudyConfig) -> SearchSpace:
+    """The search space; ValueError unless every domain names a setting that may vary among trials and is reached."""
+    space = SearchSpace.of(config)
     for key, domain in config.domains.items():
         if not key.startswith(("architecture.", "search.")) or key == "architecture.channels" or key == "search.epochs":
             raise ValueError(f"domains.{key}: cannot differ between trials; possible: architecture.*, search.*")
         if not isinstance(distribution_of(domain), BaseDistribution):
             raise ValueError(f"domains.{key}: {domain!r} is no Optuna distribution")
-    check_conditions(config.domains, fixed)
+    space.check()
+    return space
 
 
 def check_search(config: StudyConfig) -> None:
     """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
-    check_domains(config)
-    fixed = fixed_values(config)
-    check_sampler(config.tune.sampler, config.domains, len(config.tune.objectives), fixed)
+    space = check_domains(config)
+    check_sampler(config.tune.sampler, space, len(config.tune.objectives))
     if config.tune.sampler == "grid":
-        size = grid_size(config.domains, fixed)
+        size = grid_size(space)
         if config.tune.trials > size:
             print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
             config.tune.trials = size
     check_population(config)
     if not config.resume:
         # a study that is continued has its starting points, whatever became of where they are from
-        starting_points(config)
+        starting_points(config.tune, space)
 
 
 def _check_networks(config: StudyConfig) -> None:

@@ -10,8 +10,7 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irnas_ray.cluster.placement import AUTO, gpu_share, nodes
-from irnas_ray.hpo.domain_checks import corners
-from irnas_ray.hpo.domains import fixed_values, settle
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.networks.building import make_supernet
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.search.bilevel import bilevel_search
@@ -73,7 +72,7 @@ def largest(config: StudyConfig) -> dict[str, Any]:
 
     Memory grows with the patches' pixels and the supernet's channels, nodes and paths, which the parameters follow.
     """
-    fixed = fixed_values(config)
+    space = SearchSpace.of(config)
 
     def size(values: Mapping[str, Any]) -> tuple[float, bool]:
         settings = with_values(config, values)
@@ -81,12 +80,12 @@ def largest(config: StudyConfig) -> dict[str, Any]:
         return own.batch * own.crop**2 * _parameters(settings), not settings.architecture.recompute
 
     # corners of many domains differ from each other in one, so every domain is moved to its own best end
-    extremes = corners(config.domains, fixed)
+    extremes = space.corners()
     ends = {f"{name}={value}": (name, value) for corner in extremes for name, value in corner.items()}
     found = extremes[0]
     for name, value in ends.values():
         if found.get(name) != value:
-            found = max(found, settle(found | {name: value}, config.domains, fixed), key=size)
+            found = max(found, space.settle(found | {name: value}), key=size)
     return found
 
 

@@ -10,11 +10,11 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.cluster.placement import slots
 from irnas_ray.genotypes.genotype import Genotype
-from irnas_ray.hpo.domains import fixed_values
 from irnas_ray.hpo.objectives import SCORE, objectives_of
 from irnas_ray.hpo.ownership import claim_study
 from irnas_ray.hpo.records import ended_since
 from irnas_ray.hpo.rungs import milestones
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import enqueue
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.results.aggregates import by_configuration, missing_of, state_of
@@ -45,7 +45,8 @@ def run_search(
     records = folder.read_records()
     objectives = objectives_of(config.tune.objectives)
     study = claim_study(folder.name, storage, folder.path, config.search_space, config.domains, objectives)
-    enqueue(study, config)
+    space = SearchSpace.of(config)
+    enqueue(study, config.tune, space)
     while True:
         size, begun = folder.open_round(), folder.read_rounds()
         if size is None:
@@ -55,7 +56,7 @@ def run_search(
             size = missing * config.tune.replicates
             begun.append([size, len(records)])
             write_json(folder.rounds, begun)
-        new = _run_round(config, folder, data, resources, storage, len(begun), size, records)
+        new = _run_round(config, folder, data, resources, storage, space, len(begun), size, records)
         records += new
         write_json(folder.records, records)
         if any(state_of(group) == "FAIL" for group in by_configuration(new).values()):
@@ -69,6 +70,7 @@ def _run_round(
     data: TrialData,
     resources: dict[str, float],
     storage: optuna.storages.BaseStorage,
+    space: SearchSpace,
     number: int,
     size: int,
     earlier: Sequence[dict[str, Any]],
@@ -76,7 +78,7 @@ def _run_round(
     study = optuna.load_study(study_name=folder.name, storage=storage)
     ended = {record["id"] for record in ended_since(study, earlier)}
     run = find_run(folder.run(f"round-{number}"), ended)
-    search = make_search(config, folder.name, storage, len(earlier) + size, run)
+    search = make_search(config, folder.name, storage, space, len(earlier) + size, run)
     places = slots(resources, config.cluster.max_concurrent)
     # what a member of a population saved was trained with rates that it may not have had before
     left = run.left if config.tune.perturb_every is None else ()
@@ -108,12 +110,12 @@ def _run_round(
 
 
 def make_search(
-    config: StudyConfig, name: str, storage: optuna.storages.BaseStorage, total: int, run: Run
+    config: StudyConfig, name: str, storage: optuna.storages.BaseStorage, space: SearchSpace, total: int, run: Run
 ) -> StudySearch:
     """The search algorithm of a study that exists in the storage, with ``total`` seeds when this run has ended."""
     tuned = config.tune
     search = StudySearch(
-        config.domains,
+        space,
         name,
         storage,
         tuned.sampler,
@@ -122,7 +124,6 @@ def make_search(
         objectives_of(tuned.objectives),
         rungs_of(config),
         tuned.reduction_factor,
-        fixed_values(config),
         run.kept,
         total,
     )

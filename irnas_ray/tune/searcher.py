@@ -15,10 +15,10 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from irnas_ray.hpo.configuration import ENDED, Replicate
-from irnas_ray.hpo.domains import Domains
 from irnas_ray.hpo.ledger import Known, Seeds
 from irnas_ray.hpo.objectives import OBJECTIVES, Objective
 from irnas_ray.hpo.rungs import Values, Verdict
+from irnas_ray.hpo.search_space import SearchSpace
 
 
 class StudySearch(Searcher):
@@ -30,21 +30,20 @@ class StudySearch(Searcher):
     its list of trials is asked for, and how many there are to be is for the study to say.
 
     Args:
-        domains: Dotted key of a setting -> its distribution.
+        space: What is tuned.
         study_name, storage: The study, which exists (``claim_study``).
         sampler: Name of the Optuna sampler.
         seed: Of the sampler, and of the first trial; replicate r of configuration n has seed + n * replicates + r.
         replicates: Seeds of each configuration.
         objectives: What is told to Optuna.
         milestones, factor: Rungs of the early stopping, see ``Rungs``; it takes ``ConfigurationHalving`` as scheduler.
-        fixed: The study's own values of what conditions name (``domains.fixed_values``).
         ended: Trials of earlier runs of Tune that ended; all others that the study believes running are lost.
         total: Seeds that the study is to have, those of earlier rounds included.
     """
 
     def __init__(
         self,
-        domains: Domains,
+        space: SearchSpace,
         study_name: str,
         storage: optuna.storages.BaseStorage,
         sampler: str = "tpe",
@@ -53,7 +52,6 @@ class StudySearch(Searcher):
         objectives: Sequence[Objective] = (OBJECTIVES["score"],),
         milestones: Sequence[int] = (),
         factor: int = 3,
-        fixed: Mapping[str, Any] | None = None,
         ended: Iterable[str] = (),
         total: int = sys.maxsize,
     ) -> None:
@@ -61,7 +59,7 @@ class StudySearch(Searcher):
         super().__init__()
         self._objectives = list(objectives)
         self._seeds = Seeds(
-            domains,
+            space,
             study_name,
             storage,
             sampler,
@@ -70,7 +68,6 @@ class StudySearch(Searcher):
             objectives,
             milestones,
             factor,
-            fixed or {},
             ended,
         )
         self._total = total

@@ -3,7 +3,7 @@
 import json
 
 import optuna
-from test_sampling import make_search, report
+from ledger_cases import make_search, report
 
 from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.hpo.records import ended_since, records_of

@@ -10,10 +10,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from irnas_ray.hpo.domains import Conditional, Domains, propose
+from irnas_ray.hpo.domains import Conditional, Domains
 from irnas_ray.hpo.objectives import OBJECTIVES
 from irnas_ray.hpo.ownership import claim_study
 from irnas_ray.hpo.samplers import MOST_GRID, POPULATION, SAMPLERS, STARTUP, check_sampler, grid_size, make_sampler
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.tune.searcher import StudySearch
 
@@ -31,21 +32,18 @@ def smooth(values: Mapping[str, Any]) -> float:
     return -((first - 1.5) ** 2) - (second + 2) ** 2 - 0.3 * (third - 7) ** 2
 
 
-def ask(
-    study: optuna.Study, name: str, seed: int, domains: Domains, fixed: Mapping[str, Any] | None = None
-) -> tuple[optuna.Trial, dict[str, Any]]:
+def ask(study: optuna.Study, name: str, seed: int, space: SearchSpace) -> tuple[optuna.Trial, dict[str, Any]]:
     """A configuration as a study asks for it: with a sampler of its own."""
-    objectives = len(study.directions)
-    study.sampler = make_sampler(name, seed, len(study.trials), domains, objectives, fixed)
+    study.sampler = make_sampler(name, seed, len(study.trials), space, len(study.directions))
     trial = study.ask()
-    return trial, propose(trial, domains, fixed or {})
+    return trial, space.propose(trial)
 
 
-def run(study: optuna.Study, name: str, seed: int, count: int, domains: Domains = SMOOTH) -> list[dict[str, Any]]:
+def run(study: optuna.Study, name: str, seed: int, count: int) -> list[dict[str, Any]]:
     """Ask for configurations two at a time, as two slots do, and tell them."""
     proposed = []
     for _ in range(count // 2):
-        pair = [ask(study, name, seed, domains) for _ in range(2)]
+        pair = [ask(study, name, seed, SearchSpace(SMOOTH)) for _ in range(2)]
         for trial, values in pair:
             study.tell(trial, [smooth(values)] * len(study.directions))
             proposed.append(values)
@@ -66,14 +64,15 @@ def create(folder: Path) -> optuna.Study:
 def test_a_study_that_is_opened_again_proposes_what_it_would_have(tmp_path: Path, name: str) -> None:
     """Over both the random beginning and what the models, generations and states of CMA-ES and NSGA-II propose."""
     count = {"gp": 8, "cmaes": 22, "nsga2": 3 * POPULATION}.get(name, 14)
-    domains = SMOOTH if name != "grid" else {"architecture.nodes": IntDistribution(0, 9), "architecture.width": CHOICE}
+    grid = {"architecture.nodes": IntDistribution(0, 9), "architecture.width": CHOICE}
+    space = SearchSpace(SMOOTH if name != "grid" else grid)
     proposed: dict[str, list[dict[str, Any]]] = {"calm": [], "resumed": []}
     create(tmp_path / "resumed")
     calm = optuna.create_study(direction="maximize")
     for number in range(count):
         # the one study lives on, the other is opened before each configuration
         for place, study in (("calm", calm), ("resumed", reopen(tmp_path / "resumed"))):
-            trial, values = ask(study, name, 5, domains)
+            trial, values = ask(study, name, 5, space)
             study.tell(trial, float(smooth({**dict.fromkeys(SMOOTH, 0), **values}) - number % 3))
             proposed[place].append(values)
     assert proposed["calm"] == proposed["resumed"]
@@ -110,13 +109,15 @@ def test_several_objectives(name: str) -> None:
     assert len(run(study, name, 0, STARTUP + 3)) == STARTUP + 3 - (STARTUP + 3) % 2
 
 
-GRID: Domains = {
-    "a": IntDistribution(2, 6, step=2),
-    "b": CategoricalDistribution(("x", "y")),
-    "c": Conditional(FloatDistribution(0.1, 0.3, step=0.1), {"b": ("y",)}),
-    "d": Conditional(CategoricalDistribution((True, False)), {"e": (1,)}),
-}
-FIXED = {"c": 0.0, "e": 1, "d": False}
+GRID = SearchSpace(
+    {
+        "a": IntDistribution(2, 6, step=2),
+        "b": CategoricalDistribution(("x", "y")),
+        "c": Conditional(FloatDistribution(0.1, 0.3, step=0.1), {"b": ("y",)}),
+        "d": Conditional(CategoricalDistribution((True, False)), {"e": (1,)}),
+    },
+    {"c": 0.0, "e": 1, "d": False},
+)
 
 
 def test_a_grid_is_gone_through_once() -> None:
@@ -126,33 +127,33 @@ def test_a_grid_is_gone_through_once() -> None:
         for a, b, d in itertools.product((2, 4, 6), "xy", (True, False))
         for c in ([{}] if b == "x" else [{"c": 0.1}, {"c": 0.2}, {"c": 0.3}])
     ]
-    assert grid_size(GRID, FIXED) == len(expected) == 24
+    assert grid_size(GRID) == len(expected) == 24
     study = optuna.create_study()
     seen = []
     for number in range(len(expected)):
-        trial, values = ask(study, "grid", 3, GRID, FIXED)
+        trial, values = ask(study, "grid", 3, GRID)
         seen.append(values)
         study.tell(trial, 0.0) if number % 2 else study.tell(trial, state=TrialState.PRUNED)
     assert sorted(map(str, seen)) == sorted(map(str, expected)) and seen != expected  # shuffled
     failing = optuna.create_study()
-    trial, values = ask(failing, "grid", 3, GRID, FIXED)
-    running, other = ask(failing, "grid", 3, GRID, FIXED)
+    trial, values = ask(failing, "grid", 3, GRID)
+    running, other = ask(failing, "grid", 3, GRID)
     failing.tell(trial, state=TrialState.FAIL)
-    assert other != values and ask(failing, "grid", 3, GRID, FIXED)[1] == values == seen[0]
+    assert other != values and ask(failing, "grid", 3, GRID)[1] == values == seen[0]
     failing.tell(running, 0.0)
 
 
 def test_a_point_that_was_given_is_not_met_again() -> None:
     study = optuna.create_study()
     study.enqueue_trial({"a": 6, "b": "y"})
-    seen = [ask(study, "grid", 0, GRID, FIXED)[1] for _ in range(24)]
+    seen = [ask(study, "grid", 0, GRID)[1] for _ in range(24)]
     assert seen[0]["a"] == 6 and seen[0]["b"] == "y" and "c" in seen[0]
     assert len({str(values) for values in seen}) == 24
 
 
 def test_a_grid_without_domains_is_one_configuration() -> None:
-    assert grid_size({}, {}) == 1
-    trial, values = ask(optuna.create_study(), "grid", 0, {})
+    assert grid_size(SearchSpace({})) == 1
+    trial, values = ask(optuna.create_study(), "grid", 0, SearchSpace({}))
     assert values == {} and trial.params == {}
 
 
@@ -171,14 +172,14 @@ REFUSED: list[tuple[str, Domains, int, str]] = [
 @pytest.mark.parametrize(("name", "domains", "objectives", "message"), REFUSED)
 def test_what_a_sampler_cannot_do_is_refused(name: str, domains: Domains, objectives: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_sampler(name, 0, 0, domains, objectives, FIXED)
+        make_sampler(name, 0, 0, SearchSpace(domains, GRID.fixed), objectives)
 
 
 def test_what_a_sampler_can_do_is_not_refused() -> None:
     for name in SAMPLERS[:-1]:
-        check_sampler(name, {"a": CHOICE, "b": CONTINUOUS})
+        check_sampler(name, SearchSpace({"a": CHOICE, "b": CONTINUOUS}))
     for name in ("tpe", "gp", "nsga2", "random"):
-        check_sampler(name, {"a": CHOICE, "b": Conditional(CONTINUOUS, {"a": ("b",)})}, 3)
+        check_sampler(name, SearchSpace({"a": CHOICE, "b": Conditional(CONTINUOUS, {"a": ("b",)})}), 3)
 
 
 def make_search(
@@ -186,7 +187,7 @@ def make_search(
 ) -> StudySearch:
     objectives = [OBJECTIVES["score"]]
     claim_study("s", storage, Path("/folder"), "toy", domains, objectives)
-    return StudySearch(domains, "s", storage, sampler, 3, replicates, objectives, fixed=fixed)
+    return StudySearch(SearchSpace(domains, fixed), "s", storage, sampler, 3, replicates, objectives)
 
 
 def test_a_search_without_domains_runs_one_configuration_under_its_seeds() -> None:

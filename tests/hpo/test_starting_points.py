@@ -9,7 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from irnas_ray.genotypes.published import load_genotype
-from irnas_ray.hpo.domains import Conditional, Domains, fixed_values, propose
+from irnas_ray.hpo.domains import Conditional, Domains
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import enqueue, starting_points
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.results.folder import StudyFolder
@@ -31,7 +32,15 @@ def make_config(points: list[dict[str, Any]] | None = None, **values: Any) -> St
 
 
 def proposed(study: optuna.Study, config: StudyConfig, count: int) -> list[dict[str, Any]]:
-    return [propose(study.ask(), config.domains, fixed_values(config)) for _ in range(count)]
+    return [SearchSpace.of(config).propose(study.ask()) for _ in range(count)]
+
+
+def put(study: optuna.Study, config: StudyConfig) -> None:
+    enqueue(study, config.tune, SearchSpace.of(config))
+
+
+def points_of(config: StudyConfig) -> tuple[list[dict[str, Any]], list[str]]:
+    return starting_points(config.tune, SearchSpace.of(config))
 
 
 def test_points_come_first_and_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,13 +49,13 @@ def test_points_come_first_and_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     config = make_config(points, trials=9)
     storage = open_storage(None, tmp_path)
     study = optuna.create_study(study_name="s", storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
-    enqueue(study, config)
-    enqueue(study, config)
+    put(study, config)
+    put(study, config)
     first, second = proposed(study, config, 2)
     assert first == {NODES: 6, WIDTH: 8, WEIGHT: 0.3, CLIP: 2.0}
     assert second[WIDTH] == 10 and {NODES, WEIGHT} < second.keys()
     again = optuna.load_study(study_name="s", storage=open_storage(None, tmp_path))
-    enqueue(again, with_values(config, {"resume": True}))
+    put(again, with_values(config, {"resume": True}))
     assert [trial.state for trial in again.trials] == [TrialState.RUNNING] * 2
     assert not capsys.readouterr().out
 
@@ -55,13 +64,13 @@ def test_a_driver_that_died_while_it_put_points_puts_the_rest(tmp_path: Path) ->
     config = make_config([{NODES: 3}, {NODES: 4}])
     study = optuna.create_study()
     study.enqueue_trial({NODES: 3})
-    enqueue(study, config)
+    put(study, config)
     assert [values[NODES] for values in proposed(study, config, 2)] == [3, 4]
     assert len(study.trials) == 2
 
 
 def test_more_points_than_trials_are_said(capsys: pytest.CaptureFixture[str]) -> None:
-    enqueue(optuna.create_study(), make_config([{NODES: 3}, {NODES: 4}], trials=1))
+    put(optuna.create_study(), make_config([{NODES: 3}, {NODES: 4}], trials=1))
     assert capsys.readouterr().out == "tune.trials: 1 of the 2 starting points are tried\n"
 
 
@@ -79,11 +88,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("point", "message"), REFUSED)
 def test_a_point_outside_the_domains_is_named(point: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"tune\.points\[1\]: {message}"):
-        starting_points(make_config([{NODES: 3}, point]))
+        points_of(make_config([{NODES: 3}, point]))
 
 
 def test_a_part_may_leave_open_whether_its_condition_holds() -> None:
-    assert starting_points(make_config([{CLIP: 2}]))[0] == [{CLIP: 2.0}]
+    assert points_of(make_config([{CLIP: 2}]))[0] == [{CLIP: 2.0}]
 
 
 def earlier(
@@ -102,7 +111,7 @@ def earlier(
     for params, value in told:
         study.enqueue_trial(params)
         trial = study.ask()
-        propose(trial, domains, fixed_values(config))
+        SearchSpace.of(config).propose(trial)
         study.tell(trial, value) if value is not None else study.tell(trial, state=TrialState.FAIL)
     return folder
 
@@ -121,14 +130,14 @@ def test_the_best_of_an_earlier_study_come_first(tmp_path: Path) -> None:
     folder = earlier(tmp_path, before, told, architecture__width=8, search__gradient_clip=3.0)
     best = {NODES: 5, WIDTH: 8, WEIGHT: 0.9, CLIP: 3.0}
     second, third = {NODES: 3, WIDTH: 8, WEIGHT: 0.1}, {NODES: 2, WIDTH: 8, WEIGHT: 0.7}
-    points, notes = starting_points(make_config([{NODES: 3}, second], warm_start=str(folder.path)))
+    points, notes = points_of(make_config([{NODES: 3}, second], warm_start=str(folder.path)))
     assert points == [{NODES: 3}, second, best, third]
     assert notes == [
         f"configuration 1 of {folder.path} is left out: architecture.nodes=9 outside the domains",
         f"search.batch of {folder.path} not taken over: not tuned here",
         f"begins with 3 configurations of {folder.path}",
     ]
-    points, _ = starting_points(make_config(warm_start=str(folder.path), warm_start_count=1))
+    points, _ = points_of(make_config(warm_start=str(folder.path), warm_start_count=1))
     assert points == [best]
 
 
@@ -136,7 +145,7 @@ def test_an_earlier_study_of_several_objectives_gives_its_front(tmp_path: Path) 
     domains: Domains = {NODES: IntDistribution(2, 6)}
     told: list[Any] = [({NODES: 2}, [1.0, 5.0]), ({NODES: 3}, [0.5, 4.0]), ({NODES: 4}, [3.0, 1.0])]
     folder = earlier(tmp_path, domains, told)
-    points, _ = starting_points(make_config(warm_start=str(folder.path)))
+    points, _ = points_of(make_config(warm_start=str(folder.path)))
     assert sorted(point[NODES] for point in points) == [2, 4]
 
 
@@ -145,13 +154,13 @@ def test_a_genotype_fixes_what_it_says(tmp_path: Path) -> None:
     genotype.save(tmp_path / "found.json")
     config = make_config(warm_start=str(tmp_path / "found.json"))
     config.domains["architecture.layers"] = IntDistribution(1, 2)
-    points, notes = starting_points(config)
+    points, notes = points_of(config)
     assert points == [{NODES: genotype.nodes}]
     assert f"architecture.layers={genotype.layers} of {tmp_path / 'found.json'} is left out" in notes[0]
     assert notes[1] == f"begins with {NODES}={genotype.nodes} of {tmp_path / 'found.json'}"
     config = make_config(warm_start="irnas_denoise")
     config.domains = {WIDTH: SPACE[WIDTH]}
-    assert starting_points(config) == (
+    assert points_of(config) == (
         [],
         [
             "nothing that irnas_denoise says (architecture.nodes, architecture.layers, architecture.multipliers, "
@@ -162,14 +171,14 @@ def test_a_genotype_fixes_what_it_says(tmp_path: Path) -> None:
 
 def test_what_is_no_study_and_no_genotype_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"tune.warm_start: {tmp_path} is no folder of a study"):
-        starting_points(make_config(warm_start=str(tmp_path)))
+        points_of(make_config(warm_start=str(tmp_path)))
     with pytest.raises(ValueError, match="tune.warm_start: genotype 'nothing': no such file"):
-        starting_points(make_config(warm_start="nothing"))
+        points_of(make_config(warm_start="nothing"))
     folder = earlier(tmp_path, {NODES: IntDistribution(2, 6)}, [])
     (folder.path / "study.db").unlink()
     with pytest.raises(ValueError, match=r"holds no study\.db"):
-        starting_points(make_config(warm_start=str(folder.path)))
+        points_of(make_config(warm_start=str(folder.path)))
     assert not (folder.path / "study.db").exists()
     (folder.path / "study.db").write_text("no database")
     with pytest.raises(ValueError, match=rf"tune.warm_start: the study of {folder.path} cannot be opened"):
-        starting_points(make_config(warm_start=str(folder.path)))
+        points_of(make_config(warm_start=str(folder.path)))

@@ -25,6 +25,7 @@ from study_cases import wait_for
 
 from irnas_ray.hpo import starting_points as warm_start
 from irnas_ray.hpo import storage as storage_module
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.hpo.storage import PASSWORD, PatientStorage, StorageLost, on_local_disk, open_storage, opened_storage
 from irnas_ray.results.folder import StudyFolder, as_plain
@@ -201,7 +202,7 @@ def test_a_locked_study_to_start_from_is_an_error_of_that_setting(
             ValueError, match=r"tune\.warm_start: the study of .*/s cannot be read \(.*database is locked for"
         ),
     ):
-        starting_points(config)
+        starting_points(config.tune, SearchSpace.of(config))
 
 
 class Server:

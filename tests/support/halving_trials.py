@@ -15,6 +15,7 @@ from ray import cloudpickle, tune
 
 from irnas_ray.hpo.objectives import OBJECTIVES
 from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.tune.runner import find_run, fit
@@ -49,7 +50,9 @@ def run_script(
     chosen = [OBJECTIVES[name] for name in objectives]
     storage = open_storage(None, folder)
     study = claim_study("scripted", storage, folder, "scripted", SPACE, chosen)
-    search = StudySearch(SPACE, "scripted", storage, "random", 0, replicates, chosen, milestones, 2, total=len(script))
+    search = StudySearch(
+        SearchSpace(SPACE), "scripted", storage, "random", 0, replicates, chosen, milestones, 2, total=len(script)
+    )
     results = fit(
         tune.with_parameters(scripted_trial.run_scripted, script=script, epochs=epochs, log=str(folder)),
         find_run(str(folder / "round-1")),

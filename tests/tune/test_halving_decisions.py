@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial
 
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.tune.schedulers import ConfigurationHalving
 from irnas_ray.tune.searcher import StudySearch
 
@@ -100,7 +101,9 @@ def make(samples: int, limit: int, replicates: int = 2) -> ToyTune:
 
 def make_search(storage: optuna.storages.BaseStorage, replicates: int, samples: int) -> StudySearch:
     objectives = objectives_of(["score"])
-    return StudySearch(SPACE, "toy", storage, "random", 0, replicates, objectives, [1, 2], 2, total=samples)
+    return StudySearch(
+        SearchSpace(SPACE), "toy", storage, "random", 0, replicates, objectives, [1, 2], 2, total=samples
+    )
 
 
 def restarted(before: ToyTune, limit: int) -> ToyTune:

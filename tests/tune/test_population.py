@@ -17,6 +17,7 @@ from ray import cloudpickle, tune
 
 from irnas_ray.hpo.objectives import OBJECTIVES
 from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.settings.study import StudyConfig, with_values
@@ -91,7 +92,7 @@ def run_population(folder: Path) -> list[tune.Result]:
         {"cpu": 1.0},
         StageProgress("search", 2, "score"),
         max_failures=0,
-        search=StudySearch(DOMAINS, "population", storage, "random", 0, 1, objectives, total=2),
+        search=StudySearch(SearchSpace(DOMAINS), "population", storage, "random", 0, 1, objectives, total=2),
         scheduler=RatePopulation(config, "score", 2),
         concurrent=2,
         checkpoints=kept_checkpoints(config),

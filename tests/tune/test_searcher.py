@@ -7,48 +7,16 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from ledger_cases import COMPLETE, FAIL, PRUNED, RUNNING, SCORE, SPACE, TWO, make_search, report, states
+from optuna.distributions import FloatDistribution
 
 from irnas_ray.hpo.ledger import Known
-from irnas_ray.hpo.objectives import OBJECTIVES
 from irnas_ray.hpo.ownership import claim_study
 from irnas_ray.hpo.rungs import Verdict
 from irnas_ray.hpo.samplers import make_sampler
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.tune.searcher import StudySearch
-
-SPACE = {
-    "architecture.nodes": IntDistribution(2, 5),
-    "search.ssim_weight": FloatDistribution(0.1, 1.0),
-}
-SCORE = [OBJECTIVES["score"]]
-TWO = [OBJECTIVES["score"], OBJECTIVES["parameters"]]
-COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
-
-
-def make_search(
-    folder: Path | None, sampler: str = "random", replicates: int = 1, objectives: Any = SCORE, **keywords: Any
-) -> StudySearch:
-    """A search in the database of a folder, which can be opened again, or in memory."""
-    storage = optuna.storages.InMemoryStorage() if folder is None else open_storage(None, folder)
-    claim_study("test", storage, folder or Path("/folder"), "toy", SPACE, objectives)
-    return StudySearch(SPACE, "test", storage, sampler, 3, replicates, objectives, **keywords)
-
-
-def report(search: StudySearch, trial: str, *scores: float, finished: bool = True, **found: Any) -> dict:
-    """Reports of one trial, as Tune hands them on; the last one."""
-    result: dict = {}
-    for epoch, score in enumerate(scores, start=1):
-        last = finished and epoch == len(scores)
-        result = {"score": score, "epoch": epoch, "finished": last, "digest": "abc", **found}
-        if search.judge(trial, result) != Verdict.STOP:
-            search.on_trial_result(trial, result)
-    return result
-
-
-def states(search: StudySearch) -> list[TrialState]:
-    return [trial.state for trial in search.study.trials]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
@@ -198,7 +166,7 @@ def test_tpe_is_told_the_mean_and_nothing_of_lucky_seeds() -> None:
     search = make_search(None, "tpe", replicates=2)
     plain = optuna.create_study(direction="maximize")
     for number in range(12):
-        plain.sampler = make_sampler("tpe", 3, number, SPACE)
+        plain.sampler = make_sampler("tpe", 3, number, SearchSpace(SPACE))
         reference = plain.ask(SPACE)
         for replicate, luck in enumerate((50.0, -50.0)):
             config = search.suggest(f"{number}-{replicate}")
