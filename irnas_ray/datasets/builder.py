@@ -1,7 +1,6 @@
 """Makes a source of images into a Parquet data set once, and reads its whole images back."""
 
 import dataclasses
-import importlib.metadata
 import json
 import logging
 from collections.abc import Sequence
@@ -9,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from irnas_ray import __version__
 from irnas_ray.datasets import parquet
 from irnas_ray.datasets.contact_sheet import CONTACT_SHEET, write_contact_sheet
 from irnas_ray.datasets.manifest import ImageEntry, Manifest, is_prepared
@@ -21,6 +19,7 @@ from irnas_ray.images.findings import Examined, examine_headers
 from irnas_ray.images.screening import Known, Screening, refuse, screen
 from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.study import Data, Degradation
+from irnas_ray.system.environment import versions
 from irnas_ray.system.worker_pool import Progress
 
 logger = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def prepare(
     _, sizes, early = examine_headers(found, data.color, data.patch)
     refuse(early)
     layout = Layout(data.color, data.patch, _stride(data), found[0].paired, parquet.PART_BYTES)
-    with claim(folder, json.dumps([mark, dataclasses.asdict(layout), _versions()])):
+    with claim(folder, json.dumps([mark, dataclasses.asdict(layout), versions(*_LIBRARIES)])):
         records = write_parts(folder, found, sizes, layout, progress, workers)
         refuse([finding for record in records for finding in record.unreadable])
         examined = in_order(records, found)
@@ -141,11 +140,7 @@ def _manifest(
         fingerprint=mark,
         patches=sum(record.patches for record in records),
         files={name: size for record in records for name, size in sorted(record.files.items())},
-        versions=_versions(),
+        versions=versions(*_LIBRARIES),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         images=tuple(ImageEntry(x.image_id, x.split, x.height, x.width, x.sha256) for x in examined),
     )
-
-
-def _versions() -> dict[str, str]:
-    return {"irnas_ray": __version__} | {name: importlib.metadata.version(name) for name in _LIBRARIES}

@@ -25,10 +25,12 @@ from irnas_ray.images.files import list_images, read_header, read_image, write_i
 from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.networks.inference import fast, restore
 from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
-from irnas_ray.system.environment import hardware, usable_cores, versions
+from irnas_ray.system.environment import PYTHON, hardware, usable_cores, versions
 from irnas_ray.system.files import write_json, write_text
-from irnas_ray.system.process_map import Processes, map_ahead
+from irnas_ray.system.worker_pool import WorkerPool
 
+#: What can change a score.
+LIBRARIES = (PYTHON, "torch", "numpy", "scipy", "scikit-image", "PyWavelets", "pillow", "bm3d")
 #: Seconds of work from which it pays to start other processes, which takes some seconds itself.
 WORTH_PROCESSES = 10.0
 
@@ -85,7 +87,7 @@ def _record(
         "protocol": candidates.protocol.id,
         "sigma": candidates.sigma,
         "settings": asdict(config),
-        "versions": versions(),
+        "versions": versions(*LIBRARIES),
         "hardware": hardware(),
         "seconds": seconds,
         "parameters": {name: parameters_of(name) for name in candidates.baselines if parameters_of(name)},
@@ -108,12 +110,13 @@ def _score(
         yield evaluate(method, images, protocol, sigma, name, pictures, shown.keeper(name))
     for name, folder in candidates.folders.items():
         yield evaluate_restored(folder, images, protocol, sigma, name, shown.keeper(name))
-    with Processes(config.processes or usable_cores()) as processes:
+    count, one_thread = config.processes or usable_cores(), partial(torch.set_num_threads, 1)
+    with WorkerPool(count, restore_and_score.__module__, "processes", one_thread) as pool:
         for name, method in candidates.baselines.items():
             work = partial(restore_and_score, method, protocol, sigma)
             first = work(images[0])
             slow = first[0].seconds * (len(images) - 1) > WORTH_PROCESSES
-            rest = map_ahead(work, images[1:], processes.executor() if slow else None)
+            rest = pool.map(work, images[1:]) if slow else map(work, images[1:])
             yield collect(chain([first], rest), protocol, sigma, name, keep=shown.keeper(name))
 
 

@@ -1,14 +1,10 @@
 """What a study came to: ``summary.json``, the report, and the table that ends a run."""
 
 import json
-import platform
 from typing import Any
 
-import optuna
-import ray
 import torch
 
-import irnas_ray
 from irnas_ray.evaluation.comparison import comparison_table
 from irnas_ray.evaluation.scores import Evaluation, file_name
 from irnas_ray.genotypes.genotype import Genotype
@@ -20,6 +16,7 @@ from irnas_ray.results.report import write_report
 from irnas_ray.results.tables import front_table
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.finals import evaluation_of
+from irnas_ray.system.environment import PYTHON, hardware, versions
 from irnas_ray.system.files import write_json
 
 
@@ -39,14 +36,16 @@ def summarise(
     # numbers of two noise levels never share a table
     levels = sorted({evaluation.sigma for evaluation in evaluations}, key=lambda sigma: sigma or 0)
     tables = [comparison_table([e for e in evaluations if e.sigma == sigma]) for sigma in levels]
-    objectives = objectives_of(config.tune.objectives)
+    objectives, machine = objectives_of(config.tune.objectives), hardware()
     configurations = configurations_of(records, objectives)
     summary = {
         "study": folder.name,
         "search_space": config.search_space,
         "protocol": config.final.protocol,
         "sigma": levels[0] if len(levels) == 1 else None,
-        "versions": versions(),
+        # torch names itself with the CUDA that it was built for, its distribution without
+        "versions": versions(PYTHON, "torch", "ray", "optuna")
+        | {"torch": torch.__version__, "device": machine["gpu"] or machine["processor"]},
         "seconds": seconds,
         "trials": records,
         "configurations": configurations,
@@ -82,16 +81,3 @@ def _what(final: dict[str, Any]) -> str:
     if final["genotype"] is None:
         return described
     return f"{described}, trial {final['trial']}, {Genotype.from_json(json.dumps(final['genotype']))}"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on, and the device it was made on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {
-        "irnas_ray": irnas_ray.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "ray": ray.__version__,
-        "optuna": optuna.__version__,
-        "device": device,
-    }

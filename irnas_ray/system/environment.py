@@ -3,41 +3,50 @@
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
+from irnas_ray import __version__
 
-import irnas_ray
-
-#: Distributions whose versions can change a score.
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "PyWavelets", "pillow", "bm3d")
+PYTHON = "python"
 
 
-def versions(distributions: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Returns the versions of this package, of Python and of those distributions that are installed."""
-    found = {"irnas_ray": irnas_ray.__version__, "python": platform.python_version()}
-    for name in distributions:
+def versions(*names: str) -> dict[str, str]:
+    """The versions of this package, and of those of the named distributions that are installed; ``PYTHON`` is one."""
+    found = {"irnas_ray": __version__}
+    for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            found[name] = platform.python_version() if name == PYTHON else importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
 
 
 def hardware() -> dict[str, Any]:
-    """Returns the processor's name, the cores that this process may use, memory in GiB, and the GPU's name if any."""
-    found: dict[str, Any] = {"processor": _processor(), "cores": usable_cores()}
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    found["memory_gib"] = round(pages / 2**30, 1)
-    found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return found
+    """The processor's name, the cores and the GiB of memory that this process may use, and the GPU's name if any."""
+    # Imported here because processes that prepare images do without torch.
+    import torch
+
+    return {
+        "processor": _processor(),
+        "cores": usable_cores(),
+        "memory_gib": round(usable_memory() / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
 
 
 def usable_cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_memory() -> int:
+    """Bytes of memory that this process may use."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return found
 
 
 def _processor() -> str:

@@ -1,15 +1,17 @@
 """Work spread over processes: the same results whatever their number, and nobody left behind when one is killed."""
 
+import collections
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from irnas_ray.system.environment import usable_cores, usable_memory
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -19,6 +21,8 @@ Progress = Callable[[int, int], None]
 #: Called by work after each image.
 Tick = Callable[[], None]
 
+#: Most items that wait for other processes or for their results to be asked for; bounds the memory.
+AHEAD = 64
 #: Seconds between two looks at how far the processes are.
 _LOOK = 0.2
 #: Bytes that a process needs beside its largest image, and how often it holds that image's pixels.
@@ -31,6 +35,82 @@ class WorkerKilled(ValueError):
 
 class _Stopped(Exception):
     """Work was given up because other work failed."""
+
+
+class WorkerPool:
+    """Processes that are started when work first comes, and end with the block or with this process.
+
+    Where the block fails they end after their current image.
+
+    Args:
+        count: How many; one: none are ever started.
+        module: What they import before they are divided, most often the module of the work.
+        setting: The name of the setting that tells how many, for the user of whom one was killed.
+        begin: Called in each process first.
+    """
+
+    def __init__(self, count: int, module: str, setting: str, begin: Callable[[], Any] | None = None) -> None:
+        self.count, self._module, self._setting, self._begin = count, module, setting, begin
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if self._pool is not None:
+            if failure is not None:
+                self._stop.set()
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(
+        self,
+        work: Callable[[Task], Result],
+        items: Iterable[Task],
+        ahead: int = AHEAD,
+        look: Callable[[int], object] = lambda ticks: None,
+    ) -> Iterator[Result]:
+        """Applies work to items and yields the results in order; both must be sendable to other processes.
+
+        Up to `ahead` items are worked on before their results are asked for. `look` is called now and then with the
+        number of ticks so far. Of several exceptions the first one is raised, without waiting for the items before it;
+        WorkerKilled if a process was killed.
+        """
+        if self.count <= 1:
+            yield from map(work, items)
+            return
+        waiting: collections.deque[Future[Result]] = collections.deque()
+        try:
+            pool = self._started()
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > ahead:
+                    yield self._next(waiting, look)
+            while waiting:
+                yield self._next(waiting, look)
+        except BrokenProcessPool as error:
+            message = f"a process was killed, most likely for want of memory; use fewer with {self._setting}=N"
+            raise WorkerKilled(message) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _next(self, waiting: collections.deque[Future[Result]], look: Callable[[int], object]) -> Result:
+        while not waiting[0].done():
+            wait([waiting[0]], timeout=_LOOK)
+            for future in waiting:
+                if future.done():
+                    future.result()
+            look(self._counter.value)
+        return waiting.popleft().result()
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Not forked from here, where threads of Ray or torch may hold locks.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["__main__", self._module])
+            self._counter, self._stop = context.Value("q", 0), context.Event()
+            self._pool = ProcessPoolExecutor(self.count, context, _start, (self._counter, self._stop, self._begin))
+        return self._pool
 
 
 def run_tasks(
@@ -46,23 +126,13 @@ def run_tasks(
     `progress` is called with `done` more than the ticks so far, and `total`. The first exception that `work` raises
     ends the others after their current image and is raised here; WorkerKilled if a process was killed.
     """
+    tell = progress or (lambda done, total: None)
     if min(workers, len(tasks)) <= 1:
         ticks = iter(range(done + 1, done + total + 1))
-        return [work(task, lambda: progress(next(ticks), total) if progress else None) for task in tasks]
-    # Not forked from here, where threads of Ray or torch may hold locks.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "irnas_ray.datasets.writer"])
-    counter, stop = context.Value("q", done), context.Event()
-
-    def look() -> None:
-        if progress:
-            progress(counter.value, total)
-
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, _begin, (counter, stop)) as pool:
-        with _stopping(pool, stop):
-            futures = [pool.submit(_run, work, task) for task in tasks]
-            _await(futures, look)
-            return [future.result() for future in futures]
+        return [work(task, lambda: tell(next(ticks), total) if progress else None) for task in tasks]
+    with WorkerPool(min(workers, len(tasks)), work.__module__, "workers") as pool:
+        results = pool.map(partial(_run, work), tasks, len(tasks), lambda ticks: tell(done + ticks, total))
+        return list(results)
 
 
 def choose_workers(wanted: int | None, largest_image: int) -> int:
@@ -74,52 +144,21 @@ def choose_workers(wanted: int | None, largest_image: int) -> int:
         if wanted < 1:
             raise ValueError(f"workers: {wanted}; at least 1")
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _memory() // 2 // (_BASE_BYTES + _COPIES * largest_image)))
-
-
-def _memory() -> int:
-    """Bytes of memory that this process may use."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return found
-
-
-def _await(futures: list[Future], look: Callable[[], None]) -> None:
-    waiting = set(futures)
-    while waiting:
-        finished, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
-        for future in finished:
-            try:
-                future.result()
-            except BrokenProcessPool as error:
-                message = "a process was killed, most likely for want of memory; use fewer with workers=N"
-                raise WorkerKilled(message) from error
-        look()
-
-
-@contextmanager
-def _stopping(pool: ProcessPoolExecutor, stop: Any) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-        raise
+    return max(1, min(usable_cores(), usable_memory() // 2 // (_BASE_BYTES + _COPIES * largest_image)))
 
 
 _counter: Any = None
 _stop: Any = None
 
 
-def _begin(counter: Any, stop: Any) -> None:
+def _start(counter: Any, stop: Any, begin: Callable[[], Any] | None) -> None:
     global _counter, _stop
     _counter, _stop = counter, stop
     # Ctrl-C reaches every process of a terminal; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if begin is not None:
+        begin()
 
 
 def _end_with_parent() -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from irnas_ray.networks.derived import DerivedNetwork
 from irnas_ray.networks.inference import fast, restore
 from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
 from irnas_ray.settings.study import Data
-from irnas_ray.system.process_map import AHEAD, Processes, map_ahead
 
 SIZES = {"1": (40, 52), "2": (48, 36), "10": (33, 33)}
 
@@ -165,26 +163,6 @@ def test_another_process_gives_the_same_scores(tmp_path, photographs, monkeypatc
         found.append([(row["image_id"], row["psnr"], row["ssim"]) for row in evaluation["scores"]])
     assert found[0] == found[1] and [row[0] for row in found[0]] == ["1", "2"]
     assert (tmp_path / "1/sheet.png").read_bytes() == (tmp_path / "2/sheet.png").read_bytes()
-
-
-def test_results_keep_their_order_and_few_wait():
-    asked, working = [], []
-
-    def items():
-        for item in range(200):
-            asked.append(item)
-            yield item
-
-    with ThreadPoolExecutor(4) as executor:
-        for result in map_ahead(lambda item: working.append(item) or -item, items(), executor):
-            assert len(asked) <= -result + AHEAD + 1
-    assert sorted(working) == asked == list(range(200))
-    with ThreadPoolExecutor(4) as executor:
-        assert list(map_ahead(lambda item: item**2, range(100), executor)) == [item**2 for item in range(100)]
-        with pytest.raises(ZeroDivisionError):
-            list(map_ahead(lambda item: 1 // (item - 7), range(100), executor))
-    with Processes(1) as none:
-        assert none.executor() is None
 
 
 def test_self_ensemble_and_tiles_reach_the_network(tmp_path, photographs):

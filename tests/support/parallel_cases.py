@@ -26,6 +26,19 @@ def die_at_three(number: int, tick: Tick) -> int:
     return square(number, tick)
 
 
+_begun = 0
+
+
+def begin_at(number: int) -> None:
+    global _begun
+    _begun = number
+
+
+def backwards(number: int) -> tuple[int, int]:
+    """Also tells what `begin_at` was given in this process."""
+    return -number, _begun
+
+
 def name_and_wait(folder: Path, tick: Tick) -> None:
     """Writes this process's id, then waits for ever."""
     (folder / str(os.getpid())).touch()

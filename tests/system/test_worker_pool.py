@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from parallel_cases import complain_at_three, die_at_three, square
+from parallel_cases import backwards, begin_at, complain_at_three, die_at_three, square
 
 from irnas_ray.system import worker_pool
-from irnas_ray.system.worker_pool import WorkerKilled, choose_workers, run_tasks
+from irnas_ray.system.worker_pool import AHEAD, WorkerKilled, WorkerPool, choose_workers, run_tasks
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -36,6 +37,33 @@ def test_the_first_failure_is_raised(workers):
 def test_a_killed_process_is_told_from_a_failure():
     with pytest.raises(WorkerKilled, match="workers=N"):
         run_tasks(die_at_three, [1, 3, 2], 2)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_results_of_a_stream_keep_their_order_and_few_wait(count):
+    asked: list[int] = []
+
+    def items():
+        for item in range(200):
+            asked.append(item)
+            yield item
+
+    with WorkerPool(count, backwards.__module__, "processes", begin=partial(begin_at, 1)) as pool:
+        for place, result in enumerate(pool.map(backwards, items())):
+            # each process was begun first
+            assert result == (-place, 0 if count == 1 else 1)
+            assert len(asked) <= place + (1 if count == 1 else AHEAD + 1)
+        assert asked == list(range(200))
+        # the same processes take up other work, also after work that failed
+        with pytest.raises(TypeError):
+            list(pool.map(backwards, [1, 2, None, 3]))
+        assert [result for result, _ in pool.map(backwards, range(100), ahead=3)] == [-item for item in range(100)]
+
+
+def test_a_killed_process_of_a_stream_is_told_with_its_setting():
+    with pytest.raises(WorkerKilled, match="processes=N"):
+        with WorkerPool(2, backwards.__module__, "processes") as pool:
+            list(pool.map(os._exit, range(3, 90)))
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path):
@@ -64,9 +92,9 @@ def alive(process: int) -> bool:
 
 
 def test_memory_bounds_the_number_of_processes(monkeypatch):
-    monkeypatch.setattr(worker_pool.os, "sched_getaffinity", lambda _: range(64), raising=False)
+    monkeypatch.setattr(worker_pool, "usable_cores", lambda: 64)
     assert choose_workers(3, 10**12) == 3
-    monkeypatch.setattr(worker_pool, "_memory", lambda: 8 * 2**30)
+    monkeypatch.setattr(worker_pool, "usable_memory", lambda: 8 * 2**30)
     counts = {size: choose_workers(None, size) for size in (0, 10**6, 10**8, 10**9, 10**12)}
     assert counts[0] == 16 and counts[10**12] == 1 and list(counts.values()) == sorted(counts.values(), reverse=True)
     # what they may hold together fits into half of the memory
