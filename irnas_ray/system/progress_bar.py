@@ -4,7 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
+from rich import progress
+from rich.console import Console
 
 from irnas_ray.system.worker_pool import Progress
 
@@ -17,16 +18,15 @@ _FEW = 200
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress]:
     """A function to be called with how many images are done, and of how many; shows it on standard error."""
-    if not sys.stderr.isatty():
+    console = Console(stderr=True)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
         yield _lines(what)
         return
-    with tqdm(desc=what, unit=" images", leave=False, dynamic_ncols=True) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+    rest = (progress.TextColumn("images"), progress.TimeRemainingColumn(elapsed_when_finished=True))
+    with progress.Progress(*columns, *rest, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _lines(what: str) -> Progress:
