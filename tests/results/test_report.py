@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -13,11 +14,14 @@ import numpy as np
 import optuna
 import pytest
 import yaml
+from matplotlib.colors import to_rgba
+from matplotlib.patches import FancyArrowPatch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 
 from irnas_ray.genotypes.genotype import OPERATORS, Edge, Genotype, Margin
+from irnas_ray.genotypes.published import load_genotype, published_names
 from irnas_ray.results.genotype_drawing import COLORS, draw_genotype
 from irnas_ray.results.plots import plot_history, save_png
 from irnas_ray.results.report import analyze, write_report
@@ -273,12 +277,41 @@ def test_drawing_has_all_edges_and_levels() -> None:
     assert set(COLORS) == set(OPERATORS) - {"none"}
 
 
-def test_drawing_keeps_texts_apart() -> None:
-    figure = draw_genotype(DENOISING, MARGINS)
+def random_genotype(nodes: int, seed: int) -> Genotype:
+    draw = random.Random(seed)
+    names = [name for name in OPERATORS if name != "none"]
+    inputs = [draw.sample(range(node + 2), 2) for node in range(nodes)]
+    cell = tuple((Edge(first, draw.choice(names)), Edge(second, draw.choice(names))) for first, second in inputs)
+    return Genotype((cell,), (0,))
+
+
+DRAWN = {name: load_genotype(name) for name in published_names()} | {
+    f"{nodes} nodes, {seed}": random_genotype(nodes, seed) for nodes in range(1, 8) for seed in range(3)
+}
+
+
+@pytest.mark.parametrize("genotype", DRAWN.values(), ids=DRAWN.keys())
+def test_drawing_shows_every_edge_once_and_keeps_texts_apart(genotype: Genotype) -> None:
+    figure = draw_genotype(genotype)
     figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    overlapping = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
-    assert overlapping == []
+    axes = figure.axes[0]
+    texts = [text for text in axes.texts if text.get_bbox_patch() is not None]
+    columns = {text.get_position()[0]: index for index, text in enumerate(texts[2 * genotype.nodes :])}
+    shown = []
+    for arrow, label in zip(axes.patches, texts[: 2 * genotype.nodes], strict=True):
+        assert isinstance(arrow, FancyArrowPatch)
+        start, *_, end = arrow.get_path().vertices[:3]
+        source, target = (min(columns, key=lambda x: abs(x - place[0])) for place in (start, end))
+        # the label stands on the arc's top, in its colour
+        assert label.get_position()[0] == pytest.approx((source + target) / 2)
+        assert to_rgba(label.get_color()) == arrow.get_edgecolor() == to_rgba(COLORS[label.get_text()])
+        shown.append((columns[target] - 2, columns[source], label.get_text()))
+    kept = [(node, edge.source, edge.operator) for node, edges in enumerate(genotype.cells[0]) for edge in edges]
+    assert sorted(shown) == sorted(kept)
+    boxes = [text.get_bbox_patch().get_window_extent() for text in texts]  # type: ignore[union-attr]
+    boxes += [text.get_window_extent() for text in axes.texts if text not in texts]
+    assert [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)] == []
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
 
 
 def test_drawing_of_a_cell_for_each_layer() -> None:
