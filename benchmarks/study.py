@@ -20,8 +20,9 @@ from ray import tune
 from ray.cluster_utils import Cluster as SimulatedCluster
 
 from irnas_ray.cluster.connection import connect
-from irnas_ray.hpo.objectives import objectives_of
+from irnas_ray.hpo.ledger import Ledger
 from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage, opened_storage
 from irnas_ray.progress.callback import StageProgress
@@ -67,7 +68,8 @@ def run(
     """Run resting trials as a study does; seconds of wall time, and the bytes that are left."""
     folder.mkdir(parents=True)
     with opened_storage(None, folder, patience=10) as storage:
-        study = claim_study("benchmark", storage, folder, "benchmark", DOMAINS, objectives_of(["score"]))
+        plan = StudyPlan("benchmark", storage, SearchSpace(DOMAINS))
+        study = claim_study(plan, folder, "benchmark")
         start = time.perf_counter()
         results = fit(
             tune.with_parameters(rest, seconds=seconds, reports=reports, checkpoint_bytes=checkpoint_bytes),
@@ -75,7 +77,7 @@ def run(
             {"cpu": 1.0, "gpu": 0.0},
             StageProgress("trials", trials, "score"),
             max_failures=0,
-            search=StudySearch(SearchSpace(DOMAINS), "benchmark", storage, total=trials),
+            search=StudySearch(Ledger(plan, trials)),
             scheduler=ConfigurationHalving(),
             concurrent=concurrent,
         )
@@ -149,8 +151,8 @@ def together(folder: Path, options: argparse.Namespace) -> dict[str, float]:
 def suggestions(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """What a suggestion, a report and an end cost the driver, in an SQLite study that already holds many trials."""
     folder.mkdir()
-    storage = open_storage(None, folder)
-    study = claim_study("many", storage, folder, "benchmark", DOMAINS, objectives_of(["score"]))
+    plan = StudyPlan("many", open_storage(None, folder), SearchSpace(DOMAINS))
+    study = claim_study(plan, folder, "benchmark")
     generator = random.Random(0)
     for _ in range(options.many):
         params = {
@@ -159,7 +161,7 @@ def suggestions(folder: Path, options: argparse.Namespace) -> dict[str, float]:
             "search.weight_lr": 10 ** generator.uniform(-3, -1),
         }
         study.add_trial(optuna.create_trial(params=params, distributions=DOMAINS, value=generator.random()))
-    search = StudySearch(SearchSpace(DOMAINS), "many", storage)
+    search = StudySearch(Ledger(plan))
     seconds: dict[str, list[float]] = {"suggestion": [], "report": [], "end": []}
     for number in range(20):
         result = {"epoch": 1, "score": 20.0 + number, "finished": False, "genotype": "{}", "psnr": 20.0, "ssim": 0.5}

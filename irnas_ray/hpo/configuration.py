@@ -7,78 +7,14 @@ on from there.
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from irnas_ray.hpo.objectives import LATENCY, Objective
+from irnas_ray.hpo.objectives import Objective
+from irnas_ray.hpo.replicate import ENDED, LONG, SHORT, Replicate
 from irnas_ray.hpo.rungs import Values
-
-#: What a trial reports that is kept: short values with each seed, and long ones as attributes of their own.
-SHORT = ("psnr", "ssim", "digest", "seconds", "device", "parameters", "multiply_adds_per_pixel", LATENCY, "micro_batch")
-LONG = ("genotype", "margins", "lineage")
-#: States after which a seed runs no more.
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-
-@dataclass
-class Replicate:
-    """One seed of a configuration; WAITING until it is suggested to Tune."""
-
-    seed: int
-    #: Id and folder of the Tune trial.
-    trial: str | None = None
-    folder: str | None = None
-    state: TrialState = TrialState.WAITING
-    #: Values of the objectives in the last report.
-    values: list[float] | None = None
-    error: str | None = None
-    #: What the last report held beside them.
-    found: dict[str, Any] = field(default_factory=dict)
-    #: Epoch -> values of the objectives.
-    reports: dict[int, list[float]] = field(default_factory=dict)
-
-    @property
-    def epoch(self) -> int:
-        """The last epoch that was reported, 0 before the first."""
-        return max(self.reports, default=0)
-
-    def set_back(self, epoch: int) -> None:
-        """Note that the seed goes on after an earlier epoch; one that has ended keeps what it came to."""
-        if self.state in ENDED:
-            return
-        self.reports = {at: values for at, values in self.reports.items() if at <= epoch}
-        # those that were kept with the seed are as old as the last time that a sibling began or ended
-        self.values = self.reports.get(self.epoch)
-
-    def lose(self) -> None:
-        """Note that Tune has forgotten the seed's trial, so that it must run again."""
-        self.trial, self.folder, self.state, self.error = None, None, TrialState.WAITING, None
-        self.values, self.reports = None, {}
-
-    def to_plain(self, names: Sequence[str]) -> dict[str, Any]:
-        """The seed as it is kept in the Optuna trial, with its values under the objectives' names."""
-        values: dict[str, Any] = dict.fromkeys(names)
-        values |= dict(zip(names, self.values or (), strict=False))
-        kept = {name: self.found[name] for name in SHORT if name in self.found and name not in values}
-        own = {"seed": self.seed, "trial": self.trial, "state": self.state.name}
-        return own | values | kept | {"error": self.error, "folder": self.folder}
-
-    @staticmethod
-    def from_plain(plain: Mapping[str, Any], names: Sequence[str]) -> "Replicate":
-        """The seed that ``to_plain`` gave."""
-        values = [plain[name] for name in names]
-        return Replicate(
-            plain["seed"],
-            plain["trial"],
-            plain["folder"],
-            TrialState[plain["state"]],
-            None if None in values else values,
-            plain["error"],
-            {name: plain[name] for name in SHORT if name in plain},
-        )
 
 
 class Configuration:

@@ -1,17 +1,19 @@
-"""The seeds of a study's configurations, as its storage has them: proposed, running, lost with a driver, or ended."""
+"""The ledger of a study's seeds, as its storage has them: proposed, running, waiting at a rung, lost, or ended."""
 
-from collections.abc import Iterable, Sequence
+import math
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from irnas_ray.hpo.configuration import ENDED, Configuration, Replicate
-from irnas_ray.hpo.objectives import Objective
-from irnas_ray.hpo.rungs import Rungs
+from irnas_ray.hpo.configuration import Configuration
+from irnas_ray.hpo.plan import StudyPlan
+from irnas_ray.hpo.replicate import ENDED, Replicate, finite_values
+from irnas_ray.hpo.rungs import Rungs, Verdict
 from irnas_ray.hpo.samplers import make_sampler
-from irnas_ray.hpo.search_space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -27,128 +29,217 @@ class Known:
     last: dict[str, Any] | None = None
 
 
-class Seeds:
-    """All configurations of a study with their seeds, where they stand in the rungs, and proposals of new ones.
+class Ledger:
+    """Optuna proposes configurations; each runs under several seeds and is told once, with the mean.
 
-    Pickled, it is read again from the storage. See ``StudySearch`` for the arguments.
+    A seed runs as one trial, named by its id. Trials report the objectives' metrics and ``epoch`` with every report,
+    ``finished=True`` with the last one, and ``error`` where they gave up. All state is in the study's storage, from
+    which it is read again after a restart; pickled, the ledger holds its arguments only. Tune writes the files of its
+    own state one after the other, so that those of a killed driver may not fit each other: only its list of trials is
+    asked for, and how many there are to be is for the study to say.
+
+    Args:
+        plan: The study, which exists in its storage (``claim_study``).
+        total: Seeds that the study is to have, those of earlier rounds included.
+        ended: Trials of earlier runs of Tune that ended; all others that the study believes running are lost.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        study_name: str,
-        storage: optuna.storages.BaseStorage,
-        sampler: str,
-        seed: int,
-        replicates: int,
-        objectives: Sequence[Objective],
-        milestones: Sequence[int],
-        factor: int,
-        ended: Iterable[str],
-    ) -> None:
-        self._space, self._study_name, self._storage = space, study_name, storage
-        self._sampler, self._seed, self._replicates = sampler, seed, replicates
-        self._objectives, self._milestones, self._factor = list(objectives), list(milestones), factor
-        self._ended_before = set(ended)
+    def __init__(self, plan: StudyPlan, total: int = sys.maxsize, ended: Iterable[str] = ()) -> None:
+        self.plan, self.total, self._ended_before = plan, total, frozenset(ended)
         self.load()
+        self.adopt()
 
     def load(self) -> None:
         """Read everything from the storage; trials of which Tune may know no more are still to be adopted."""
-        self.study = optuna.load_study(study_name=self._study_name, storage=self._storage)
-        self.rungs = Rungs(self._milestones, self._factor, [objective.maximise for objective in self._objectives])
-        self.configurations: dict[int, Configuration] = {}
-        #: Id of a Tune trial -> its configuration and seed.
-        self.trials: dict[str, tuple[Configuration, Replicate]] = {}
+        plan = self.plan
+        #: The Optuna study.
+        self.study = optuna.load_study(study_name=plan.name, storage=plan.storage)
+        self._rungs = Rungs(plan.milestones, plan.factor, [objective.maximise for objective in plan.objectives])
+        self._configurations: dict[int, Configuration] = {}
+        #: Id of a trial -> its configuration and seed.
+        self._trials: dict[str, tuple[Configuration, Replicate]] = {}
         #: What Tune knows of its trials after a restart, by id; None when that was taken up.
         self._known: dict[str, Known] | None = {}
         for trial in self.study.get_trials(deepcopy=False):
             # one that waits was enqueued, and one without a record was not yet proposed in full
             if trial.state != TrialState.WAITING and "replicates" in trial.user_attrs:
                 self._add(trial)
-        for configuration in self.configurations.values():
+        for configuration in self._configurations.values():
             configuration.tell()
-            self.rungs.decide(configuration.number)
-
-    def _add(self, trial: FrozenTrial) -> Configuration:
-        first = self._seed + trial.number * self._replicates
-        seeds = range(first, first + self._replicates)
-        configuration = Configuration(self.study, self._storage, self._objectives, trial, seeds)
-        self.configurations[trial.number] = configuration
-        self.rungs.enter(trial.number, configuration.running(), configuration.rungs)
-        for replicate in configuration.replicates.values():
-            if replicate.trial is not None:
-                self.trials[replicate.trial] = configuration, replicate
-        return configuration
+            self._rungs.decide(configuration.number)
 
     def know(self, trial_id: str, known: Known) -> None:
         """Take notice of a trial that Tune still has after a restart."""
         if self._known is not None:
             self._known[trial_id] = known
 
-    def adopt(self) -> dict[str, Known]:
-        """After a restart, when Tune has named all its trials: set free the seeds whose trials it has lost.
+    def adopt(self) -> None:
+        """After a restart, when Tune has named all its trials: suggest again the seeds whose trials it has lost.
 
-        What has ended stays so, whether Tune knows it or not. Gives the trials that are over for Tune, once.
+        What has ended stays so, whether Tune knows it or not. Does nothing a second time.
         """
         if self._known is None:
-            return {}
+            return
         known, self._known = self._known, None
-        for trial_id, (configuration, replicate) in list(self.trials.items()):
+        for trial_id, (configuration, replicate) in list(self._trials.items()):
             if configuration.told or replicate.state in ENDED or trial_id in self._ended_before:
                 continue
             if trial_id in known:
                 replicate.set_back(known[trial_id].epoch)
             else:
-                del self.trials[trial_id]
+                del self._trials[trial_id]
                 replicate.lose()
-                self.rungs.enter(configuration.number, configuration.running())
-        return {trial_id: trial for trial_id, trial in known.items() if trial.ended}
+                self._rungs.enter(configuration.number, configuration.running())
+        for trial_id, trial in known.items():
+            if trial.ended:
+                self.end(trial_id, trial.last, trial.failed)
 
-    def waiting(self) -> Configuration | None:
-        """The oldest configuration with a seed that Tune does not know of."""
-        return next((found for found in self.configurations.values() if found.next_waiting()), None)
+    def suggest(self, trial_id: str, limit: int = sys.maxsize) -> dict[str, Any] | None:
+        """A configuration and one of its seeds, for a trial; None while ``limit`` trials are active, or all have begun.
 
-    def begin(self, configuration: Configuration, trial_id: str) -> None:
-        """Note that the next seed of a configuration became a trial of Tune."""
+        Trials that wait at a rung are not active.
+        """
+        self.adopt()
+        if trial_id not in self._trials:
+            waiting = next((found for found in self._configurations.values() if found.next_waiting()), None)
+            if (waiting is None and self._begun() >= self.total) or self._active() >= limit:
+                return None
+            self._begin(waiting or self._propose(), trial_id)
+        configuration, replicate = self._trials[trial_id]
+        return {**configuration.params, "seed": replicate.seed}
+
+    def finished(self) -> bool:
+        """Whether there are as many seeds as the study is to have, and all have ended."""
+        running = any(configuration.running() for configuration in self._configurations.values())
+        return not running and self._begun() >= self.total
+
+    def missing(self) -> int:
+        """How many of the ``total`` seeds have not ended, as the storage has it now.
+
+        A copy of this ledger may have written there.
+        """
+        names = {state.name for state in ENDED}
+        trials = self.study.get_trials(deepcopy=False)
+        ended = [seed for trial in trials for seed in trial.user_attrs.get("replicates", []) if seed["state"] in names]
+        return self.total - len(ended)
+
+    def report(self, trial_id: str, result: Mapping[str, Any]) -> Verdict:
+        """Keep what a trial reported, and say what it is to do; a score that is not finite ends it."""
+        if trial_id not in self._trials:
+            return Verdict.GO_ON
+        configuration, replicate = self._trials[trial_id]
+        values = finite_values(result, self.plan.metrics)
+        if values is None:
+            return Verdict.STOP
+        # before the verdict: Tune tells of a trial that is stopped only later, and after a restart without its result
+        self.record(trial_id, result)
+        if result.get("finished"):
+            return Verdict.GO_ON
+        verdict = self._rungs.report(configuration.number, replicate.seed, int(result["epoch"]), values)
+        configuration.keep_rungs(self._rungs.standings(configuration.number))
+        return verdict
+
+    def record(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Keep what a trial reported, and decide nothing."""
+        if trial_id in self._trials:
+            configuration, replicate = self._trials[trial_id]
+            values = finite_values(result, self.plan.metrics)
+            if values is not None:
+                configuration.report(replicate.seed, int(result["epoch"]), values, result)
+
+    def verdict(self, trial_id: str, epoch: int) -> Verdict:
+        """What a trial that does not run is to do, ``epoch`` being the last that it finished."""
+        if trial_id not in self._trials:
+            return Verdict.GO_ON
+        configuration, replicate = self._trials[trial_id]
+        if replicate.state in ENDED:
+            # Tune's state is older than its end
+            return Verdict.STOP
+        return self._rungs.verdict(configuration.number, replicate.seed, epoch)
+
+    def end(self, trial_id: str, result: Mapping[str, Any] | None = None, failed: bool = False) -> None:
+        """Note how a trial ended; with the last seed of a configuration the study is told."""
+        if trial_id not in self._trials:
+            return
+        configuration, replicate = self._trials[trial_id]
+        if result and not failed:
+            # where the scheduler stopped it, this is the first that is heard of its last report
+            self.record(trial_id, result)
+        state, error = replicate.ending(self.plan.metrics, result or {}, failed)
+        configuration.end(replicate.seed, state, error)
+        self._rungs.end(configuration.number, replicate.seed, state == TrialState.FAIL)
+        configuration.keep_rungs(self._rungs.standings(configuration.number))
+
+    def note(self, trial_id: str, folder: str | None = None, error: str | None = None) -> None:
+        """Keep where a trial's files are, and the error that it died of."""
+        if trial_id in self._trials:
+            replicate = self._trials[trial_id][1]
+            replicate.folder = folder or replicate.folder
+            replicate.error = error or replicate.error
+
+    def order(self, trial_id: str) -> tuple[float, int]:
+        """Trials with smaller order run first: the seeds of older configurations."""
+        if trial_id not in self._trials:
+            return math.inf, 0
+        configuration, replicate = self._trials[trial_id]
+        return configuration.number, replicate.seed
+
+    def outcome(self, trial_id: str) -> dict[str, Any]:
+        """The last report of a trial that has ended, as far as the study keeps it; empty for others."""
+        if trial_id not in self._trials or self._trials[trial_id][1].state not in ENDED:
+            return {}
+        return self._trials[trial_id][1].outcome(self.plan.metrics)
+
+    def _begun(self) -> int:
+        return sum(len(configuration.replicates) for configuration in self._configurations.values())
+
+    def _active(self) -> int:
+        """Trials that run, or would if there were room."""
+        return sum(
+            replicate.state == TrialState.RUNNING
+            and self._rungs.verdict(configuration.number, replicate.seed, replicate.epoch) != Verdict.WAIT
+            for configuration, replicate in self._trials.values()
+        )
+
+    def _begin(self, configuration: Configuration, trial_id: str) -> None:
         replicate = configuration.next_waiting()
         assert replicate is not None
         configuration.begin(replicate.seed, trial_id)
-        self.trials[trial_id] = configuration, replicate
+        self._trials[trial_id] = configuration, replicate
 
-    def __len__(self) -> int:
-        return sum(len(configuration.replicates) for configuration in self.configurations.values())
+    def _add(self, trial: FrozenTrial) -> Configuration:
+        plan = self.plan
+        first = plan.seed + trial.number * plan.replicates
+        seeds = range(first, first + plan.replicates)
+        configuration = Configuration(self.study, plan.storage, plan.objectives, trial, seeds)
+        self._configurations[trial.number] = configuration
+        self._rungs.enter(trial.number, configuration.running(), configuration.rungs)
+        for replicate in configuration.replicates.values():
+            if replicate.trial is not None:
+                self._trials[replicate.trial] = configuration, replicate
+        return configuration
 
-    def running(self) -> bool:
-        """Whether a seed has not ended."""
-        return any(configuration.running() for configuration in self.configurations.values())
-
-    def ended(self) -> int:
-        """How many seeds have ended, as the storage has it now: a copy of this one may have written there."""
-        names = {state.name for state in ENDED}
-        trials = self.study.get_trials(deepcopy=False)
-        return sum(seed["state"] in names for trial in trials for seed in trial.user_attrs.get("replicates", []))
-
-    def propose(self) -> Configuration:
+    def _propose(self) -> Configuration:
         """A new configuration, proposed by a sampler made anew for it."""
+        plan = self.plan
         states = [state for state in TrialState if state != TrialState.WAITING]
         trials = self.study.get_trials(deepcopy=False, states=states)
         half = [trial for trial in trials if trial.state == TrialState.RUNNING and "replicates" not in trial.user_attrs]
         number = half[0].number if half else len(trials)
-        self.study.sampler = make_sampler(self._sampler, self._seed, number, self._space, len(self._objectives))
-        study_id = self._storage.get_study_id_from_name(self._study_name)
+        self.study.sampler = make_sampler(plan.sampler, plan.seed, number, plan.space, len(plan.objectives))
+        study_id = plan.storage.get_study_id_from_name(plan.name)
         if half:
             # the driver died while it was proposed
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+            trial_id = plan.storage.get_trial_id_from_study_id_trial_number(study_id, number)
             trial = optuna.Trial(self.study, trial_id)
         else:
             trial = self.study.ask()
-        self._space.propose(trial)
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-        return self._add(self._storage.get_trial(trial_id))
+        plan.space.propose(trial)
+        trial_id = plan.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        return self._add(plan.storage.get_trial(trial_id))
 
     def __getstate__(self) -> dict[str, Any]:
-        read = ("study", "rungs", "configurations", "trials", "_known")
-        return {name: value for name, value in self.__dict__.items() if name not in read}
+        return {"plan": self.plan, "total": self.total, "_ended_before": self._ended_before}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from irnas_ray.hpo.configuration import ENDED, SHORT
 from irnas_ray.hpo.objectives import SCORE
+from irnas_ray.hpo.replicate import ENDED, SHORT
 
 
 def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from irnas_ray.hpo.rungs import Verdict
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.tune.internals import SearchedPopulation, last_saved_report, live_trials
 from irnas_ray.tune.perturbation import RATES, explored, rate_of
-from irnas_ray.tune.schedulers import note_error, search_of, take_up
+from irnas_ray.tune.schedulers import ledger_of, note_error, take_up
 
 #: What copies of others' checkpoints are called in a trial's folder, with a number behind.
 COPY = "copied_"
@@ -56,9 +56,9 @@ class RatePopulation(SearchedPopulation):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Copy, pause or go on; stop where the score is not finite. At its end a trial is left alone."""
-        search = search_of(tune_controller)
-        search.note(trial.trial_id, folder=trial.path)
-        if search.judge(trial.trial_id, result) == Verdict.STOP:
+        ledger = ledger_of(tune_controller)
+        ledger.note(trial.trial_id, folder=trial.path)
+        if ledger.report(trial.trial_id, result) == Verdict.STOP:
             return TrialScheduler.STOP
         if result.get("error") or result["epoch"] >= self._epochs:
             return TrialScheduler.CONTINUE
@@ -74,7 +74,7 @@ class RatePopulation(SearchedPopulation):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The trial that is furthest behind; after a restart the search first takes up those that Tune still has."""
-        search_of(tune_controller).adopt()
+        ledger_of(tune_controller).adopt()
         return super().choose_trial_to_run(tune_controller)
 
     def copied(self, checkpoint: tune.Checkpoint, folder: str) -> tune.Checkpoint | None:

@@ -133,7 +133,7 @@ def fit(
     results = [grid[index] for index in range(len(grid))]
     # an interrupted fit returns as if nothing had happened
     ended = [result for result in results if result.error is not None or has_ended(result.metrics or {})]
-    missing = progress.trials - len(ended) if search is None else search.missing()
+    missing = progress.trials - len(ended) if search is None else search.ledger.missing()
     if missing > 0:
         raise Interrupted(f"stopped after {progress.trials - missing} of {progress.trials} trials")
     return results

@@ -1,7 +1,7 @@
 """Which trials of Ray Tune run: successive halving of configurations, or all in turn; and where a trial's files lie.
 
-The halving holds no state: where every configuration stands is kept by ``StudySearch`` in the study's storage, so that
-rungs survive a killed driver (Tune saves no scheduler's state).
+The halving holds no state: where every configuration stands is kept by the ledger in the study's storage, so that rungs
+survive a killed driver (Tune saves no scheduler's state).
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from irnas_ray.hpo.ledger import Known
+from irnas_ray.hpo.ledger import Known, Ledger
 from irnas_ray.hpo.rungs import Verdict
 from irnas_ray.progress.internals import last_line
 from irnas_ray.tune.internals import keep_in_place, last_report, leave_waiting, live_trials, searcher_of, stop_waiting
@@ -44,9 +44,9 @@ class ConfigurationHalving(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Go on, pause or stop, as the search says."""
-        search = search_of(tune_controller)
-        search.note(trial.trial_id, folder=trial.path)
-        return DECISIONS[search.judge(trial.trial_id, result)]
+        ledger = ledger_of(tune_controller)
+        ledger.note(trial.trial_id, folder=trial.path)
+        return DECISIONS[ledger.report(trial.trial_id, result)]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keep the error for the study; it is told if the trial is not tried again."""
@@ -60,30 +60,30 @@ class ConfigurationHalving(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The next trial that may run; before that, trials are stopped or left waiting whose rung was decided since."""
-        search = search_of(tune_controller)
+        limit, ledger = search_of(tune_controller).limit, ledger_of(tune_controller)
         if self._restarted:
             self._restarted = False
-            search.adopt()
-            for trial in self._ready(tune_controller, Trial.PENDING)[search.limit :]:
+            ledger.adopt()
+            for trial in self._ready(tune_controller, Trial.PENDING)[limit:]:
                 leave_waiting(tune_controller, trial)
         for trial in _in_order(tune_controller, Trial.PENDING, Trial.PAUSED):
-            verdict = search.verdict(trial.trial_id, epoch_of(trial))
+            verdict = ledger.verdict(trial.trial_id, epoch_of(trial))
             if verdict == Verdict.STOP:
-                stop_waiting(tune_controller, trial, {**trial.last_result, **search.outcome(trial.trial_id)})
+                stop_waiting(tune_controller, trial, {**trial.last_result, **ledger.outcome(trial.trial_id)})
             elif verdict == Verdict.WAIT and trial.status == Trial.PENDING:
                 leave_waiting(tune_controller, trial)
         active = _in_order(tune_controller, Trial.PENDING, Trial.RUNNING)
         paused = self._ready(tune_controller, Trial.PAUSED)
-        if paused and len(active) < search.limit:
+        if paused and len(active) < limit:
             return paused[0]
         return next((trial for trial in active if trial.status == Trial.PENDING), None)
 
     def _ready(self, tune_controller: Any, status: str) -> list[Trial]:
-        search = search_of(tune_controller)
+        ledger = ledger_of(tune_controller)
         return [
             trial
             for trial in _in_order(tune_controller, status)
-            if search.verdict(trial.trial_id, epoch_of(trial)) == Verdict.GO_ON
+            if ledger.verdict(trial.trial_id, epoch_of(trial)) == Verdict.GO_ON
         ]
 
     def debug_string(self) -> str:
@@ -97,17 +97,17 @@ def take_up(tune_controller: Any, trial: Trial) -> None:
     After a restart Tune adds those that it still has.
     """
     keep_in_place(tune_controller, trial)
-    search = search_of(tune_controller)
+    ledger = ledger_of(tune_controller)
     failed = trial.status == Trial.ERROR
     if failed:
-        search.note(trial.trial_id, error=last_line(trial))
+        ledger.note(trial.trial_id, error=last_line(trial))
     known = Known(epoch_of(trial), failed or trial.status == Trial.TERMINATED, failed, trial.last_result)
-    search.know(trial.trial_id, known)
+    ledger.know(trial.trial_id, known)
 
 
 def note_error(tune_controller: Any, trial: Trial) -> None:
     """Keep the error that a trial died of for the study, and where its files are."""
-    search_of(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
+    ledger_of(tune_controller).note(trial.trial_id, folder=trial.path, error=last_line(trial))
 
 
 def search_of(tune_controller: Any) -> StudySearch:
@@ -115,10 +115,15 @@ def search_of(tune_controller: Any) -> StudySearch:
     return searcher_of(tune_controller, StudySearch)
 
 
+def ledger_of(tune_controller: Any) -> Ledger:
+    """The ledger of the study whose trials Tune runs."""
+    return search_of(tune_controller).ledger
+
+
 def _in_order(tune_controller: Any, *states: str) -> list[Trial]:
-    search = search_of(tune_controller)
+    ledger = ledger_of(tune_controller)
     trials = [trial for trial in live_trials(tune_controller) if trial.status in states]
-    return sorted(trials, key=lambda trial: search.order(trial.trial_id))
+    return sorted(trials, key=lambda trial: ledger.order(trial.trial_id))
 
 
 def epoch_of(trial: Trial) -> int:

@@ -3,7 +3,7 @@
 import json
 
 import optuna
-from ledger_cases import make_search, report
+from ledger_cases import make_ledger, report
 
 from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.hpo.records import ended_since, records_of
@@ -12,15 +12,15 @@ GENOTYPE = load_genotype("irnas_derain").to_json(indent=None)
 
 
 def test_what_has_ended_is_recorded_with_all_that_it_found() -> None:
-    search = make_search(None, replicates=2)
+    ledger = make_ledger(None, replicates=2)
     for trial in "abc":
-        search.suggest(trial)
+        ledger.suggest(trial)
     found = {"genotype": GENOTYPE, "margins": '[{"margin": 0.5}]', "lineage": "[1]", "psnr": 21.0, "micro_batch": 2}
-    search.on_trial_complete("a", report(search, "a", 20.0, **found))
-    search.on_trial_complete("b", report(search, "b", 22.0, finished=False) | {"error": "the loss became nan"})
-    report(search, "c", 23.0, finished=False)
-    finished, failed = ended_since(search.study, [])
-    (study_trial, _) = search.study.trials
+    ledger.end("a", report(ledger, "a", 20.0, **found))
+    ledger.end("b", report(ledger, "b", 22.0, finished=False) | {"error": "the loss became nan"})
+    report(ledger, "c", 23.0, finished=False)
+    finished, failed = ended_since(ledger.study, [])
+    (study_trial, _) = ledger.study.trials
     assert finished == {
         **dict.fromkeys(finished),
         "id": "a",
@@ -37,15 +37,15 @@ def test_what_has_ended_is_recorded_with_all_that_it_found() -> None:
     }
     assert (failed["id"], failed["state"], failed["error"]) == ("b", "FAIL", "the loss became nan")
     assert failed["genotype"] is None and failed["margins"] == [] and "micro_batch" not in failed
-    assert [record["state"] for record in records_of(search.study.trials[1])] == ["RUNNING"]
+    assert [record["state"] for record in records_of(ledger.study.trials[1])] == ["RUNNING"]
 
 
 def test_records_are_of_new_configurations_and_of_our_own_trials() -> None:
-    search = make_search(None)
+    ledger = make_ledger(None)
     for trial in "ab":
-        search.suggest(trial)
-        search.on_trial_complete(trial, report(search, trial, 20.0))
-    search.study.add_trial(optuna.trial.create_trial(value=99.0))
-    first, second = ended_since(search.study, [])
+        ledger.suggest(trial)
+        ledger.end(trial, report(ledger, trial, 20.0))
+    ledger.study.add_trial(optuna.trial.create_trial(value=99.0))
+    first, second = ended_since(ledger.study, [])
     assert (first["id"], second["id"]) == ("a", "b")
-    assert ended_since(search.study, [first]) == [second]
+    assert ended_since(ledger.study, [first]) == [second]

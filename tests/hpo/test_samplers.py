@@ -11,12 +11,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from irnas_ray.hpo.domains import Conditional, Domains
-from irnas_ray.hpo.objectives import OBJECTIVES
-from irnas_ray.hpo.ownership import claim_study
 from irnas_ray.hpo.samplers import MOST_GRID, POPULATION, SAMPLERS, STARTUP, check_sampler, grid_size, make_sampler
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
-from irnas_ray.tune.searcher import StudySearch
 
 SMOOTH: Domains = {
     "search.weight_lr": FloatDistribution(-5, 5),
@@ -180,33 +177,3 @@ def test_what_a_sampler_can_do_is_not_refused() -> None:
         check_sampler(name, SearchSpace({"a": CHOICE, "b": CONTINUOUS}))
     for name in ("tpe", "gp", "nsga2", "random"):
         check_sampler(name, SearchSpace({"a": CHOICE, "b": Conditional(CONTINUOUS, {"a": ("b",)})}), 3)
-
-
-def make_search(
-    storage: optuna.storages.BaseStorage, domains: Domains, sampler: str, replicates: int = 1, **fixed: Any
-) -> StudySearch:
-    objectives = [OBJECTIVES["score"]]
-    claim_study("s", storage, Path("/folder"), "toy", domains, objectives)
-    return StudySearch(SearchSpace(domains, fixed), "s", storage, sampler, 3, replicates, objectives)
-
-
-def test_a_search_without_domains_runs_one_configuration_under_its_seeds() -> None:
-    search = make_search(optuna.storages.InMemoryStorage(), {}, "grid", replicates=3)
-    assert [search.suggest(f"t{seed}") for seed in (3, 4, 5)] == [{"seed": 3}, {"seed": 4}, {"seed": 5}]
-    assert len(search.study.trials) == 1
-
-
-def test_a_search_knows_conditions_and_starting_points(tmp_path: Path) -> None:
-    """Also one whose driver died before all points were tried."""
-    domains: Domains = {"a": IntDistribution(1, 9), "b": Conditional(IntDistribution(1, 9), {"a": (1, 2), "e": (7,)})}
-    storage = open_storage(f"journal:{tmp_path / 'log'}", tmp_path)
-    first = make_search(storage, domains, "tpe", e=7, b=0, a=0)
-    first.study.enqueue_trial({"a": 1, "b": 5})
-    first.study.enqueue_trial({"a": 4})
-    assert first.suggest("x") == {"a": 1, "b": 5, "seed": 3}
-    storage = open_storage(f"journal:{tmp_path / 'log'}", tmp_path)
-    second = make_search(storage, domains, "tpe", e=7, b=0, a=0)
-    assert second.suggest("x again") == {"a": 1, "b": 5, "seed": 3}
-    assert second.suggest("y") == {"a": 4, "seed": 4}
-    others = [second.suggest(f"z{index}") for index in range(20)]
-    assert all(values is not None and ("b" in values) == (values["a"] in (1, 2)) for values in others)

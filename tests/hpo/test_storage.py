@@ -378,3 +378,12 @@ def test_a_saved_search_holds_no_password(tmp_path: Path) -> None:
     storage = open_storage(None, tmp_path)
     storage.url = "postgresql://me:secret@host/db"
     assert b"secret" not in pickle.dumps(storage) and b"me:***@host" in pickle.dumps(storage)
+
+
+def test_storages(tmp_path: Path) -> None:
+    journal = open_storage(f"journal:{tmp_path / 'study.log'}", tmp_path)
+    optuna.create_study(storage=journal, study_name="x").ask()
+    again = optuna.load_study(study_name="x", storage=open_storage(f"journal:{tmp_path / 'study.log'}", tmp_path))
+    assert len(again.trials) == 1
+    with pytest.raises(ValueError, match="tune.storage: cannot open nonsense"):
+        open_storage("nonsense://host/db", tmp_path)

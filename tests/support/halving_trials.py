@@ -13,8 +13,10 @@ import scripted_trial
 from optuna.distributions import IntDistribution
 from ray import cloudpickle, tune
 
+from irnas_ray.hpo.ledger import Ledger
 from irnas_ray.hpo.objectives import OBJECTIVES
 from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.progress.callback import StageProgress
@@ -49,17 +51,17 @@ def run_script(
     """Run or continue trials that follow a script, in ``folder``; their results and the study."""
     chosen = [OBJECTIVES[name] for name in objectives]
     storage = open_storage(None, folder)
-    study = claim_study("scripted", storage, folder, "scripted", SPACE, chosen)
-    search = StudySearch(
-        SearchSpace(SPACE), "scripted", storage, "random", 0, replicates, chosen, milestones, 2, total=len(script)
+    plan = StudyPlan(
+        "scripted", storage, SearchSpace(SPACE), "random", 0, replicates, chosen, milestones=milestones, factor=2
     )
+    study = claim_study(plan, folder, "scripted")
     results = fit(
         tune.with_parameters(scripted_trial.run_scripted, script=script, epochs=epochs, log=str(folder)),
         find_run(str(folder / "round-1")),
         RESOURCES,
         StageProgress("search", len(script), "score"),
         max_failures=max_failures,
-        search=search,
+        search=StudySearch(Ledger(plan, len(script))),
         scheduler=ConfigurationHalving(),
         concurrent=concurrent,
         loggers=loggers,

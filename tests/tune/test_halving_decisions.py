@@ -1,5 +1,6 @@
 """What the scheduler does between two steps of Tune, without Ray: a controller that only keeps statuses."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from optuna.distributions import IntDistribution
 from ray.tune.experiment import Trial
 
-from irnas_ray.hpo.objectives import objectives_of
+from irnas_ray.hpo.ledger import Ledger
 from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.tune.schedulers import ConfigurationHalving
 from irnas_ray.tune.searcher import StudySearch
@@ -95,23 +97,17 @@ class ToyTune:
 
 def make(samples: int, limit: int, replicates: int = 2) -> ToyTune:
     storage = optuna.storages.InMemoryStorage()
-    claim_study("toy", storage, "/folder", "toy", SPACE, objectives_of(["score"]))
-    return ToyTune(make_search(storage, replicates, samples), limit)
-
-
-def make_search(storage: optuna.storages.BaseStorage, replicates: int, samples: int) -> StudySearch:
-    objectives = objectives_of(["score"])
-    return StudySearch(
-        SearchSpace(SPACE), "toy", storage, "random", 0, replicates, objectives, [1, 2], 2, total=samples
-    )
+    plan = StudyPlan("toy", storage, SearchSpace(SPACE), "random", 0, replicates, milestones=[1, 2], factor=2)
+    claim_study(plan, Path("/folder"), "toy")
+    return ToyTune(StudySearch(Ledger(plan, samples)), limit)
 
 
 def restarted(before: ToyTune, limit: int) -> ToyTune:
     """A new driver with the old one's storage and trials, all of which Tune puts back in the queue."""
-    old = before.search
-    new = make_search(old._seeds._storage, old._seeds._replicates, old._total)
+    old = before.search.ledger
+    new = StudySearch(Ledger(old.plan, old.total))
     # Tune's own files are not asked, and may be older or newer than its list of trials
-    new._seeds.load()
+    new.ledger.load()
     after = ToyTune(new, limit, before.made)
     for trial in before.trials:
         trial.status = trial.status if trial.status in (TERMINATED, Trial.ERROR) else PENDING
@@ -177,7 +173,7 @@ def test_decisions_that_were_made_but_not_carried_out_are_carried_out_after_a_re
     again.step()
     assert again.statuses() == [RUNNING, RUNNING, TERMINATED, TERMINATED]
     assert again.trials[2].last_result["done"]
-    running, stopped = again.search.study.trials
+    running, stopped = again.search.ledger.study.trials
     assert (running.state.name, stopped.state.name) == ("RUNNING", "PRUNED")
     assert [entry["state"] for entry in stopped.user_attrs["replicates"]] == ["PRUNED", "PRUNED"]
     assert stopped.user_attrs["score, mean"] == 2.0
@@ -200,8 +196,8 @@ def test_a_seed_whose_trial_tune_has_lost_is_run_again_and_awaited(lost: int) ->
         again.step()
         again.report(trial, 3, 7.0, finished=True)
     again.step()
-    assert again.finished and again.search.missing() == 0
-    (trial,) = again.search.study.trials
+    assert again.finished and again.search.ledger.missing() == 0
+    (trial,) = again.search.ledger.study.trials
     assert trial.state.name == "COMPLETE" and trial.value == 7.0
 
 
@@ -220,7 +216,7 @@ def test_what_has_ended_is_neither_run_nor_suggested_again_though_tune_does_not_
     assert ended["done"] and ended["finished"] and ended["score"] == 5.0
     again.report(again.trials[1], 3, 7.0, finished=True)
     again.step()
-    assert again.finished and [trial.value for trial in again.search.study.trials] == [5.0, 6.0, 7.0]
+    assert again.finished and [trial.value for trial in again.search.ledger.study.trials] == [5.0, 6.0, 7.0]
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -234,5 +230,5 @@ def test_the_study_hears_after_a_restart_of_an_end_that_only_tune_knows(failed: 
     again.step()
     again.step()
     assert again.finished
-    (trial,) = again.search.study.trials
+    (trial,) = again.search.ledger.study.trials
     assert trial.state.name == ("FAIL" if failed else "COMPLETE")

@@ -15,8 +15,9 @@ from optuna.distributions import FloatDistribution
 from pyarrow.fs import LocalFileSystem
 from ray import cloudpickle, tune
 
-from irnas_ray.hpo.objectives import OBJECTIVES
+from irnas_ray.hpo.ledger import Ledger
 from irnas_ray.hpo.ownership import claim_study
+from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.progress.callback import StageProgress
@@ -83,16 +84,15 @@ def run_population(folder: Path) -> list[tune.Result]:
         StudyConfig(), {"tune.perturb_every": TURN, "search.epochs": EPOCHS, "search.validate_every": 1}
     )
     config.domains = DOMAINS
-    objectives = [OBJECTIVES["score"]]
-    storage = open_storage(None, folder)
-    claim_study("population", storage, folder, "scripted", DOMAINS, objectives)
+    plan = StudyPlan("population", open_storage(None, folder), SearchSpace(DOMAINS), "random")
+    claim_study(plan, folder, "scripted")
     return fit(
         tune.with_parameters(leave_behind, notes=folder),
         find_run(str(folder / "round-1")),
         {"cpu": 1.0},
         StageProgress("search", 2, "score"),
         max_failures=0,
-        search=StudySearch(SearchSpace(DOMAINS), "population", storage, "random", 0, 1, objectives, total=2),
+        search=StudySearch(Ledger(plan, total=2)),
         scheduler=RatePopulation(config, "score", 2),
         concurrent=2,
         checkpoints=kept_checkpoints(config),

@@ -1,0 +1,60 @@
+"""What a study is begun with: where it is kept, what it proposes, and how configurations are repeated and compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import optuna
+
+from irnas_ray.hpo.objectives import OBJECTIVES, Objective, objectives_of
+from irnas_ray.hpo.rungs import milestones
+from irnas_ray.hpo.search_space import SearchSpace
+from irnas_ray.settings.study import StudyConfig
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What stays the same through all rounds of a study."""
+
+    name: str
+    storage: optuna.storages.BaseStorage
+    space: SearchSpace
+    #: Name of the Optuna sampler.
+    sampler: str = "tpe"
+    #: Of the sampler, and of the first trial; replicate r of configuration n has seed + n * replicates + r.
+    seed: int = 0
+    #: Seeds of each configuration.
+    replicates: int = 1
+    #: What is told to Optuna.
+    objectives: Sequence[Objective] = (OBJECTIVES["score"],)
+    #: Rungs of the early stopping and its factor, see ``Rungs``; without rungs nothing is stopped early.
+    milestones: Sequence[int] = ()
+    factor: int = 3
+
+    @staticmethod
+    def of(config: StudyConfig, name: str, storage: optuna.storages.BaseStorage) -> "StudyPlan":
+        """The plan of the study that the settings describe; ValueError as ``SearchSpace.of`` and ``objectives_of``."""
+        tuned = config.tune
+        return StudyPlan(
+            name,
+            storage,
+            SearchSpace.of(config),
+            tuned.sampler,
+            tuned.seed,
+            tuned.replicates,
+            objectives_of(tuned.objectives),
+            rungs_of(config),
+            tuned.reduction_factor,
+        )
+
+    @property
+    def metrics(self) -> list[str]:
+        """Under which names trials report the values of the objectives."""
+        return [objective.metric for objective in self.objectives]
+
+
+def rungs_of(config: StudyConfig) -> list[int]:
+    """The epochs at which configurations are compared and stopped; none where they are not."""
+    tuned, end = config.tune, config.search.epochs + bool(config.search.proxy_steps)
+    # at the last epoch a trial can only be spared its proxy
+    stopping = tuned.early_stopping and tuned.perturb_every is None
+    return milestones(tuned.grace_epochs, tuned.reduction_factor, end) if stopping else []
