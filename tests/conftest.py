@@ -11,63 +11,22 @@ from pathlib import Path
 # and threads that wait by spinning would keep the others from work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import hypothesis
 import pytest
 import torch
 from beartype import BeartypeConf, beartype
+from floors import FLOOR, RAY
 from jaxtyping import config, install_import_hook
 
 torch.set_num_threads(1)  # tensors of tests are small, and the cores are shared
 
-# Shapes in annotations are checked in every test, below the Ray layer; before irnas_ray is first imported.
+# Annotations are checked in every test, but in the rooms of Ray; before irnas_ray is first imported.
 typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # a whole number is a float, as mypy has it
-ANNOTATED = [
-    "irnas_ray.datasets.batches",
-    "irnas_ray.datasets.builder",
-    "irnas_ray.datasets.contact_sheet",
-    "irnas_ray.datasets.parquet",
-    "irnas_ray.datasets.reader",
-    "irnas_ray.datasets.writer",
-    "irnas_ray.degradations.bilateral",
-    "irnas_ray.degradations.camera",
-    "irnas_ray.degradations.colors",
-    "irnas_ray.degradations.factory",
-    "irnas_ray.degradations.filters",
-    "irnas_ray.degradations.mosaic",
-    "irnas_ray.degradations.rain",
-    "irnas_ray.degradations.ranges",
-    "irnas_ray.degradations.unprocessing",
-    "irnas_ray.evaluation.baselines",
-    "irnas_ray.evaluation.comparison",
-    "irnas_ray.evaluation.external",
-    "irnas_ray.evaluation.metrics",
-    "irnas_ray.evaluation.picture_sheet",
-    "irnas_ray.evaluation.protocols",
-    "irnas_ray.evaluation.scores",
-    "irnas_ray.genotypes.decoding",
-    "irnas_ray.images.files",
-    "irnas_ray.images.findings",
-    "irnas_ray.images.pillow",
-    "irnas_ray.images.scenes",
-    "irnas_ray.images.screening",
-    "irnas_ray.images.sources",
-    "irnas_ray.kernels.deform_conv",
-    "irnas_ray.networks.checkpoints",
-    "irnas_ray.networks.derived",
-    "irnas_ray.networks.dncnn",
-    "irnas_ray.networks.inference",
-    "irnas_ray.networks.operators",
-    "irnas_ray.networks.registry",
-    "irnas_ray.networks.supernet",
-    "irnas_ray.search.bilevel",
-    "irnas_ray.training.accumulation",
-    "irnas_ray.training.distributed",
-    "irnas_ray.training.loss",
-    "irnas_ray.training.loss_curve",
-    "irnas_ray.training.tensorboard",
-    "irnas_ray.training.training",
-    "irnas_ray.training.validation",
-]
-install_import_hook(ANNOTATED, "conftest.typechecker")
+install_import_hook([f"irnas_ray.{room}" for room in sorted(FLOOR.keys() - RAY)], "conftest.typechecker")
+
+# A busy machine is slow; no test asserts speed.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 # Before ray is first imported, or it reports usage.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

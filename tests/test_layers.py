@@ -6,24 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from floors import FLOOR, RAY, RAY_DATA
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "irnas_ray"
 
-#: Lowest floor first; what a floor holds may not import from its neighbours on the same floor either.
-FLOORS = (
-    "settings system genotypes kernels",
-    "degradations networks images hpo cluster",
-    "datasets results progress",
-    "tune evaluation cli",
-    "training",
-    "search",
-    "study",
-)
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-#: Rooms whose subject is Ray; below the one that is named alone only the module beside it may import Ray.
-RAY = {"cluster", "progress", "tune", "study"}
-RAY_DATA = "datasets/ray_data.py"
 MODULES = sorted(
     path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if len(path.relative_to(PACKAGE).parts) > 1
 )

@@ -1,7 +1,10 @@
 """What the packages export: their stubs and what they give agree, and nothing is loaded before it is used."""
 
 import ast
+import doctest
 import importlib
+import inspect
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +57,21 @@ def test_no_module_bears_the_name_of_what_its_package_exports(room):
 def test_what_is_not_exported_is_an_error_that_names_it():
     with pytest.raises(AttributeError, match="no_such_name"):
         ir.no_such_name  # noqa: B018
+
+
+def examples() -> list:
+    """Every name of the public API that is no package; those that start Ray belong to the slower tier."""
+    names = [name for name, module in exported("irnas_ray").items() if module]
+    return [pytest.param(name, marks=pytest.mark.whole) if name.startswith("run_") else name for name in names]
+
+
+@pytest.mark.parametrize("name", examples())
+def test_the_example_in_a_docstring_is_right(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = inspect.getdoc(getattr(ir, name))
+    assert text, f"{name} has no docstring"
+    example = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
+    assert example.examples, f"the docstring of {name} has no example"
+    said = io.StringIO()
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.write)
+    assert not said.getvalue(), said.getvalue()

@@ -26,6 +26,12 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Any:
 
     Raises:
         ValueError: saying which commands, keys or values are possible.
+
+    Example:
+        >>> import irnas_ray as ir
+        >>> settings = ir.compose("search", ["search_spaces=quickstart", "tune.trials=2"])
+        >>> settings.search_space, settings.tune.trials
+        ('quickstart', 2)
     """
     if name not in KINDS:
         raise ValueError(f"command: unknown {name!r}; possible: {', '.join(KINDS)}")

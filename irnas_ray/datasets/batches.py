@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+#: Degraded and clean images, each (b c h w) in [0, 1].
 Batch = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]
 Patches = tuple[UInt8[Tensor, "b c p p"], UInt8[Tensor, "b c p p"] | None]
 State = dict[str, Any]
@@ -81,7 +82,19 @@ class TrainingBatches:
 
     Every patch gives one random ``crop`` x ``crop`` window, flipped left to right in half of the cases; ``rotate`` adds
     the rotations by 90 degrees and vertical flips (section 4.1). ``degradation(clean, generator)`` makes the degraded
-    image unless the source holds pairs. Equal seeds give equal batches.
+    image unless the source holds pairs. Equal seeds give equal batches. Raises ValueError if ``crop`` is under 1, and
+    with the first batch if it is larger than a patch, or nothing makes degraded images.
+
+    >>> import torch
+    >>> import irnas_ray as ir
+    >>> from skimage import data
+    >>> clean = torch.from_numpy(data.camera()[:64]).unfold(1, 64, 64).transpose(0, 1)[:, None]  # uint8
+    >>> patches = ir.datasets.ResidentPatches(clean, None, batch=4, seed=0)
+    >>> degrade = ir.make_degradation(ir.Degradation(sigmas=[25]))
+    >>> batches = ir.TrainingBatches(patches, crop=32, degradation=degrade, seed=0)
+    >>> degraded, clean = next(batches)
+    >>> degraded.shape == clean.shape == (4, 1, 32, 32)
+    True
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Frozen(Protocol):
 
 def prepare(
     data: Data,
-    output: Path | None = None,
+    output: str | Path | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
     degradation: Degradation | None = None,
@@ -55,6 +55,14 @@ def prepare(
     against `others` (see docs/data.md), is logged and kept, with a contact sheet that degrades clean images by
     `degradation`; `frozen` degrades them now, and pairs are stored. ValueError, and no data set, if the source does
     not fit the settings, an image cannot be read, `output` holds anything else, or it cannot be written.
+
+    >>> from skimage import data
+    >>> import irnas_ray as ir
+    >>> for index in range(4):
+    ...     ir.images.write_image(f"photographs/{index}.png", data.camera()[64 * index :][:64, :64] / 255)
+    >>> folder = ir.prepare(ir.Data(source="photographs", form="images", patch=32), "prepared")
+    >>> folder.name, (folder / "dataset.json").is_file()
+    ('prepared', True)
     """
     if output is None and not data.output:
         raise ValueError("data.output is not set; name the folder for the data set")

@@ -28,7 +28,17 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything about a prepared data set but its pixels."""
+    """Everything about a prepared data set but its pixels.
+
+    >>> from skimage import data
+    >>> import irnas_ray as ir
+    >>> for index in range(4):
+    ...     ir.images.write_image(f"photographs/{index}.png", data.camera()[64 * index :][:64, :64] / 255)
+    >>> folder = ir.prepare(ir.Data(source="photographs", form="images", patch=32), "prepared")
+    >>> manifest = ir.Manifest.load(folder)
+    >>> manifest.ids("test"), manifest.patches
+    (('2',), 12)
+    """
 
     form: str
     #: The folder it was made from; null: the embedded photographs.

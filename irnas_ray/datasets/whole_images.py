@@ -27,7 +27,17 @@ class ImageRecord:
 
 
 def load_images(folder: Path | str, ids: tuple[str, ...] | list[str]) -> list[ImageRecord]:
-    """The whole images of a prepared folder with the given ids, in that order; ValueError for an unknown id."""
+    """The whole images of a prepared folder with the given ids, in that order; ValueError for an unknown id.
+
+    >>> from skimage import data
+    >>> import irnas_ray as ir
+    >>> for index in range(4):
+    ...     ir.images.write_image(f"photographs/{index}.png", data.camera()[64 * index :][:64, :64] / 255)
+    >>> folder = ir.prepare(ir.Data(source="photographs", form="images", patch=32), "prepared")
+    >>> record = ir.load_images(folder, ["2"])[0]
+    >>> record.image_id, record.clean.shape, record.clean.dtype
+    ('2', (1, 64, 64), dtype('uint8'))
+    """
     channels = Manifest.load(folder).channels
     table = pads.dataset(Path(folder) / "images").to_table(filter=pads.field("image_id").isin(list(ids)))
     rows = {row["image_id"]: row for row in table.to_pylist()}

@@ -30,6 +30,15 @@ def make_degradation(settings: Degradation) -> Degrade | None:
 
     Raises:
         ValueError: naming the setting below ``degradation`` that is unknown or impossible.
+
+    Example:
+        >>> import torch
+        >>> import irnas_ray as ir
+        >>> degrade = ir.make_degradation(ir.Degradation(kind="gaussian", sigmas=[25]))
+        >>> clean = torch.full((4, 1, 64, 64), 0.5)
+        >>> noise = degrade(clean, torch.Generator().manual_seed(0)) - clean
+        >>> round(255 * noise.std().item())
+        25
     """
     if settings.kind == "gaussian":
         return GaussianNoise(settings.sigmas, settings.ranged)

@@ -87,6 +87,15 @@ def compare(evaluations: Sequence[Evaluation], reference: str | None = None, see
 
     Raises:
         ValueError: as ``check_comparable``, or if there is no method called ``reference``.
+
+    Example:
+        >>> import irnas_ray as ir
+        >>> score, scored = ir.evaluation.Score, ir.evaluation.Evaluation
+        >>> plain = scored("plain", "photographs-gray", 25, [score("a", 24, 0.6, 1), score("b", 26, 0.7, 1)])
+        >>> better = scored("better", "photographs-gray", 25, [score("a", 25, 0.7, 1), score("b", 28, 0.8, 1)])
+        >>> best, _ = ir.compare([plain, better], reference="plain")
+        >>> best["method"], best["psnr_gain"], best["psnr_gain_low"], best["psnr_gain_high"]
+        ('better', 1.5, 1.0, 2.0)
     """
     check_comparable(evaluations)
     against = next((other for other in evaluations if other.method == reference), None)

@@ -41,6 +41,15 @@ def evaluate_restored(
     Raises:
         ValueError: before anything is scored if files are missing or not clearly one image's; then if a file cannot be
             read, or its size or colour does not fit.
+
+    Example:
+        >>> from skimage import data
+        >>> import irnas_ray as ir
+        >>> images = [ir.datasets.ImageRecord("camera", data.camera()[None, :64, :64], None)]
+        >>> ir.images.write_image("restored/camera.png", data.camera()[:64, :64] / 255 + 0.1)
+        >>> scores = ir.evaluate_restored("restored", images, "photographs-gray", sigma=25)
+        >>> scores.method, round(scores.psnr, 1)
+        ('restored', 20.0)
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     images = list(images)

@@ -16,6 +16,13 @@ def psnr(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"])
 
     Raises:
         ValueError: if the shapes differ.
+
+    Example:
+        >>> import torch
+        >>> import irnas_ray as ir
+        >>> clean = torch.full((2, 1, 16, 16), 0.5)
+        >>> [round(value, 2) for value in ir.psnr(clean + 0.1, clean).tolist()]
+        [20.0, 20.0]
     """
     _check_shapes(prediction, target)
     prediction, target = _full_precision(prediction), _full_precision(target)
@@ -30,6 +37,13 @@ def ssim(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"])
 
     Raises:
         ValueError: if the shapes differ or an image is smaller than the window.
+
+    Example:
+        >>> import torch
+        >>> import irnas_ray as ir
+        >>> image = torch.rand(1, 1, 16, 16)
+        >>> round(ir.ssim(image, image).item(), 3)
+        1.0
     """
     _check_shapes(prediction, target)
     if min(prediction.shape[-2:]) < WINDOW:

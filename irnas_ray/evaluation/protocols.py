@@ -183,6 +183,12 @@ def get_protocol(id: str, degradation: Degradation | None = None) -> Protocol:
 
     Raises:
         ValueError: listing the names if there is none like it, or if the settings are not those of the id.
+
+    Example:
+        >>> import irnas_ray as ir
+        >>> protocol = ir.get_protocol("rain800-y")
+        >>> protocol.color, protocol.scored_on
+        ('rgb', 'y')
     """
     if id in PROTOCOLS:
         return PROTOCOLS[id]

@@ -137,6 +137,14 @@ def evaluate(
 
     Raises:
         ValueError: if there are no images, or an image, sigma or the protocol's id does not fit.
+
+    Example:
+        >>> from skimage import data
+        >>> import irnas_ray as ir
+        >>> images = [ir.datasets.ImageRecord("camera", data.camera()[None, :64, :64], None)]
+        >>> scores = ir.evaluate(lambda degraded: degraded, images, "photographs-gray", sigma=25, name="degraded")
+        >>> round(scores.psnr, 1)
+        20.3
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     level = protocol.level(sigma)

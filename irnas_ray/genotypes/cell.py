@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+#: What an edge can do, in the order of alpha's columns.
 OPERATORS = ("conv", "sep", "dil", "def", "skip", "none")
 
 
@@ -14,6 +15,7 @@ class Edge:
     operator: str
 
 
+#: The two edges that each node keeps.
 Cell = tuple[tuple[Edge, Edge], ...]
 
 

@@ -13,7 +13,12 @@ from irnas_ray.genotypes.cell import OPERATORS, Cell, Edge
 
 @dataclass(frozen=True)
 class Margin:
-    """How clearly one decision was won: probability of the choice minus that of the best alternative."""
+    """How clearly one decision was won: probability of the choice minus that of the best alternative.
+
+    >>> import irnas_ray as ir
+    >>> ir.Margin(decision="layer 0 level", chosen="0", runner_up="1", margin=0.01).tie
+    True
+    """
 
     decision: str
     chosen: str
@@ -65,6 +70,12 @@ def viterbi(log_beta: Float[Tensor, "layers levels 3"]) -> list[int]:
     ``log_beta[l, s]`` holds the log-probabilities to leave level ``s`` into layer ``l`` by halving, keeping or doubling
     the width. Transitions over the border have no probability, whatever is written there. Of equal paths the one with
     the narrower last layers wins. Raises ValueError on a wrong shape, on NaN, or if no path has positive probability.
+
+    >>> import torch
+    >>> import irnas_ray as ir
+    >>> doubling = torch.tensor([0.1, 0.2, 0.7]).log().expand(2, 3, 3)  # two layers, three levels
+    >>> ir.genotypes.viterbi(doubling)
+    [1, 2]
     """
     return _best_path(_checked_beta(log_beta), forbidden=None)[1]
 

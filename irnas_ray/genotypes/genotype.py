@@ -14,6 +14,7 @@ from irnas_ray.genotypes.decoding import Margin, decode_cell, viterbi, width_mar
 
 __all__ = ["MULTIPLIERS", "OPERATORS", "Cell", "Edge", "Genotype", "Margin", "decode_cell", "viterbi", "width_margins"]
 
+#: Width of each level as a multiple of the basic width (section 3.2).
 MULTIPLIERS = (1.0, 2.0, 4.0)
 FORMAT = "irnas_ray.genotype"
 VERSION = 1
@@ -25,6 +26,15 @@ class Genotype:
 
     ``cells[c][node]`` holds the node's two edges; ``levels[l]`` indexes ``multipliers``, so that a cell of layer ``l``
     has ``multipliers[levels[l]]`` times the basic width. Raises ValueError naming the field on anything impossible.
+
+    >>> import irnas_ray as ir
+    >>> conv, skip = ir.genotypes.Edge(0, "conv"), ir.genotypes.Edge(1, "skip")
+    >>> genotype = ir.Genotype(cells=(((conv, skip),),), levels=(0, 1))
+    >>> print(genotype)
+    n0 conv<-0 skip<-1; levels 0-1
+    >>> genotype.save("genotype.json")
+    >>> ir.Genotype.load("genotype.json") == ir.Genotype.from_json(genotype.to_json()) == genotype
+    True
     """
 
     cells: tuple[Cell, ...]

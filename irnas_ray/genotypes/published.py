@@ -18,6 +18,10 @@ def load_genotype(name_or_path: str) -> Genotype:
 
     A name wins over a file of the same name, which ``./NAME`` still reads. Raises ValueError, listing the names where
     there is neither, and naming file and field where the file is no genotype.
+
+    >>> import irnas_ray as ir
+    >>> ir.load_genotype("irnas_denoise").levels
+    (0, 0, 1, 1)
     """
     if name_or_path in published_names():
         return Genotype.from_json((_FOLDER / f"{name_or_path}.json").read_text(encoding="utf-8"))

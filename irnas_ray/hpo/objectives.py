@@ -28,6 +28,7 @@ class Objective:
         return "maximize" if self.maximise else "minimize"
 
 
+#: What configurations can be compared by, by name.
 OBJECTIVES = {
     objective.name: objective
     for objective in (

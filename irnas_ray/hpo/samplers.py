@@ -54,6 +54,7 @@ _MAKERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga2": _nsga2,
     "random": _random,
 }
+#: Names of the samplers.
 SAMPLERS = (*_MAKERS, "grid")
 
 

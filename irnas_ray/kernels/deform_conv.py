@@ -28,6 +28,14 @@ def deform_conv2d(
     one factor for each (groups * kh * kw channels); samples outside the image are zero. Differentiable in every tensor;
     where a position is an integer the one-sided derivative to the right is taken. Weight groups follow from
     ``c / c_group``. Raises ValueError if shapes do not fit. Source: section 3.1 [27].
+
+    >>> import torch
+    >>> import irnas_ray as ir
+    >>> image, weight = torch.rand(1, 2, 8, 8), torch.rand(3, 2, 3, 3)
+    >>> still = torch.zeros(1, 18, 8, 8)
+    >>> restored = ir.deform_conv2d(image, still, weight, padding=1)
+    >>> torch.allclose(restored, torch.conv2d(image, weight, padding=1), atol=1e-5)
+    True
     """
     for name, tensor in (("input", input), ("offset", offset), ("weight", weight)):
         if tensor.ndim != 4:

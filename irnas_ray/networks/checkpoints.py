@@ -49,6 +49,9 @@ def save_network(network: nn.Module, path: str | Path, notes: dict[str, Any] | N
     """Write ``network.pt``: weights, what the network is, and plain notes, all that restoring needs.
 
     Raises TypeError for a module that is none of this package's networks; wrap it in ``networks.UserNetwork``.
+
+    >>> import irnas_ray as ir
+    >>> ir.save_network(ir.DnCNN(channels=1, depth=3, width=4), "network.pt", notes={"sigma": 25})
     """
     weights = {name: tensor.detach().cpu() for name, tensor in core(network).state_dict().items()}
     state = {"format": NETWORK_FORMAT, "version": NETWORK_VERSION, **describe_network(network)}
@@ -62,6 +65,12 @@ def load_network(
 
     A file with the weights of a user's own class is loaded only where the caller passes ``network_class``, the class or
     its import name: a file must not choose what code is run. All networks have ``channels`` and ``arguments()``.
+
+    >>> import irnas_ray as ir
+    >>> ir.save_network(ir.DnCNN(channels=1, depth=3, width=4), "network.pt", notes={"sigma": 25})
+    >>> network, notes = ir.load_network("network.pt")
+    >>> network.arguments(), notes
+    ({'channels': 1, 'depth': 3, 'width': 4}, {'sigma': 25})
     """
     state = load_state(path, device)
     if state.get("format") != NETWORK_FORMAT:

@@ -64,8 +64,14 @@ class DerivedNetwork(nn.Module):
 
     Takes and gives images (b c h w) in [0, 1] of any height and width. ``width`` is the basic width W; the paper
     retrains with 20 for denoising and 15 for de-raining. The other channel numbers follow the authors' releases.
-    ``residual=True`` predicts degraded - clean. Raises
-    ValueError if ``width`` times a multiplier is no whole number. Source: sections 3.1, 3.2, 4.1.
+    ``residual=True`` predicts degraded - clean. Raises ValueError if ``width`` times a multiplier is no whole number.
+    Source: sections 3.1, 3.2, 4.1.
+
+    >>> import torch
+    >>> import irnas_ray as ir
+    >>> network = ir.DerivedNetwork(ir.load_genotype("irnas_denoise"), channels=1, width=4)
+    >>> network(torch.rand(1, 1, 17, 16)).shape
+    torch.Size([1, 1, 17, 16])
     """
 
     def __init__(

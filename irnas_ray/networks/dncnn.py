@@ -11,6 +11,12 @@ class DnCNN(nn.Module):
     those of Zhang et al. 2017 (IEEE TIP 26(7), section III) for gray images and one noise level: 17 layers of 64
     channels, 556,096 parameters. As there weights begin as He et al. 2015 have it, but the last layer's are zero, so
     that the untrained network changes nothing. Raises ValueError if a number is too small.
+
+    >>> import torch
+    >>> import irnas_ray as ir
+    >>> network, image = ir.DnCNN(channels=1), torch.rand(1, 1, 16, 16)
+    >>> ir.networks.count_parameters(network), torch.equal(network(image), image)
+    (556096, True)
     """
 
     def __init__(self, channels: int, depth: int = 17, width: int = 64) -> None:

@@ -45,6 +45,14 @@ def restore(
     Raises:
         ValueError: if the channels do not fit the network, the dtype or layout is none of the above, a pixel is not
             finite or clearly on the 0-255 scale, or tile or overlap is out of range.
+
+    Example:
+        >>> from skimage import data
+        >>> import irnas_ray as ir
+        >>> network = ir.DnCNN(channels=1, depth=3, width=4)
+        >>> restored = ir.restore(network, data.camera()[:100, :90], tile=64)
+        >>> restored.shape, restored.dtype
+        ((100, 90), dtype('float32'))
     """
     batch = _to_batch(image)
     _check_channels(network, batch.shape[1])

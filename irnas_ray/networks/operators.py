@@ -162,7 +162,7 @@ class Skip(Operator):
         return source
 
 
-#: ``none`` is no class: it contributes zero.
+#: Every operator by its name; ``none`` is no class, as it contributes zero.
 OPERATIONS: dict[str, type[Operator]] = {
     "conv": Convolution,
     "sep": SeparableConvolution,

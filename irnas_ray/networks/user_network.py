@@ -24,6 +24,12 @@ class UserNetwork(nn.Module):
     ``network_class`` is the class, or its import name ``package.module:Class``; it is called with ``arguments``, and
     with ``channels`` where it has a parameter of that name. It must take and give images (b c h w) in [0, 1] of one
     shape. Raises ValueError if it cannot be imported or built, fails on a 64x64 image, or changes the image's shape.
+
+    >>> import torch
+    >>> import irnas_ray as ir
+    >>> network = ir.UserNetwork(torch.nn.Conv2d, channels=1, in_channels=1, out_channels=1, kernel_size=3, padding=1)
+    >>> network(torch.rand(1, 1, 16, 16)).shape
+    torch.Size([1, 1, 16, 16])
     """
 
     def __init__(self, network_class: NetworkClass | str, channels: int, **arguments: Any) -> None:

@@ -13,13 +13,20 @@ from irnas_ray.settings.commands import AnalyzeConfig
 from irnas_ray.system.files import write_text
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: str | Path) -> Path:
     """Write ``report.html`` of a study's folder, one page that needs no other file, and return its path.
 
     What is missing (an Optuna study in the folder, restored images, a summary) is left out of the page and named.
     Raises ValueError if the folder is not a study, OSError naming the file if it cannot be written.
+
+    >>> import irnas_ray as ir
+    >>> settings = ir.compose("search", ["study=mine"])
+    >>> folder = ir.results.StudyFolder(settings)
+    >>> folder.create(settings)
+    >>> ir.write_report("results/mine").name
+    'report.html'
     """
-    path = StudyLayout(folder).report
+    path = StudyLayout(Path(folder)).report
     write_text(path, render(read_study(folder)))
     return path
 

@@ -53,12 +53,20 @@ class StudyResults:
         return next((record for record in self.ranked() if record.get("genotype")), None)
 
 
-def read_study(folder: Path) -> StudyResults:
+def read_study(folder: str | Path) -> StudyResults:
     """Read a study's folder; ValueError names the folder, and the studies beside it, if it holds none.
 
     An Optuna study that cannot be read is no error: ``problem`` says what is wrong with it.
+
+    >>> import irnas_ray as ir
+    >>> settings = ir.compose("search", ["study=mine"])
+    >>> folder = ir.results.StudyFolder(settings)
+    >>> folder.create(settings)
+    >>> study = ir.read_study("results/mine")
+    >>> study.search_space, study.best()
+    ('quickstart', None)
     """
-    folder = folder.absolute()
+    folder = Path(folder).absolute()
     layout = StudyLayout(folder)
     if not layout.config.is_file():
         what = "has no config.yaml, so it is not a study" if folder.is_dir() else "does not exist"

@@ -108,7 +108,12 @@ class Rain:
 
 @dataclass
 class Degradation:
-    """What is done to clean images; only the settings of its kind matter."""
+    """What is done to clean images; only the settings of its kind matter.
+
+    >>> import irnas_ray as ir
+    >>> ir.Degradation(kind="gaussian", sigmas=[25]).sigmas
+    [25]
+    """
 
     #: gaussian (white noise), camera, unprocessing, rain, or paired (the data hold degraded images).
     kind: str = "gaussian"

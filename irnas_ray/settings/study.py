@@ -48,7 +48,13 @@ class Architecture:
 
 @dataclass
 class Data:
-    """Where images come from and how they are stored (one Parquet data set for a whole study)."""
+    """Where images come from and how they are stored (one Parquet data set for a whole study).
+
+    >>> import irnas_ray as ir
+    >>> data = ir.Data(source="BSD500", form="images")
+    >>> data.color, data.patch
+    ('gray', 96)
+    """
 
     #: A folder of images, or of pairs; a CSV of pairs; a folder that `prepare.py` wrote; null for the photographs.
     source: str | None = None
@@ -234,7 +240,13 @@ class Cluster:
 
 @dataclass
 class StudyConfig:
-    """Everything that `launchers/search.py` can be told."""
+    """Everything that `launchers/search.py` can be told.
+
+    >>> import irnas_ray as ir
+    >>> settings = ir.StudyConfig(study="mine", data=ir.Data(source="BSD500", form="images"))
+    >>> settings.search.epochs, settings.search.batch
+    (100, 12)
+    """
 
     #: Name of the study and of its folder; null: the name of the search space.
     study: str | None = None
@@ -260,7 +272,12 @@ Settings = TypeVar("Settings", bound=StudyConfig)
 
 @dataclass
 class RetrainConfig(StudyConfig):
-    """Everything that `launchers/retrain.py` can be told: a study of final trainings, without a search."""
+    """Everything that `launchers/retrain.py` can be told: a study of final trainings, without a search.
+
+    >>> import irnas_ray as ir
+    >>> ir.RetrainConfig(genotype="irnas_denoise").final.steps
+    600000
+    """
 
     #: Genotype to train: a file (JSON), or a published one by its name, such as irnas_denoise (docs/tables.md).
     genotype: str = ""

@@ -27,6 +27,15 @@ def run_retraining(config: RetrainConfig) -> Path:
 
     Returns the study's ``summary.json``. Raises ValueError or OSError with a clear message before any work where that
     is possible; Incomplete at the end if final trainings failed; KeyboardInterrupt if it was stopped.
+
+    >>> import irnas_ray as ir
+    >>> small = "network_arguments={depth: 3, width: 4}"
+    >>> settings = ir.compose("retrain", ["network=dncnn", small, "study=short", "final.steps=20", "final.images=1"])
+    >>> summary = ir.run_retraining(settings)
+    final 1 is ...
+    >>> network, _ = ir.load_network(summary.parent / "finals" / "1" / "network.pt")
+    >>> network.arguments()
+    {'channels': 1, 'depth': 3, 'width': 4}
     """
     candidates = candidates_of(config)
     config.study = config.study or f"retrain-{_digest(candidates)}"

@@ -47,6 +47,15 @@ def run_study(config: StudyConfig) -> Path:
 
     Raises ValueError or OSError with a clear message, before any work where that is possible; Incomplete at the end if
     trials or final trainings failed; KeyboardInterrupt if it was stopped.
+
+    >>> import irnas_ray as ir
+    >>> settings = ir.compose(
+    ...     "search", ["study=short", "tune.trials=1", "search.epochs=4", "search.proxy_steps=0", "final.steps=20"]
+    ... )
+    >>> summary = ir.run_study(settings)
+    study 'short' in ...
+    >>> ir.read_study(summary.parent).best()["state"]
+    'COMPLETE'
     """
     check_search(config)
     return run(config, _search_candidates)

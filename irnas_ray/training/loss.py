@@ -32,6 +32,13 @@ def restoration_loss(
 
     Raises:
         ValueError: if the shapes differ or images are smaller than SSIM's window.
+
+    Example:
+        >>> import torch
+        >>> import irnas_ray as ir
+        >>> clean = torch.rand(2, 1, 16, 16)
+        >>> round(ir.restoration_loss(clean + 0.1, clean, ssim_weight=0).item(), 4)
+        0.01
     """
     if prediction.shape != target.shape:
         raise ValueError(f"shapes differ: prediction {tuple(prediction.shape)}, target {tuple(target.shape)}")

@@ -24,6 +24,21 @@ class TrainingBoard:
 
     ``images`` and ``degradations`` are those of ``validation.validator``; the first ones' central parts are shown.
     ``step`` is the step from which a training goes on: TensorBoard then drops what an interrupted run wrote beyond it.
+
+    >>> import torch
+    >>> import irnas_ray as ir
+    >>> from skimage import data
+    >>> clean = torch.from_numpy(data.camera()[:64]).unfold(1, 64, 64).transpose(0, 1)[:, None]  # uint8
+    >>> patches = ir.datasets.ResidentPatches(clean, None, batch=4, seed=0)
+    >>> degrade = ir.make_degradation(ir.Degradation(sigmas=[25]))
+    >>> batches = ir.TrainingBatches(patches, crop=32, degradation=degrade, seed=0)
+    >>> images = [ir.datasets.ImageRecord("camera", data.camera()[None, 64:128, :64], None)]
+    >>> validate = ir.validator(images, degradations=[25])
+    >>> network = ir.DnCNN(channels=1, depth=3, width=4)
+    >>> with ir.TrainingBoard("curves", images, degradations=[25]) as board:
+    ...     report = ir.train(
+    ...         network, batches, validate, steps=2, on_report=lambda report, training: board.write(report, network)
+    ...     )
     """
 
     def __init__(

@@ -236,6 +236,21 @@ def train(
     Raises:
         ValueError: if a setting is unknown or impossible, or ``state`` belongs to another network.
         FloatingPointError: if the loss is no longer finite.
+
+    Example:
+        >>> import torch
+        >>> import irnas_ray as ir
+        >>> from skimage import data
+        >>> clean = torch.from_numpy(data.camera()[:64]).unfold(1, 64, 64).transpose(0, 1)[:, None]  # uint8
+        >>> patches = ir.datasets.ResidentPatches(clean, None, batch=4, seed=0)
+        >>> degrade = ir.make_degradation(ir.Degradation(sigmas=[25]))
+        >>> batches = ir.TrainingBatches(patches, crop=32, degradation=degrade, seed=0)
+        >>> images = [ir.datasets.ImageRecord("camera", data.camera()[None, 64:128, :64], None)]
+        >>> validate = ir.validator(images, degradations=[25])
+        >>> network = ir.DnCNN(channels=1, depth=3, width=4)
+        >>> report = ir.train(network, batches, validate, steps=4, validate_every=2)
+        >>> report.step, report.finished, report.best_psnr > 20
+        (4, True, True)
     """
     training = kind(network, batches, validate, settings, **changes)
     if state is not None:

@@ -367,7 +367,9 @@ def test_a_hidden_password_comes_from_the_environment_or_from_this_process(
     monkeypatch.setenv(PASSWORD, "secret")
     url = f"sqlite:///{tmp_path}/x.db?password=***"
     opened: list[str] = []
-    monkeypatch.setattr(storage_module, "PatientStorage", lambda url, *rest: opened.append(url))
+    monkeypatch.setattr(
+        storage_module, "PatientStorage", lambda url, *_: opened.append(url) or optuna.storages.InMemoryStorage()
+    )
     open_storage(url, tmp_path)
     open_storage(url.replace("***", "typed"), tmp_path)
     open_storage(url, tmp_path)

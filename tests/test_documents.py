@@ -1,0 +1,45 @@
+"""What the README and docs/ show in Python runs as it stands, and docs/api.md is what the docstrings say."""
+
+import runpy
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def python_blocks(path: Path) -> list[str]:
+    """The Python examples of a document, also indented ones."""
+    blocks: list[list[str]] = []
+    inside = False
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip().startswith("```"):
+            inside = line.strip() == "```python"
+            blocks += [[]] if inside else []
+        elif inside:
+            blocks[-1].append(line)
+    return [textwrap.dedent("\n".join(block)) for block in blocks]
+
+
+EXAMPLES = [
+    pytest.param(block, id=f"{path.stem}-{number}")
+    for path in DOCUMENTS
+    for number, block in enumerate(python_blocks(path), 1)
+]
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_the_examples_of_the_documents_run(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, "example", "exec"), {"__name__": "__main__"})
+
+
+def test_the_page_on_the_api_is_up_to_date():
+    page = runpy.run_path(str(ROOT / "docs" / "make_api.py"))["page"]()
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == page, "run python docs/make_api.py"
+
+
+def test_documents_have_examples():
+    assert {example.id for example in EXAMPLES} >= {"training-1", "api-1"}
