@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from irnas_ray.system.environment import usable_cores, usable_memory
 
@@ -53,7 +53,7 @@ class WorkerPool:
         self.count, self._module, self._setting, self._begin = count, module, setting, begin
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
