@@ -18,7 +18,8 @@ from irnas_ray.images.files import channels_of
 from irnas_ray.images.findings import Examined, examine_headers
 from irnas_ray.images.screening import Known, Screening, refuse, screen
 from irnas_ray.images.sources import SourceImage
-from irnas_ray.settings.study import Data, Degradation
+from irnas_ray.settings.degradations import Degradation
+from irnas_ray.settings.study import Data
 from irnas_ray.system.environment import versions
 from irnas_ray.system.worker_pool import Progress
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from irnas_ray.datasets.parquet import tile_positions
 from irnas_ray.images.sources import SourceImage
-from irnas_ray.settings.study import Degradation
+from irnas_ray.settings.degradations import Degradation
 from irnas_ray.system.files import written
 
 CONTACT_SHEET = "contact_sheet.png"

@@ -43,11 +43,6 @@ class PatchSet:
         return self.selection.rows
 
     @property
-    def resident(self) -> bool:
-        """Whether trials keep all patches on their device."""
-        return self.dataset is not None
-
-    @property
     def paired(self) -> bool:
         """Whether degraded patches are stored beside the clean ones."""
         return "degraded" in self.selection.columns

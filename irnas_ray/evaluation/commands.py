@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from irnas_ray.datasets.builder import Manifest
-from irnas_ray.datasets.manifest import is_prepared
+from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.datasets.whole_images import read_test_images
 from irnas_ray.evaluation.baselines import is_baseline, parameters_of
 from irnas_ray.evaluation.comparison import compare, interval_table, write_comparison

@@ -9,10 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from irnas_ray.genotypes.cell import OPERATORS, Cell, Edge, check_cell, read_cell, read_float, read_list, read_number
-from irnas_ray.genotypes.decoding import Margin, decode_cell, viterbi, width_margins
-
-__all__ = ["MULTIPLIERS", "OPERATORS", "Cell", "Edge", "Genotype", "Margin", "decode_cell", "viterbi", "width_margins"]
+from irnas_ray.genotypes.cell import Cell, check_cell, read_cell, read_float, read_list, read_number
 
 #: Width of each level as a multiple of the basic width (section 3.2).
 MULTIPLIERS = (1.0, 2.0, 4.0)

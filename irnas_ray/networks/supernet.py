@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from irnas_ray.genotypes.cell import OPERATORS
-from irnas_ray.genotypes.decoding import edges_of
-from irnas_ray.genotypes.genotype import MULTIPLIERS, Genotype, Margin, decode_cell, viterbi, width_margins
+from irnas_ray.genotypes.decoding import Margin, decode_cell, edges_of, viterbi, width_margins
+from irnas_ray.genotypes.genotype import MULTIPLIERS, Genotype
 from irnas_ray.kernels.mixed_batch_norm import normalised_sum
 from irnas_ray.networks.operators import activate, check_activation, check_operators, level_width, projection
 from irnas_ray.networks.supercell import SuperCell

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from irnas_ray.genotypes.genotype import Cell, Edge, Genotype, Margin
+from irnas_ray.genotypes.cell import Cell, Edge
+from irnas_ray.genotypes.decoding import Margin
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.results.tables import input_name
 
 #: Colours that stay apart for colour-blind readers (Okabe and Ito).

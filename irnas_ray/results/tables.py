@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from irnas_ray.genotypes.genotype import Genotype, Margin
+from irnas_ray.genotypes.decoding import Margin
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import Objective
 from irnas_ray.results.aggregates import configurations_of, front_of
 from irnas_ray.results.study_results import StudyResults, genotype_of

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from irnas_ray.datasets.batches import Batch, EndlessBatches, State
-from irnas_ray.genotypes.genotype import Genotype, Margin
+from irnas_ray.genotypes.decoding import Margin
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import Search

@@ -12,8 +12,8 @@ import torch
 from irnas_ray.cluster.connection import connect
 from irnas_ray.cluster.jobs import check_places
 from irnas_ray.cluster.placement import trial_resources
-from irnas_ray.datasets.builder import Manifest, fingerprint, prepare
-from irnas_ray.datasets.manifest import is_prepared
+from irnas_ray.datasets.builder import fingerprint, prepare
+from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.datasets.ray_data import PatchSet, open_patches
 from irnas_ray.datasets.splits import Split, split_training
 from irnas_ray.datasets.whole_images import ImageRecord, load_images

@@ -13,7 +13,8 @@ from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.ray_data import PatchSet
 from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.degradations.factory import validation_degradations
-from irnas_ray.genotypes.genotype import Genotype, Margin
+from irnas_ray.genotypes.decoding import Margin
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.networks.building import make_network, make_supernet
 from irnas_ray.networks.costs import seconds_per_megapixel

@@ -14,7 +14,8 @@ from irnas_ray.cluster.connection import quiet
 from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.ray_data import PatchSet
 from irnas_ray.degradations.factory import make_degradation
-from irnas_ray.settings.study import Degradation, StudyConfig
+from irnas_ray.settings.degradations import Degradation
+from irnas_ray.settings.study import StudyConfig
 from irnas_ray.training.accumulation import TooLarge
 from irnas_ray.tune.reports import Reports
 

@@ -9,7 +9,8 @@ import pytest
 from command_line_cases import compose
 from head_node import HeadNode
 
-from irnas_ray.cluster.jobs import COPIES, JOB, check_places
+from irnas_ray.cluster.internals import COPIES, JOB
+from irnas_ray.cluster.jobs import check_places
 
 TINY = (
     "search.epochs=30 search.warmup_epochs=1 search.steps_per_epoch=8 search.batch=2 search.validate_every=3"

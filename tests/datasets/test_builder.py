@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from irnas_ray.datasets import builder, parquet
-from irnas_ray.datasets.builder import Manifest, prepare
+from irnas_ray.datasets.builder import prepare
+from irnas_ray.datasets.manifest import Manifest
 from irnas_ray.datasets.splits import split_training
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.images import files

@@ -10,7 +10,7 @@ from PIL import Image
 from irnas_ray.datasets import contact_sheet
 from irnas_ray.datasets.contact_sheet import COLUMNS, PATCHES, SIDE, Cell, draw, unused, write_contact_sheet
 from irnas_ray.images.sources import SourceImage
-from irnas_ray.settings.study import Degradation
+from irnas_ray.settings.degradations import Degradation
 
 
 def cells_on(sheet: Path, count: int, wide: int) -> list[list[np.ndarray]]:

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from irnas_ray.datasets import builder
-from irnas_ray.datasets.builder import Manifest
 from irnas_ray.datasets.freeze import RECORD, prepare_frozen
+from irnas_ray.datasets.manifest import Manifest
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.images.files import read_image
 from irnas_ray.settings.commands import Frozen, PrepareConfig

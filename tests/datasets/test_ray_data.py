@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from irnas_ray.datasets import parquet, reader
-from irnas_ray.datasets.builder import Manifest, prepare
+from irnas_ray.datasets.builder import prepare
+from irnas_ray.datasets.manifest import Manifest
 from irnas_ray.datasets.ray_data import PatchSet, open_patches
 from irnas_ray.settings.study import Data
 
@@ -103,7 +104,7 @@ def test_passed_windows_are_not_read(folder: Path, ids: tuple[str, ...], monkeyp
 
 def test_resident_patches_arrive_sorted_and_paired(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
     patches = open_patches(folder, ids[::-1], LARGE)
-    assert patches.resident and patches.rows == 54
+    assert patches.dataset is not None and patches.rows == 54
     batches = patches.batches(12, 3, "cpu")
     assert _bytes(batches.clean) == _stored(folder, ids)
     assert torch.equal(batches.degraded, 255 - batches.clean)
@@ -121,7 +122,7 @@ def test_resident_patches_do_not_depend_on_the_order_of_blocks(
 
 def test_streamed_batches_repeat_and_resume_exactly(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
     patches = pickle.loads(pickle.dumps(open_patches(folder, ids, 0)))
-    assert not patches.resident and patches.paired
+    assert patches.dataset is None and patches.paired
     batches = patches.batches(10, 3, "cpu")
     first = _take(batches, 7)
     state = batches.state_dict()
@@ -152,7 +153,7 @@ def test_trials_on_every_cpu_get_the_same_batches(ray_local: None, folder: Path,
     try:
         # Opened while the CPUs are taken, too: another study may hold them.
         sets = [open_patches(folder, ids, budget) for budget in (LARGE, 0)]
-        assert [patches.resident for patches in sets] == [True, False]
+        assert [patches.dataset is not None for patches in sets] == [True, False]
         run = ray.remote(num_cpus=1, max_retries=0)(trial)
         first, free = ray.get(run.remote(*sets), timeout=300)
         second, _ = ray.get(run.remote(*sets), timeout=300)

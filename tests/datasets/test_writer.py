@@ -10,8 +10,8 @@ import pytest
 from picture_cases import save, scene
 
 from irnas_ray.datasets import parquet, writer
-from irnas_ray.datasets.builder import Manifest, prepare
-from irnas_ray.datasets.manifest import is_prepared
+from irnas_ray.datasets.builder import prepare
+from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.settings.study import Data
 from irnas_ray.system.worker_pool import WorkerKilled

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irnas_ray.genotypes.genotype import Edge, Genotype
+from irnas_ray.genotypes.cell import Edge
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import objectives_of, pareto_front
 from irnas_ray.results.aggregates import configurations_of, front_of
 from irnas_ray.results.tables import front_table

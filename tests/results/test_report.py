@@ -20,7 +20,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 
-from irnas_ray.genotypes.genotype import OPERATORS, Edge, Genotype, Margin
+from irnas_ray.genotypes.cell import OPERATORS, Edge
+from irnas_ray.genotypes.decoding import Margin
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.genotypes.published import load_genotype, published_names
 from irnas_ray.results.genotype_drawing import COLORS, draw_genotype
 from irnas_ray.results.plots import plot_history, save_png

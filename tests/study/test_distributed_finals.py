@@ -14,7 +14,8 @@ from distributed_finals_cases import Precise, Unlucky
 from PIL import Image
 
 from irnas_ray.datasets.batches import State
-from irnas_ray.datasets.builder import Manifest, prepare
+from irnas_ray.datasets.builder import prepare
+from irnas_ray.datasets.manifest import Manifest
 from irnas_ray.datasets.ray_data import open_patches
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.genotypes.published import load_genotype

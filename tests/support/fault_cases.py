@@ -17,17 +17,19 @@ from PIL import Image
 from ray import tune
 from torch import nn
 
-from irnas_ray.datasets.builder import Manifest, prepare
+from irnas_ray.datasets.builder import prepare
+from irnas_ray.datasets.manifest import Manifest
 from irnas_ray.datasets.ray_data import open_patches
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.genotypes.published import load_genotype
+from irnas_ray.hpo.objectives import SCORE
 from irnas_ray.networks.derived import DerivedNetwork
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.settings.study import Data, StudyConfig, with_values
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.final_training import FinalData, run_final
-from irnas_ray.study.trial import SCORE, TrialData, run_trial
+from irnas_ray.study.trial import TrialData, run_trial
 from irnas_ray.tune import reports as reporting
 from irnas_ray.tune.runner import find_run, fit
 

@@ -15,10 +15,11 @@ import pytest
 from fault_cases import FOUND, Outcomes, make_data
 from ray import cloudpickle, tune
 
+from irnas_ray.hpo.objectives import SCORE
 from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.study.final_training import FinalData
-from irnas_ray.study.trial import SCORE, TrialData
+from irnas_ray.study.trial import TrialData
 from irnas_ray.tune.runner import find_run, fit
 
 # the tests' folder is on no worker's path
