@@ -13,14 +13,13 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 from ray.tune.schedulers import PopulationBasedTraining
+from ray.tune.utils.serialization import _loads_with_cloudpickle
 
 Search = TypeVar("Search")
 
 #: What Tune records of a run, one file for each driver that worked on it: its trials, then the searcher's side. Its
 #: ``Tuner.can_restore`` only asks whether a run was ever begun.
 RECORDS = ("experiment_state-*.json", "searcher-state-*.pkl", "search_gen_state-*", "basic-variant-state-*")
-#: The key of the trials in the first of them; Tune begins a run anew whose record has none.
-TRIALS = "trial_data"
 #: How the names of a trial's checkpoints begin, which a number follows; Tune names only those that it still knows.
 CHECKPOINT = "checkpoint_"
 #: The metric in which Tune is told of a checkpoint of Ray Train; no page of Ray's names it.
@@ -28,6 +27,14 @@ TRAIN_CHECKPOINT = CHECKPOINT_PATH_KEY
 #: Tune goes on when it cannot copy its record to the storage, and tells only these loggers, in texts that begin so.
 RECORD_LOGGERS = ("ray.train._internal.syncer", "ray.tune.execution.experiment_state")
 RECORD_LOST = ("Last sync command failed", "Saving experiment state")
+
+
+def recorded_trials(record: bytes) -> list[dict[str, Any]]:
+    """The trials in the first of a run's records; any exception where Tune could not continue them.
+
+    Ray's public decoder refuses what is pickled in them.
+    """
+    return [_loads_with_cloudpickle(state) for state, _ in _loads_with_cloudpickle(record)["trial_data"]]
 
 
 class OutlivesCheckpoint:

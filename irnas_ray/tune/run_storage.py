@@ -17,7 +17,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.system.files import write_json
 from irnas_ray.system.urls import join
-from irnas_ray.tune.internals import RECORDS, TRIALS, own_folder
+from irnas_ray.tune.internals import RECORDS, own_folder, recorded_trials
+from irnas_ray.tune.moved_modules import moved_modules_found
 
 #: In the storage: the id of the study whose trials lie beside it. In the study's folder: that id, and the storage
 #: where that is another one.
@@ -102,8 +103,8 @@ def parameters(folder: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def can_continue(run: str) -> bool:
-    """Whether Tune's record of a run is whole: what a driver leaves that is killed while writing is not.
+def why_over(run: str) -> str | None:
+    """Why Tune cannot continue a run, of whose record it needs every file; None where it can.
 
     Tune itself would begin such a run anew in the same folder, without a word.
     """
@@ -112,12 +113,17 @@ def can_continue(run: str) -> bool:
     newest = [max(fnmatch.filter(names, pattern), default=None) for pattern in RECORDS]
     try:
         contents = [None if name is None else _read(filesystem, f"{path}/{name}") for name in newest]
-        for content in contents[1:]:
-            if content is not None:
-                cloudpickle.loads(content)
-        return contents[0] is not None and bool(json.loads(contents[0])[TRIALS])
+        with moved_modules_found():
+            for content in contents[1:]:
+                if content is not None:
+                    cloudpickle.loads(content)
+            if contents[0] is not None and recorded_trials(contents[0]):
+                return None
+    except (ImportError, AttributeError) as error:
+        return f"the record of this run was written by another release of irnas_ray or Ray ({error})"
     except Exception:  # damaged bytes are met with almost any exception by JSON and pickle
-        return False
+        pass
+    return "the record of this run is damaged, its driver was probably killed while it wrote"
 
 
 def ended_trials(run: str) -> list[Result]:

@@ -15,7 +15,8 @@ from irnas_ray.progress.callback import StageProgress
 from irnas_ray.system.urls import join, split
 from irnas_ray.tune.heartbeat import HangWatch
 from irnas_ray.tune.internals import allow_failures, let_outlive_checkpoints
-from irnas_ray.tune.run_storage import can_continue, ended_trials, has_ended, parameters, trial_folders
+from irnas_ray.tune.moved_modules import moved_modules_found
+from irnas_ray.tune.run_storage import ended_trials, has_ended, parameters, trial_folders, why_over
 from irnas_ray.tune.schedulers import InPlaceScheduler
 from irnas_ray.tune.searcher import StudySearch
 from irnas_ray.tune.unsaved_state import unsaved_state_told
@@ -44,8 +45,9 @@ class Run:
 def find_run(place: str, known: Collection[str] = ()) -> Run:
     """The run that goes on from what lies in a folder or URL.
 
-    A run whose record is damaged, because its driver was killed while writing, is left as it is: a new one beside it
-    runs what had not ended there. ``known`` are trials that are known to have ended, whatever their folders say.
+    A run that Tune cannot continue, perhaps because its driver was killed while writing, is left as it is: a new
+    one beside it runs what had not ended there. ``known`` are trials that are known to have ended, whatever their
+    folders say.
     """
     ended: list[tune.Result] = []
     kept: set[str] = set()
@@ -54,12 +56,13 @@ def find_run(place: str, known: Collection[str] = ()) -> Run:
     for number in range(1, 1000):
         current = place if number == 1 else join(above, f"{name}-again-{number}")
         folders = trial_folders(current)
-        if not folders or can_continue(current):
+        reason = why_over(current) if folders else None
+        if reason is None:
             return Run(current, bool(folders), ended, frozenset(kept), tuple(left))
         found = ended_trials(current)
         ids = {id_of(result) for result in found} | {split(folder)[1] for folder in folders} & set(known)
         print(
-            f"{current}: the record of this run is damaged, its driver was probably killed while it wrote; "
+            f"{current}: {reason}; "
             f"{len(ids)} of {len(folders)} trials had ended and are kept, the others go on from what they had saved",
             flush=True,
         )
@@ -124,11 +127,11 @@ def fit(
             verbose=0,
         ),
     )
-    if run.begun:
-        # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old one
-        # what the study was told has failed stays so: a later round makes up for it
-        tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
-    with _own_interrupts(), unsaved_state_told(progress.notice):
+    with _own_interrupts(), unsaved_state_told(progress.notice), moved_modules_found():
+        if run.begun:
+            # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old
+            # one; what the study was told has failed stays so: a later round makes up for it
+            tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
         grid = tuner.fit()
     results = [grid[index] for index in range(len(grid))]
     # an interrupted fit returns as if nothing had happened

@@ -16,7 +16,7 @@ from study_cases import wait_for
 
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.system.urls import absolute, join, split
-from irnas_ray.tune.run_storage import can_continue, ended_trials, trial_folders
+from irnas_ray.tune.run_storage import ended_trials, trial_folders, why_over
 from irnas_ray.tune.runner import Interrupted, Run, find_run, fit
 
 STEPS = 3
@@ -160,7 +160,7 @@ def test_a_run_that_never_began_is_begun_where_it_lies(tmp_path: Path) -> None:
 
 
 def test_a_report_that_was_cut_off_is_no_end(place: Path) -> None:
-    assert can_continue(str(place)) and len(trial_folders(str(place))) == 3
+    assert why_over(str(place)) is None and len(trial_folders(str(place))) == 3
     (finished,) = ended_trials(str(place))
     reports = Path(finished.path) / "result.json"
     lines = reports.read_text().splitlines()
