@@ -1,0 +1,116 @@
+"""One table of subcommands behind `irnas-ray`, `python -m irnas_ray` and the launchers, loaded as far as needed."""
+
+import inspect
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+from study_cases import environment
+
+from irnas_ray import __version__
+from irnas_ray.__main__ import COMMANDS, main
+from irnas_ray.cli.configuration import KINDS
+from irnas_ray.results.folder import StudyFolder
+from irnas_ray.settings.study import StudyConfig
+from irnas_ray.study import study
+
+ROOT = Path(__file__).parents[2]
+LAUNCHERS = {path.stem: path for path in (ROOT / "launchers").glob("*.py")}
+#: What takes seconds to load, and is not needed to say what is possible.
+HEAVY = {"torch", "ray", "optuna", "skimage", "scipy", "numpy", "pyarrow", "matplotlib"}
+
+
+def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """Exit status and message of a command that fails."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    return caught.value.code, capsys.readouterr().err
+
+
+def test_every_subcommand_is_listed_in_a_line(capsys):
+    main(["--help"])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == ["prepare", "search", "retrain", "evaluate", "restore", "analyze"]
+    assert all(len(line) <= 120 and line.endswith(".") for line in lines)
+    main(["--version"])
+    assert capsys.readouterr().out == f"irnas-ray {__version__}\n"
+
+
+def test_a_wrong_subcommand_is_named_with_what_is_possible(capsys):
+    status, message = ended(["serch", "study=mine"], capsys)
+    assert status == 2 and message.startswith("error: unknown command 'serch'; did you mean search?\npossible: prepare")
+    for arguments in ([], ["--hydra-help"], ["study=mine"]):
+        status, message = ended(arguments, capsys)
+        assert status == 2 and "did you mean" not in message and "irnas-ray --help" in message
+
+
+def test_every_subcommand_has_its_function_its_settings_and_its_launcher():
+    assert COMMANDS.keys() == KINDS.keys() == LAUNCHERS.keys()
+    for name, command in COMMANDS.items():
+        (parameter,) = inspect.signature(resolve_name(command.function)).parameters.values()
+        assert parameter.annotation is KINDS[name]
+
+
+@pytest.mark.parametrize("name", ["search", "prepare"])
+def test_a_launcher_is_the_same_command(name):
+    ways = ([str(LAUNCHERS[name])], ["-m", "irnas_ray", name])
+    texts = [
+        subprocess.run(
+            [sys.executable, *way, "--help"], capture_output=True, text=True, timeout=400, env=environment(), check=True
+        ).stdout
+        for way in ways
+    ]
+    assert texts[0] == texts[1] and f"irnas-ray {name} [key=value ...]" in texts[0]
+
+
+LIGHT = {
+    "--help": {"hydra"},
+    "serch": {"hydra"},
+    "restore --help": {"hydra"},
+    "search --help": {"hydra"},
+    "search architecture.nods=3": set(),
+    "search search_spaces=none_such": set(),
+    "search domains.architecture.nodes=3": set(),
+    "retrain final.lr=fast": set(),
+    "restore --unknown": set(),
+}
+
+
+@pytest.mark.parametrize("line", LIGHT)
+def test_what_a_command_line_says_needs_no_heavy_library(line, tmp_path):
+    program = (
+        "import sys\nfrom irnas_ray.__main__ import main\n"
+        f"try: main({line.split()})\nexcept SystemExit: pass\n"
+        f"assert not {HEAVY | LIGHT[line]} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=400, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("place", ["", "bin"])
+def test_an_interrupt_tells_the_command_as_it_was_typed(monkeypatch, capsys, tmp_path, place):
+    """The program by its name where the shell finds it, else by its path."""
+    script = tmp_path / "bin" / "irnas-ray"
+    script.parent.mkdir()
+    script.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / place))
+    assert (shutil.which("irnas-ray") is not None) == bool(place)
+
+    def interrupt(config: StudyConfig) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_study", interrupt)
+    words = ["search", f"results={tmp_path}", "study=my study"]
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, str(script), *words])
+    again = f"{'irnas-ray' if place else script} search results={tmp_path} 'study=my study'"
+    assert ended(words, capsys)[1].endswith(f"continue with\n  {again}\n")
+    StudyFolder(StudyConfig(study="my study", results=str(tmp_path))).create(StudyConfig())
+    assert ended(words, capsys)[1].endswith(f"continue with\n  {again} resume=true\n")
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "irnas_ray", *words])
+    again = f"python3 -m irnas_ray search results={tmp_path} 'study=my study' resume=true"
+    assert ended(words, capsys) == (130, f"error: interrupted; what was finished is kept; continue with\n  {again}\n")
