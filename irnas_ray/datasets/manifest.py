@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 from irnas_ray.images.files import channels_of
 from irnas_ray.system.files import write_json
@@ -19,8 +22,10 @@ SPLITS = ("train", "test")
 class ImageEntry:
     """One image: its id, split (train or test), size in pixels, and the SHA-256 of its clean (c, h, w) pixels."""
 
+    __pydantic_config__ = {"extra": "forbid"}
+
     image_id: str
-    split: str
+    split: Annotated[str, Field(pattern="^(train|test)$")]
     height: int
     width: int
     sha256: str
@@ -44,10 +49,10 @@ class Manifest:
     #: The folder it was made from; null: the embedded photographs.
     source: str | None
     #: gray or rgb.
-    color: str
+    color: Annotated[str, Field(pattern="^(gray|rgb)$")]
     #: Side of the square patches, and the distance between two of them, in pixels.
-    patch: int
-    stride: int
+    patch: PositiveInt
+    stride: PositiveInt
     #: Whether degraded images are stored beside the clean ones.
     paired: bool
     #: Changes with the settings above and with the source's files.
@@ -85,77 +90,37 @@ class Manifest:
         or if one of its Parquet files is gone or has another size.
         """
         path = Path(folder) / MANIFEST
-        content = _read_json(path)
-        if content.get("format") != FORMAT:
-            raise ValueError(f"{path}: field 'format' is {content.get('format')!r}, not {FORMAT!r}")
+        try:
+            text = path.read_text(encoding="utf-8")
+            content = json.loads(text)
+        except FileNotFoundError as error:
+            raise ValueError(f"{path}: no such file; {path.parent} is not a complete prepared data set") from error
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: is not complete JSON ({error}); prepare the data set again") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"{path}: field 'format' must be {FORMAT!r}; this file is something else")
         if content.get("version") != VERSION:
             raise ValueError(
                 f"{path}: field 'version' is {content.get('version')!r}, this program reads {VERSION}; prepare it again"
             )
-        values = {field.name: _field(path, content, field.name) for field in dataclasses.fields(cls)}
-        values["images"] = tuple(_entry(path, index, entry) for index, entry in enumerate(values["images"]))
-        if values["color"] not in ("gray", "rgb"):
-            raise ValueError(f"{path}: field 'color' is {values['color']!r}; it must be gray or rgb")
-        for name in ("patch", "stride"):
-            if values[name] < 1:
-                raise ValueError(f"{path}: field {name!r} is {values[name]}; it must be at least 1")
-        for name, size in values["files"].items():
+        try:
+            # strict, so that a name or a truth is no number; only lists of JSON are then tuples
+            manifest = TypeAdapter(cls).validate_json(text, strict=True)
+        except ValidationError as error:
+            raise ValueError(f"{path}: {_first_mistake(error)}") from None
+        for name, size in manifest.files.items():
             file = path.parent / name
             if not file.is_file() or file.stat().st_size != size:
                 raise ValueError(f"{file}: is missing or not the {size} bytes that {MANIFEST} names; prepare it again")
-        return cls(**values)
+        return manifest
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "form": (str,),
-    "source": (str, type(None)),
-    "color": (str,),
-    "patch": (int,),
-    "stride": (int,),
-    "paired": (bool,),
-    "fingerprint": (str,),
-    "patches": (int,),
-    "files": (dict,),
-    "versions": (dict,),
-    "created": (str,),
-    "images": (list,),
-}
-_ENTRY_TYPES: dict[str, type] = {"image_id": str, "split": str, "height": int, "width": int, "sha256": str}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; {path.parent} is not a complete prepared data set") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: is not complete JSON ({error}); prepare the data set again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, not an object")
-    return content
-
-
-def _field(path: Path, content: dict[str, Any], name: str) -> Any:
-    if name not in content:
-        raise ValueError(f"{path}: field {name!r} is missing")
-    value = content[name]
-    # bool is a subclass of int: `true` must not pass for a number.
-    wrong_bool = isinstance(value, bool) and bool not in _TYPES[name]
-    if wrong_bool or not isinstance(value, _TYPES[name]):
-        raise ValueError(f"{path}: field {name!r} is a {type(value).__name__}, not a {_TYPES[name][0].__name__}")
-    return value
-
-
-def _entry(path: Path, index: int, entry: Any) -> ImageEntry:
-    where = f"{path}: field 'images', entry {index}"
-    if not isinstance(entry, dict) or set(entry) != set(_ENTRY_TYPES):
-        raise ValueError(f"{where}: must be an object with {', '.join(_ENTRY_TYPES)}")
-    for name, kind in _ENTRY_TYPES.items():
-        if type(entry[name]) is not kind:
-            raise ValueError(f"{where}: {name!r} is a {type(entry[name]).__name__}, not a {kind.__name__}")
-    if entry["split"] not in SPLITS:
-        raise ValueError(f"{where}: 'split' is {entry['split']!r}; it must be train or test")
-    return ImageEntry(**entry)
+def _first_mistake(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field, *inner = first["loc"]
+    where = "".join(f", entry {part}" if isinstance(part, int) else f", {part!r}" for part in inner)
+    found = "" if first["type"] == "missing" else f", not {reprlib.repr(first['input'])}"
+    return f"field {field!r}{where}: {first['msg']}{found}"
 
 
 def is_prepared(folder: Path | str | None) -> bool:

@@ -1,20 +1,38 @@
 """The discrete architecture as a value that can be saved, compared and built; decoding is in ``decoding``."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
 import os
+import reprlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from irnas_ray.genotypes.cell import Cell, check_cell, read_cell, read_float, read_list, read_number
+from irnas_ray.genotypes.cell import Cell, Edge, check_cell
 
 #: Width of each level as a multiple of the basic width (section 3.2).
 MULTIPLIERS = (1.0, 2.0, 4.0)
 FORMAT = "irnas_ray.genotype"
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class _File:
+    cells: list[list[tuple[tuple[str, int], tuple[str, int]]]]
+    levels: tuple[int, ...]
+    multipliers: tuple[float, ...]
+
+
+@functools.cache
+def _reader() -> Any:
+    # half of this module's time to import
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_File)
 
 
 @dataclass(frozen=True)
@@ -97,10 +115,13 @@ class Genotype:
             raise ValueError(f'genotype: field "format" must be "{FORMAT}"; this file is something else')
         if type(value.get("version")) is not int or value["version"] != VERSION:
             raise ValueError(f"version: {value.get('version')!r} is unknown; this release reads version {VERSION}")
-        cells = tuple(read_cell(c, f"cells[{i}]") for i, c in enumerate(read_list(value, "cells")))
-        levels = tuple(read_number(x, f"levels[{i}]", int) for i, x in enumerate(read_list(value, "levels")))
-        multipliers = tuple(read_float(x, f"multipliers[{i}]") for i, x in enumerate(read_list(value, "multipliers")))
-        return Genotype(cells, levels, multipliers)
+        try:
+            # strict, so that a name or a truth is no number; only JSON's lists are then tuples
+            file: _File = _reader().validate_json(text, strict=True)
+        except ValueError as error:
+            raise ValueError(_first_mistake(error)) from None
+        cells = tuple(tuple((Edge(i, a), Edge(j, b)) for (a, i), (b, j) in cell) for cell in file.cells)
+        return Genotype(cells, file.levels, file.multipliers)
 
     def save(self, path: str | Path) -> None:
         """Write the genotype as JSON, atomically; OSError naming the file if it cannot be written."""
@@ -143,3 +164,11 @@ def _check_levels(levels: tuple[int, ...], multipliers: tuple[float, ...]) -> No
             raise ValueError(f"levels[{layer}]: {level} is not one of the {len(multipliers)} width levels")
         if abs(level - before) > 1:
             raise ValueError(f"levels[{layer}]: from level {before} to {level}; a layer changes by one level at most")
+
+
+def _first_mistake(error: Any) -> str:
+    """Where the first mistake is, such as ``cells[0][1]``, and what it is, in one line."""
+    first = error.errors()[0]
+    where = "".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"])
+    found = "" if first["type"] == "missing" else f", not {reprlib.repr(first['input'])}"
+    return f"{where}: {first['msg']}{found}"

@@ -257,16 +257,22 @@ def test_bad_sources_are_named_before_work(tmp_path: Path) -> None:
     refused("pairs", "pairs", "1.png is 9x10, its clean image .* is 9x9")
 
 
+IMAGE = {"image_id": "a", "split": "train", "height": 9, "width": 9, "sha256": ""}
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({"version": 99}, "'version' is 99"),
         ({"format": None}, "'format'"),
-        ({"patch": "96"}, "'patch' is a str"),
-        ({"patch": True}, "'patch' is a bool"),
-        ({"stride": 0}, "'stride' is 0"),
-        ({"color": "cmyk"}, "'color'"),
-        ({"images": [{}]}, "'images', entry 0"),
+        ({"patch": "96"}, "'patch': .* integer, not '96'"),
+        ({"patch": True}, "'patch': .* integer, not True"),
+        ({"stride": 0}, "'stride': .* greater than 0, not 0"),
+        ({"color": "cmyk"}, "'color': .*gray.*rgb.*, not 'cmyk'"),
+        ({"images": [{}]}, "'images', entry 0, 'image_id': Field required"),
+        ({"images": [IMAGE | {"split": "val"}]}, "'images', entry 0, 'split': .*train.*test.*, not 'val'"),
+        ({"images": [IMAGE | {"height": 9.5}]}, "'images', entry 0, 'height': .* integer, not 9.5"),
+        ({"images": [IMAGE, IMAGE | {"depth": 3}]}, "'images', entry 1, 'depth': "),
         ({"files": {"patches/part-7.parquet": 3}}, "part-7.parquet: is missing"),
     ],
 )
