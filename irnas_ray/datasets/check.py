@@ -1,4 +1,4 @@
-"""Checks a source of images without preparing it, and compares it with another set: the work of `prepare.py`."""
+"""Checks a source of images without preparing it, and compares it with another set: the work of `irnas-ray prepare`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The work of `evaluate.py` and `restore.py`, without Ray."""
+"""The work of `irnas-ray evaluate` and `irnas-ray restore`, without Ray."""
 
 import logging
 import time

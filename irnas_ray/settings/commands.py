@@ -20,7 +20,7 @@ class Frozen:
 
 @dataclass
 class PrepareConfig:
-    """Everything that `launchers/prepare.py` can be told."""
+    """Everything that `irnas-ray prepare` can be told."""
 
     data: Data = field(default_factory=Data)
     #: Degrade clean images now and store pairs: patches (of data.patch pixels), images (whole), or null (not at all).
@@ -40,7 +40,7 @@ class PrepareConfig:
 
 @dataclass
 class EvaluateConfig:
-    """Everything that `launchers/evaluate.py` can be told."""
+    """Everything that `irnas-ray evaluate` can be told."""
 
     #: network.pt to score; [FILE,FILE] or {name: FILE} for several.
     network: Any = None
@@ -80,7 +80,7 @@ class EvaluateConfig:
 
 @dataclass
 class RestoreConfig:
-    """Everything that `launchers/restore.py` can be told."""
+    """Everything that `irnas-ray restore` can be told."""
 
     #: network.pt to restore with.
     network: str = ""
@@ -104,7 +104,7 @@ class RestoreConfig:
 
 @dataclass
 class AnalyzeConfig:
-    """Everything that `launchers/analyze.py` can be told."""
+    """Everything that `irnas-ray analyze` can be told."""
 
     #: Folder of the study, such as results/quickstart.
     study: str = ""

@@ -56,7 +56,7 @@ class Data:
     ('gray', 96)
     """
 
-    #: A folder of images, or of pairs; a CSV of pairs; a folder that `prepare.py` wrote; null for the photographs.
+    #: A folder of images, or of pairs; a CSV of pairs; a folder that `irnas-ray prepare` wrote; null: the photographs.
     source: str | None = None
     #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (see docs/data.md).
     form: str = "photographs"
@@ -240,7 +240,7 @@ class Cluster:
 
 @dataclass
 class StudyConfig:
-    """Everything that `launchers/search.py` can be told.
+    """Everything that `irnas-ray search` can be told.
 
     >>> import irnas_ray as ir
     >>> settings = ir.StudyConfig(study="mine", data=ir.Data(source="BSD500", form="images"))
@@ -272,7 +272,7 @@ Settings = TypeVar("Settings", bound=StudyConfig)
 
 @dataclass
 class RetrainConfig(StudyConfig):
-    """Everything that `launchers/retrain.py` can be told: a study of final trainings, without a search.
+    """Everything that `irnas-ray retrain` can be told: a study of final trainings, without a search.
 
     >>> import irnas_ray as ir
     >>> ir.RetrainConfig(genotype="irnas_denoise").final.steps
