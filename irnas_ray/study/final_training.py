@@ -27,8 +27,7 @@ from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.worker import (
     failure_reported,
-    final_degradation,
-    make_batches,
+    final_batches,
     prepare_device,
     scored_degradation,
 )
@@ -100,15 +99,7 @@ def train_final(
     torch.manual_seed(final.seed)
     network = candidate.make_network(study).to(device)
     reports.follow(network)
-    batches = make_batches(
-        data.train,
-        final_degradation(study),
-        batch=final.batch,
-        crop=final.crop,
-        rotate=final.rotate,
-        seed=final.seed,
-        device=device,
-    )
+    batches = final_batches(data.train, study, final.seed, device)
     degradations = validation_degradations(scored_degradation(study))
     validate = validator(data.validation, degradations, study.search.tile, device)
     with ExitStack() as stack:

@@ -25,7 +25,7 @@ from irnas_ray.search.bilevel import BilevelSearch, SearchReport, bilevel_search
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.worker import (
     failure_reported,
-    final_degradation,
+    final_batches,
     make_batches,
     prepare_device,
     scored_degradation,
@@ -183,15 +183,7 @@ def train_proxy(
     network = make_network(genotype, settings).to(device)
     if reports is not None:
         reports.follow(network)
-    batches = make_batches(
-        data.train_w,
-        final_degradation(settings),
-        batch=final.batch,
-        crop=final.crop,
-        rotate=final.rotate,
-        seed=seed,
-        device=device,
-    )
+    batches = final_batches(data.train_w, settings, seed, device)
     degradations = validation_degradations(scored_degradation(settings))
     validate = validator(data.validation, degradations, settings.search.tile, device)
     steps = settings.search.proxy_steps

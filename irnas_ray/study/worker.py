@@ -75,6 +75,13 @@ def make_batches(
     return TrainingBatches(source, crop, make_degradation(degradation), seed, device, rotate)
 
 
+def final_batches(patches: PatchSet, study: StudyConfig, seed: int, device: torch.device) -> TrainingBatches:
+    """The batches that a final network is trained on, and a proxy of it in a search trial."""
+    final = study.final
+    stream: dict[str, Any] = {"batch": final.batch, "crop": final.crop, "rotate": final.rotate}
+    return make_batches(patches, final_degradation(study), seed=seed, device=device, **stream)
+
+
 def final_degradation(study: StudyConfig) -> Degradation:
     """What final networks are trained on: white noise of the one level that is scored, unless they are to be blind."""
     if study.degradation.kind != "gaussian" or study.final.blind:
