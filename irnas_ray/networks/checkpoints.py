@@ -48,7 +48,8 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> dict[str
 def save_network(network: nn.Module, path: str | Path, notes: dict[str, Any] | None = None) -> None:
     """Write ``network.pt``: weights, what the network is, and plain notes, all that restoring needs.
 
-    Raises TypeError for a module that is none of this package's networks; wrap it in ``networks.UserNetwork``.
+    Raises TypeError for a module that is none of this package's networks; wrap it in ``networks.UserNetwork``. OSError
+    naming the file if it cannot be written; an old one is kept then.
 
     >>> import irnas_ray as ir
     >>> ir.save_network(ir.DnCNN(channels=1, depth=3, width=4), "network.pt", notes={"sigma": 25})

@@ -24,6 +24,7 @@ class TrainingBoard:
 
     ``images`` and ``degradations`` are those of ``validation.validator``; the first ones' central parts are shown.
     ``step`` is the step from which a training goes on: TensorBoard then drops what an interrupted run wrote beyond it.
+    Raises ValueError as ``validator`` if an image does not fit.
 
     >>> import torch
     >>> import irnas_ray as ir
