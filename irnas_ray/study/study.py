@@ -49,10 +49,8 @@ def run_study(config: StudyConfig) -> Path:
     trials or final trainings failed; KeyboardInterrupt if it was stopped.
 
     >>> import irnas_ray as ir
-    >>> settings = ir.compose(
-    ...     "search", ["study=short", "tune.trials=1", "search.epochs=4", "search.proxy_steps=0", "final.steps=20"]
-    ... )
-    >>> summary = ir.run_study(settings)
+    >>> small = ["tune.trials=1", "search.proxy_steps=0", "final.steps=20", "final.images=1"]
+    >>> summary = ir.run_study(ir.compose("search", ["study=short", *small]))
     study 'short' in ...
     >>> ir.read_study(summary.parent).best()["state"]
     'COMPLETE'
