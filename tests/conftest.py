@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 # Before torch is first imported, here and in all processes that tests start: more of them than cores compute at a time,
 # and threads that wait by spinning would keep the others from work.
@@ -35,16 +34,6 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # because the paths of sockets below it are limited to 107 bytes.
 os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray", dir="/tmp")
 atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
-
-
-#: Files of tests that take minutes. They begin first: at the end one process would run them and the other would wait.
-LONGEST = "survival population study interrupting distributed_finals faults cluster_files halving jobs".split()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order files by the time that they take, as far as that is known."""
-    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(Path(item.path).stem, len(places)))
 
 
 @pytest.fixture(scope="module")

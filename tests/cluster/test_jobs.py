@@ -26,6 +26,7 @@ def head() -> Iterator[HeadNode]:
         yield node
 
 
+@pytest.mark.whole
 def test_a_stopped_job_is_continued_by_another(head: HeadNode, tmp_path: Path) -> None:
     search = ["python", "launchers/search.py", *TINY, f"results={tmp_path}"]
     wrong = head.job("submit", "--working-dir", ".", "--", *search, token="0" * 64)

@@ -129,6 +129,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.whole
 def test_a_cluster_of_unequal_nodes() -> None:
     """Two nodes of 2 CPUs, one with a GPU, hold no trial of 4 CPUs and one GPU, though their totals would."""
     (found, living), lines = run_apart(UNEQUAL)

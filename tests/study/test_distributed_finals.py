@@ -65,6 +65,7 @@ def data(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> FinalData
     return FinalData(train, load_images(folder, ids[:1]), load_images(folder, manifest.ids("test")))
 
 
+@pytest.mark.whole
 def test_two_workers_come_to_the_result_of_one_though_one_errs_and_one_is_killed(
     tmp_path: Path, data: FinalData
 ) -> None:

@@ -30,6 +30,7 @@ def test_a_process_works_for_the_trial_for_which_it_gave_a_sign_last() -> None:
     assert signs.take_workers("b") == ["its handle"] and signs.counts() == {"a": 2, "b": 1}
 
 
+@pytest.mark.whole
 def test_a_stopped_worker_is_killed_and_its_trial_ends_as_undisturbed(
     ray_local: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

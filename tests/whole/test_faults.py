@@ -22,6 +22,8 @@ from irnas_ray.study.final_training import FinalData
 from irnas_ray.study.trial import TrialData
 from irnas_ray.tune.runner import find_run, fit
 
+pytestmark = pytest.mark.whole
+
 # the tests' folder is on no worker's path
 cloudpickle.register_pickle_by_value(fault_cases)
 

@@ -17,6 +17,8 @@ import pytest
 from event_files import values
 from study_cases import TINY, command, environment
 
+pytestmark = pytest.mark.whole
+
 #: The second value makes the loss NaN, so that a trial fails for good.
 LOSSY = [
     *TINY,
@@ -62,7 +64,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(60)
+            self.process.wait(400)
 
     def _read(self) -> None:
         while True:

@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 
 import optuna
+import pytest
 from study_cases import TINY, launch
 
 from irnas_ray.genotypes.genotype import Genotype
 
 
+@pytest.mark.whole
 def test_seeds_rungs_and_a_front_from_the_command_line_to_the_report(tmp_path: Path) -> None:
     """One Optuna trial for each configuration, one Tune trial for each seed; everything that is told agrees."""
     arguments = [argument for argument in TINY if argument != "tune.early_stopping=false"]

@@ -17,6 +17,7 @@ from irnas_ray.study import study as study_module
 from irnas_ray.system.exit_status import Incomplete
 
 
+@pytest.mark.whole
 def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
     """The commands themselves, from any folder: a search, then every other launcher works on what it left."""
     done = launch("search", *TINY, "tune.trials=2", cwd=tmp_path)
@@ -67,6 +68,7 @@ def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
     assert analyzed.returncode == 0, analyzed.stderr
 
 
+@pytest.mark.whole
 def test_more_trials_on_resume_and_retraining_one_genotype(tmp_path: Path, ray_local: None) -> None:
     """`resume=true` adds trials with new seeds and keeps the old ones; retraining needs nothing but a genotype.
 

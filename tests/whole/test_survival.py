@@ -15,6 +15,8 @@ import pytest
 from head_node import HeadNode
 from study_cases import ROOT, TINY, command, environment, search, wait_for
 
+pytestmark = pytest.mark.whole
+
 #: Two trials one after the other, so that one has finished while the other runs; a final of several checkpoints.
 KILLED = "tune.trials=2 cluster.max_concurrent=1 search.epochs=6 search.steps_per_epoch=6 final.count=1 study=s".split()
 KILLED += ["final.steps=16"]
