@@ -67,7 +67,7 @@ def test_a_genotype_loads() -> None:
 def test_a_network_scores_and_restores_as_before(old: Path) -> None:
     before = json.loads((DATA / "finished" / "finals" / "1" / "metrics.json").read_text())
     arguments = ["network=finished/finals/1/network.pt", "data.source=prepared", "output=scored", "baselines=false"]
-    score_methods(compose_settings("evaluate", EvaluateConfig, arguments, ROOT))
+    score_methods(compose_settings("evaluate", EvaluateConfig, arguments))
     (now,) = json.loads(Path("scored/scores.json").read_text())["evaluations"]
     assert (now["protocol"], now["sigma"], now["images"]) == ("images-gray", 50.0, 1)
     # another CPU may sum up in another order
@@ -82,7 +82,7 @@ def test_a_network_scores_and_restores_as_before(old: Path) -> None:
 
 def test_a_network_restores_a_file(old: Path) -> None:
     arguments = ["network=finished/finals/1/network.pt", "input=photos/test/gravel.png", "output=restored"]
-    restore_images(compose_settings("restore", RestoreConfig, arguments, ROOT))
+    restore_images(compose_settings("restore", RestoreConfig, arguments))
     restored, clean = (
         read_image(Path("restored/gravel.png"), "gray"),
         read_image(Path("photos/test/gravel.png"), "gray"),
@@ -106,7 +106,7 @@ def test_a_study_is_read_and_reported(old: Path, capsys: pytest.CaptureFixture[s
     results = read_study(Path("finished"))
     assert results.problem is None and len(results.configurations) == 2
     assert results.best() == results.records[0] and results.records[0]["id"] == "3924e1fe"
-    analyze(compose_settings("analyze", AnalyzeConfig, ["study=finished", "output=pictures"], ROOT))
+    analyze(compose_settings("analyze", AnalyzeConfig, ["study=finished", "output=pictures"]))
     assert "14.89" in capsys.readouterr().out and {path.name for path in Path("pictures").iterdir()} >= {"genotype.png"}
     assert "3924e1fe" in write_report(Path("finished")).read_text()
     assert [record["state"] for record in read_study(Path("interrupted")).records] == ["RUNNING", "RUNNING"]
@@ -191,7 +191,7 @@ def test_a_genotype_is_trained_again(old: Path, ray_local: None) -> None:
         "study=again",
         "architecture.stem_channels=4",
     ]
-    config = compose_settings("retrain", RetrainConfig, arguments, ROOT)
+    config = compose_settings("retrain", RetrainConfig, arguments)
     (final,) = json.loads(run_retraining(config).read_text())["finals"]
     assert (
         final["parameters"]
