@@ -26,7 +26,7 @@ def _folders() -> list[Path]:
     First the clone whose launcher runs, then what ships (in an installed package, or beside it in a clone), then
     where the user stands.
     """
-    launcher = Path(sys.argv[0]).absolute()
+    launcher = Path(sys.argv[0]).resolve()
     clone = [launcher.parents[1] / "search_spaces"] if launcher.parent.name == "launchers" else []
     shipped = next(folder for folder in (PACKAGE, PACKAGE.parent) if (folder / "search_spaces").is_dir())
     return [folder for folder in (*clone, shipped / "search_spaces", _here()) if folder.is_dir()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+from command_line_cases import compose
 from study_cases import environment
 
 from irnas_ray import __version__
@@ -114,3 +115,27 @@ def test_an_interrupt_tells_the_command_as_it_was_typed(monkeypatch, capsys, tmp
     monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "irnas_ray", *words])
     again = f"python3 -m irnas_ray search results={tmp_path} 'study=my study' resume=true"
     assert ended(words, capsys) == (130, f"error: interrupted; what was finished is kept; continue with\n  {again}\n")
+
+
+def test_where_search_spaces_of_one_name_collide_the_launchers_clone_comes_first(tmp_path, monkeypatch, caplog):
+    def space(folder: str, name: str) -> None:
+        path = tmp_path / folder / "search_spaces" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# @package _global_\nsearch_space: {name}\nstudy: of_{folder}\n")
+
+    def chosen(name: str) -> str | None:
+        caplog.clear()
+        return compose(f"search_spaces={name}").study
+
+    for folder, name in (("clone", "hinas"), ("clone", "theirs"), ("here", "hinas"), ("here", "mine")):
+        space(folder, name)
+    monkeypatch.chdir(tmp_path / "here")
+    assert chosen("mine") == "of_here" and not caplog.records
+    assert chosen("hinas") is None and "here/search_spaces/hinas.yaml is not used" in caplog.text
+    (tmp_path / "clone" / "launchers" / "cluster").mkdir(parents=True)
+    # as launchers/cluster/search_or_resume.sh names it
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "clone" / "launchers" / "cluster" / ".." / "search.py")])
+    assert chosen("theirs") == "of_clone" and chosen("mine") == "of_here" and not caplog.records
+    assert chosen("hinas") == "of_clone" and "here/search_spaces/hinas.yaml is not used" in caplog.text
+    shutil.copy(tmp_path / "clone" / "search_spaces" / "hinas.yaml", "search_spaces")
+    assert chosen("hinas") == "of_clone" and not caplog.records
