@@ -1,0 +1,56 @@
+"""Notes in which files of the package one value is met, in every process that has this folder on its PYTHONPATH.
+
+WALK_FILE is written; WALK says what is followed: ``patch``, or a number that the command line gives as a choice.
+"""
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+FOLLOWED, FILE, PACKAGE = (os.environ.get(name, "") for name in ("WALK", "WALK_FILE", "WALK_PACKAGE"))
+
+
+def is_patch(value: Any) -> bool:
+    """Whether this is a table of stored patches, or images in batches."""
+    kind = type(value)
+    if kind in (list, tuple):
+        return 0 < len(value) < 6 and any(map(is_patch, value))
+    if kind.__module__.startswith("pyarrow"):
+        return kind.__name__ in ("Table", "RecordBatch", "ChunkedArray")
+    return kind.__name__ in ("Tensor", "Parameter", "ndarray") and value.ndim >= 3
+
+
+def is_setting(value: Any) -> bool:
+    """Whether this is the number, a plain container of it, or the distribution or settings that it stands in."""
+    kind = type(value)
+    if kind is float:
+        return value == float(FOLLOWED)
+    if kind is dict:
+        return len(value) < 80 and any(map(is_setting, list(value.values())))
+    if kind in (list, tuple):
+        return len(value) < 40 and any(map(is_setting, value))
+    if kind.__name__ == "CategoricalDistribution":
+        return is_setting(value.choices)
+    if kind.__name__ == "FrozenTrial":
+        return is_setting(value.params)
+    return kind.__name__ == "Search" and value.ssim_weight == float(FOLLOWED)
+
+
+if FOLLOWED:
+    is_met = is_patch if FOLLOWED == "patch" else is_setting
+    last = [""]
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        """Write down a file of the package whose function is called with the value or ends with it."""
+        name = frame.f_code.co_filename
+        if event not in ("call", "return") or not name.startswith(PACKAGE) or name == last[0]:
+            return
+        if any(map(is_met, list(frame.f_locals.values()))) or is_met(argument):
+            last[0] = name
+            with open(FILE, "a", encoding="utf-8") as file:
+                file.write(f"{Path(name).relative_to(PACKAGE)}\n")
+
+    sys.setprofile(note)
+    threading.setprofile(note)

@@ -1,0 +1,47 @@
+"""The two walks of docs/architecture.md: a patch and a hyperparameter pass the files listed there, in that order."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from study_cases import ROOT, SMALL, launch
+
+import irnas_ray
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+#: A loss weight that nothing else is equal to.
+NUMBER = "0.424242"
+
+
+def described(heading: str) -> list[str]:
+    """The files that the page lists under a heading."""
+    section = PAGE.split(f"### {heading}\n")[1].split("\n#")[0]
+    return re.findall(r"^\d+\. `([\w/]+\.py)`", section, re.MULTILINE)
+
+
+def met(followed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files in which something was met during a search and its report, each once, as they were first met."""
+    walk = str(Path(__file__).parents[1] / "support" / "walk")
+    path = os.pathsep.join(filter(None, [walk, os.environ.get("PYTHONPATH", "")]))
+    values = {"WALK": followed, "WALK_FILE": str(folder / "walk"), "PYTHONPATH": path}
+    values["WALK_PACKAGE"] = str(Path(irnas_ray.__file__).parent)
+    with monkeypatch.context() as context:
+        for name, value in values.items():
+            context.setenv(name, value)
+        settings = [x for x in SMALL if "proxy" not in x]
+        domains = ["domains.architecture.nodes=null", "domains.architecture.width=null", "tune.trials=1"]
+        done = launch("search", *settings, *domains, f"domains.search.ssim_weight=[{NUMBER}]", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return list(dict.fromkeys((folder / "walk").read_text().split()))
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(("heading", "followed", "most"), [("A patch", "patch", 11), ("A hyperparameter", NUMBER, 15)])
+def test_it_passes_the_files_that_the_page_lists_and_turns_back_nowhere(
+    heading: str, followed: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = described(heading)
+    assert 5 < len(listed) <= most and len(set(listed)) == len(listed)
+    found = met(followed, tmp_path, monkeypatch)
+    assert [name for name in found if name in listed] == listed, "\n".join(found)
