@@ -1,26 +1,27 @@
 """Configurations that a study begins with: given ones, the best of an earlier study, or what a genotype says."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.trial import TrialState
 
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.hpo.domains import as_given, contains
 from irnas_ray.hpo.search_space import SearchSpace
-from irnas_ray.hpo.storage import StorageLost, open_storage
+from irnas_ray.hpo.storage import StorageLost, open_storage, sqlite_file
 from irnas_ray.settings.study import Tune
 
 Point = dict[str, Any]
+#: Gives the settings of the study in a folder as plain values, or ValueError.
+ReadSettings = Callable[[Path], Mapping[str, Any]]
 #: Name under which a study keeps the points that it was begun with.
 KEPT = "starting points"
 
 
-def starting_points(tuned: Tune, space: SearchSpace) -> tuple[list[Point], list[str]]:
+def starting_points(tuned: Tune, space: SearchSpace, read_settings: ReadSettings) -> tuple[list[Point], list[str]]:
     """The configurations, whole or in part, that a new study tries first, and what there is to say about them.
 
     First those of ``tune.points``, then those of ``tune.warm_start``. Raises ValueError naming the point and its key if
@@ -32,7 +33,7 @@ def starting_points(tuned: Tune, space: SearchSpace) -> tuple[list[Point], list[
         source = Path(tuned.warm_start)
         if source.is_dir():
             try:
-                found, notes = _of_study(source, space, tuned.warm_start_count)
+                found, notes = _of_study(source, space, tuned.warm_start_count, read_settings)
             except StorageLost as lost:
                 reason = str(lost).removeprefix("tune.storage: ")
                 raise ValueError(f"tune.warm_start: the study of {source} cannot be read ({reason})") from None
@@ -42,14 +43,14 @@ def starting_points(tuned: Tune, space: SearchSpace) -> tuple[list[Point], list[
     return [point for index, point in enumerate(points) if point not in points[:index]], notes
 
 
-def enqueue(study: optuna.Study, tuned: Tune, space: SearchSpace) -> None:
+def enqueue(study: optuna.Study, tuned: Tune, space: SearchSpace, read_settings: ReadSettings) -> None:
     """Put the starting points before everything that a new study's sampler proposes; one that has them is left alone.
 
     Prints what was taken, and what does not fit. Raises ValueError as ``starting_points``.
     """
     if KEPT in study.user_attrs or not (tuned.points or tuned.warm_start):
         return
-    points, notes = starting_points(tuned, space)
+    points, notes = starting_points(tuned, space, read_settings)
     for note in notes:
         print(f"tune.warm_start: {note}", flush=True)
     if len(points) > tuned.trials:
@@ -79,9 +80,11 @@ def check_point(point: Mapping[str, Any], index: int, space: SearchSpace) -> Poi
     return checked
 
 
-def _of_study(folder: Path, space: SearchSpace, count: int) -> tuple[list[Point], list[str]]:
+def _of_study(
+    folder: Path, space: SearchSpace, count: int, read_settings: ReadSettings
+) -> tuple[list[Point], list[str]]:
     """The best configurations of a study that lie inside the domains, best first."""
-    before, study = _open_study(folder)
+    before, study = _open_study(folder, read_settings)
     points: list[Point] = []
     notes: list[str] = []
     ignored: set[str] = set()
@@ -112,16 +115,17 @@ def _best_first(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted(finished, key=lambda trial: sign * (trial.value or 0.0))
 
 
-def _open_study(folder: Path) -> tuple[dict[str, Any], optuna.Study]:
+def _open_study(folder: Path, read_settings: ReadSettings) -> tuple[dict[str, Any], optuna.Study]:
     """The settings and the Optuna study of a study's folder; ValueError if there is none."""
     try:
-        before = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        before = dict(read_settings(folder))
         name = before["study"] or before["search_space"]
         url = before["tune"]["storage"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        raise ValueError(f"tune.warm_start: {folder} is no folder of a study; its config.yaml cannot be read") from None
-    if url is None and not (folder / "study.db").exists():
-        raise ValueError(f"tune.warm_start: {folder} holds no study.db, so no trial was begun there")
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"tune.warm_start: {folder} is no folder of a study; its settings cannot be read") from None
+    file = sqlite_file(url, folder)
+    if url is None and file is not None and not file.exists():
+        raise ValueError(f"tune.warm_start: {folder} holds no {file.name}, so no trial was begun there")
     try:
         return before, optuna.load_study(study_name=name, storage=open_storage(url, folder))
     except (ValueError, KeyError) as error:

@@ -113,6 +113,11 @@ class FinalLayout:
         self.images = path / "images"
 
 
+def settings_in(folder: Path) -> dict[str, Any]:
+    """The settings of the study in a folder, as plain values; ValueError as ``StudyLayout.read_settings``."""
+    return StudyLayout(folder).read_settings()
+
+
 def _read_json(path: Path, default: Any) -> Any:
     if not path.exists():
         return default

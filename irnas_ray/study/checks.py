@@ -19,6 +19,7 @@ from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.images.sources import form_of
 from irnas_ray.networks.operators import level_width
 from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.results.layout import settings_in
 from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
@@ -128,7 +129,7 @@ def check_search(config: StudyConfig) -> None:
     check_population(config)
     if not config.resume:
         # a study that is continued has its starting points, whatever became of where they are from
-        starting_points(config.tune, space)
+        starting_points(config.tune, space, settings_in)
 
 
 def _check_networks(config: StudyConfig) -> None:

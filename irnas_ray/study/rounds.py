@@ -19,6 +19,7 @@ from irnas_ray.hpo.starting_points import enqueue
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.results.aggregates import by_configuration, missing_of, state_of
 from irnas_ray.results.folder import StudyFolder
+from irnas_ray.results.layout import settings_in
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.trial import TrialData, run_trial
 from irnas_ray.system.files import write_json
@@ -45,7 +46,7 @@ def run_search(
     records = folder.read_records()
     plan = StudyPlan.of(config, folder.name, storage)
     study = claim_study(plan, folder.path, config.search_space)
-    enqueue(study, config.tune, plan.space)
+    enqueue(study, config.tune, plan.space, settings_in)
     while True:
         size, begun = folder.open_round(), folder.read_rounds()
         if size is None:

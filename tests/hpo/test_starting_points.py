@@ -14,6 +14,7 @@ from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import enqueue, starting_points
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.results.folder import StudyFolder
+from irnas_ray.results.layout import settings_in
 from irnas_ray.settings.study import StudyConfig, with_values
 
 NODES, WIDTH, WEIGHT, CLIP = "architecture.nodes", "architecture.width", "search.ssim_weight", "search.gradient_clip"
@@ -36,11 +37,11 @@ def proposed(study: optuna.Study, config: StudyConfig, count: int) -> list[dict[
 
 
 def put(study: optuna.Study, config: StudyConfig) -> None:
-    enqueue(study, config.tune, SearchSpace.of(config))
+    enqueue(study, config.tune, SearchSpace.of(config), settings_in)
 
 
 def points_of(config: StudyConfig) -> tuple[list[dict[str, Any]], list[str]]:
-    return starting_points(config.tune, SearchSpace.of(config))
+    return starting_points(config.tune, SearchSpace.of(config), settings_in)
 
 
 def test_points_come_first_and_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

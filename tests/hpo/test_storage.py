@@ -29,6 +29,7 @@ from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.hpo.storage import PASSWORD, PatientStorage, StorageLost, on_local_disk, open_storage, opened_storage
 from irnas_ray.results.folder import StudyFolder, as_plain
+from irnas_ray.results.layout import settings_in
 from irnas_ray.results.study_results import read_study
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.system.urls import masked
@@ -200,7 +201,7 @@ def test_a_locked_study_to_start_from_is_an_error_of_that_setting(
             ValueError, match=r"tune\.warm_start: the study of .*/s cannot be read \(.*database is locked for"
         ),
     ):
-        starting_points(config.tune, SearchSpace.of(config))
+        starting_points(config.tune, SearchSpace.of(config), settings_in)
 
 
 class Server:
