@@ -1,18 +1,16 @@
 """The discrete architecture as a value that can be saved, compared and built; decoding is in ``decoding``."""
 
-import contextlib
 import functools
 import hashlib
 import json
 import math
-import os
 import reprlib
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from irnas_ray.genotypes.cell import Cell, Edge, check_cell
+from irnas_ray.system.files import write_text
 
 #: Width of each level as a multiple of the basic width (section 3.2).
 MULTIPLIERS = (1.0, 2.0, 4.0)
@@ -125,21 +123,7 @@ class Genotype:
 
     def save(self, path: str | Path) -> None:
         """Write the genotype as JSON, atomically; OSError naming the file if it cannot be written."""
-        path = Path(path)
-        # As system.files does, which stands on the same floor.
-        temporary = path.parent / f".{uuid.uuid4().hex}.part"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "x", encoding="utf-8") as file:
-                file.write(self.to_json() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            raise OSError(error.errno, f"cannot write {path} ({error.strerror or error})") from None
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        write_text(path, self.to_json() + "\n")
 
     @staticmethod
     def load(path: str | Path) -> "Genotype":

@@ -208,7 +208,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match=r"cannot write .*genotype.json \(disk full\)"):
+    with pytest.raises(OSError, match=r"cannot write .*genotype.json \(disk full\); the old file is kept"):
         Genotype((CELL,), (0,)).save(path)
     assert Genotype.load(path).levels == (0, 1) and list(tmp_path.iterdir()) == [path]
 

@@ -1,7 +1,8 @@
 """The floors of the house, lowest first; what a floor holds may not import from its neighbours on the floor either."""
 
 FLOORS = (
-    "settings system genotypes kernels",
+    "system",
+    "settings genotypes kernels",
     "degradations networks images hpo cluster",
     "datasets results progress",
     "tune evaluation cli",
