@@ -32,8 +32,8 @@ def distribution_of(domain: BaseDistribution | Conditional) -> BaseDistribution:
     return domain.distribution if isinstance(domain, Conditional) else domain
 
 
-def conditions_of(domain: object) -> Mapping[str, tuple[Any, ...]]:
-    """Key -> values under which a domain is tuned; empty where it always is, or is no distribution at all."""
+def conditions_of(domain: BaseDistribution | Conditional) -> Mapping[str, tuple[Any, ...]]:
+    """Key -> values under which a domain is tuned; empty where it always is."""
     return domain.when if isinstance(domain, Conditional) else {}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from irnas_ray.hpo.domains import Domains, conditions_of, contains, distribution_of, values_of
+from irnas_ray.hpo.domains import Conditional, Domains, conditions_of, contains, distribution_of, values_of
 from irnas_ray.settings.study import StudyConfig, with_values
 
 #: Most configurations whose extremes are all looked at.
@@ -29,10 +29,12 @@ class SearchSpace:
     def of(config: StudyConfig) -> "SearchSpace":
         """The search space of a study.
 
-        Raises ValueError naming the domain or the condition that is on no setting.
+        Raises ValueError naming the domain or condition that is on no setting, or the domain that is no distribution.
         """
         fixed = {}
         for name, domain in config.domains.items():
+            if not isinstance(domain, BaseDistribution | Conditional):
+                raise ValueError(f"domains.{name}: {domain!r} is no Optuna distribution")
             for key in (name, *conditions_of(domain)):
                 try:
                     with_values(config, {key: None})
