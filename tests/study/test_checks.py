@@ -203,6 +203,7 @@ def test_a_search_needs_domains_or_a_grid(capsys):
 
 
 @pytest.mark.parametrize(("domains", "parts"), WRONG_DOMAINS)
+@pytest.mark.usefixtures("unannotated")  # a list is no domain, and is to be told so
 def test_domains_that_reach_what_is_impossible_are_named(domains, parts):
     message = refused(domains=domains)
     assert all(part in message for part in parts), message
