@@ -63,7 +63,7 @@ def score_methods(config: EvaluateConfig) -> None:
         if output is not None:
             result.write_csv(output / "per_image" / f"{file_name(result.method)}.csv")
     everything = [*results, *candidates.earlier]
-    rows = compare(everything, _reference(everything), config.seed)
+    rows = compare(everything, _reference(everything))
     print(interval_table(rows))
     if output is not None:
         write_text(output / "table.md", interval_table(rows))

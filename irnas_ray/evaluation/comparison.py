@@ -6,44 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.special import stdtrit
 
 from irnas_ray.evaluation.scores import Evaluation
 from irnas_ray.results.table import Table
 from irnas_ray.system.files import write_csv
 
-#: Share of the resamples' means that an interval holds, and how many times images are drawn again.
-LEVEL, RESAMPLES = 0.95, 10_000
-#: Most numbers that are drawn at a time; bounds the memory for many images.
-_AT_A_TIME = 10_000_000
+#: Share of such intervals that hold the mean, and the fewest images that are given one: of fewer it would tell little
+#: but how many there are.
+LEVEL, FEWEST = 0.95, 5
 
 Interval = tuple[float, float]
 
 
-def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
-    """Returns the 95 % percentile bootstrap interval of the mean over images (Efron 1979, 10,000 resamples).
-
-    Equal seeds draw the same images again, so that intervals of several methods belong to the same draws.
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Returns the 95 % Student t interval of the mean over images, which allows for how few they are.
 
     Args:
         values: One value for each image.
-        seed: Seed of the draws.
 
     Returns:
-        Low and high end; None for fewer than two values, or one that is not finite (PSNR of identical images).
+        Low and high end; None for fewer than ``FEWEST`` values, or one that is not finite (PSNR of identical images).
     """
-    if len(values) < 2 or not np.isfinite(values).all():
+    count = len(values)
+    if count < FEWEST or not np.isfinite(values).all():
         return None
-    result = bootstrap(
-        (np.asarray(values, dtype=np.float64),),
-        np.mean,
-        n_resamples=RESAMPLES,
-        batch=max(1, _AT_A_TIME // len(values)),
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    mean = math.fsum(values) / count
+    half = float(stdtrit(count - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1)) / math.sqrt(count)
+    return mean - half, mean + half
 
 
 def check_comparable(evaluations: Sequence[Evaluation]) -> None:
@@ -74,13 +64,12 @@ def gains(evaluation: Evaluation, reference: Evaluation, what: str = "psnr") -> 
     return [getattr(score, what) - of_reference[score.image_id] for score in evaluation.scores]
 
 
-def compare(evaluations: Sequence[Evaluation], reference: str | None = None, seed: int = 0) -> list[dict[str, Any]]:
+def compare(evaluations: Sequence[Evaluation], reference: str | None = None) -> list[dict[str, Any]]:
     """Returns a row for each method, best PSNR first: means, their intervals, and paired gains over a reference.
 
     Args:
         evaluations: Methods under one protocol, noise level and set of images.
         reference: The method that the gains are over, usually the best baseline; None: no gains.
-        seed: Seed of the bootstrap.
 
     Returns:
         Plain values with the keys of ``COLUMNS``; None where something does not apply, is infinite or not known.
@@ -91,11 +80,12 @@ def compare(evaluations: Sequence[Evaluation], reference: str | None = None, see
     Example:
         >>> import irnas_ray as ir
         >>> score, scored = ir.evaluation.Score, ir.evaluation.Evaluation
-        >>> plain = scored("plain", "photographs-gray", 25, [score("a", 24, 0.6, 1), score("b", 26, 0.7, 1)])
-        >>> better = scored("better", "photographs-gray", 25, [score("a", 25, 0.7, 1), score("b", 28, 0.8, 1)])
+        >>> plain = scored("plain", "photographs-gray", 25, [score(name, 24, 0.6, 1) for name in "abcde"])
+        >>> better = scored("better", "photographs-gray", 25, [score(name, 25, 0.7, 1) for name in "abcde"])
+        >>> better.scores[0] = score("a", 26, 0.7, 1)
         >>> best, _ = ir.compare([plain, better], reference="plain")
-        >>> best["method"], best["psnr_gain"], best["psnr_gain_low"], best["psnr_gain_high"]
-        ('better', 1.5, 1.0, 2.0)
+        >>> best["method"], *(round(best[key], 2) for key in ("psnr_gain", "psnr_gain_low", "psnr_gain_high"))
+        ('better', 1.2, 0.64, 1.76)
     """
     check_comparable(evaluations)
     against = next((other for other in evaluations if other.method == reference), None)
@@ -106,18 +96,20 @@ def compare(evaluations: Sequence[Evaluation], reference: str | None = None, see
         row: dict[str, Any] = {"method": evaluation.method, "protocol": evaluation.protocol, "sigma": evaluation.sigma}
         row["images"] = len(evaluation.scores)
         for what in ("psnr", "ssim"):
-            row |= _with_interval(what, [getattr(score, what) for score in evaluation.scores], seed)
+            row |= _with_interval(what, [getattr(score, what) for score in evaluation.scores])
         row["reference"] = None if against is None or evaluation is against else reference
         for what in ("psnr", "ssim"):
             differences = gains(evaluation, against, what) if against and evaluation is not against else []
-            row |= _with_interval(f"{what}_gain", differences, seed)
+            row |= _with_interval(f"{what}_gain", differences)
         rows.append(row | {"seconds": _finite_or_none(evaluation.seconds)})
     return rows
 
 
-def _with_interval(name: str, values: Sequence[float], seed: int) -> dict[str, float | None]:
+def _with_interval(name: str, values: Sequence[float]) -> dict[str, float | None]:
     mean = math.fsum(values) / len(values) if values else math.nan
-    low, high = mean_interval(values, seed) or (None, None)
+    low, high = mean_interval(values) or (None, None)
+    if name == "ssim" and high is not None:
+        high = min(high, 1.0)
     return {name: _finite_or_none(mean), f"{name}_low": low, f"{name}_high": high}
 
 
@@ -147,14 +139,14 @@ def interval_table(rows: Sequence[dict[str, Any]]) -> str:
         cells += [_cell(row, "psnr_gain", "+.2f")] if reference else []
         lines.append([*cells, "–" if row["seconds"] is None else f"{row['seconds']:.3f}"])
     table = Table(["method", ">PSNR (dB)", ">SSIM", *gain, ">seconds per image"], lines)
-    return f"{heading}; [95 % bootstrap interval]\n\n{table.markdown()}"
+    return f"{heading}; [95 % t interval, from {FEWEST} images on]\n\n{table.markdown()}"
 
 
 def _cell(row: dict[str, Any], name: str, form: str) -> str:
     if row[name] is None:
         return "–" if name.endswith("gain") else "inf"
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:{form}}" + ("" if low is None else f" [{low:{form}}, {high:{form}}]")
+    return f"{row[name]:{form}} [" + ("–]" if low is None else f"{low:{form}}, {high:{form}}]")
 
 
 def comparison_table(evaluations: Sequence[Evaluation]) -> str:

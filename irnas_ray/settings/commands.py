@@ -69,7 +69,7 @@ class EvaluateConfig:
     self_ensemble: bool = False
     #: Processes that slow baselines use side by side; null: one for each core. The scores are the same.
     processes: int | None = None
-    #: Seed of the 95 % bootstrap intervals.
+    #: Of no effect, because intervals are computed, no longer drawn; kept for old command lines.
     seed: int = 0
     #: Images on the picture sheet, spread over all of them; 0: no sheet.
     sheet_images: int = 4
