@@ -85,6 +85,7 @@ def _record(
     return {
         "protocol": candidates.protocol.id,
         "sigma": candidates.sigma,
+        "ssim": candidates.protocol.ssim_border,
         "settings": asdict(config),
         "versions": versions(*LIBRARIES),
         "hardware": hardware(),

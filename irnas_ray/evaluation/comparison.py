@@ -37,14 +37,14 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
 
 def check_comparable(evaluations: Sequence[Evaluation]) -> None:
-    """Raises ValueError if protocols, noise levels or images differ, because such numbers mean different things; or if
-    there is nothing to compare, or two methods have one name.
+    """Raises ValueError if protocols, noise levels, borders of SSIM or images differ, because such numbers mean
+    different things; or if there is nothing to compare, or two methods have one name.
     """
     if not evaluations:
         raise ValueError("no evaluations to compare")
     first = evaluations[0]
     for index, other in enumerate(evaluations):
-        for what in ("protocol", "sigma"):
+        for what in ("protocol", "sigma", "ssim_border"):
             if getattr(other, what) != getattr(first, what):
                 raise ValueError(
                     f"cannot compare {first.method} ({what} {getattr(first, what)}) with {other.method} ({what} "
@@ -101,7 +101,7 @@ def compare(evaluations: Sequence[Evaluation], reference: str | None = None) -> 
         for what in ("psnr", "ssim"):
             differences = gains(evaluation, against, what) if against and evaluation is not against else []
             row |= _with_interval(f"{what}_gain", differences)
-        rows.append(row | {"seconds": _finite_or_none(evaluation.seconds)})
+        rows.append(row | {"seconds": _finite_or_none(evaluation.seconds), "ssim_border": evaluation.ssim_border})
     return rows
 
 
@@ -120,6 +120,7 @@ COLUMNS: tuple[str, ...] = (
     "reference",
     *(f"{what}_gain{end}" for what in ("psnr", "ssim") for end in ("", "_low", "_high")),
     "seconds",
+    "ssim_border",
 )
 
 
@@ -131,7 +132,7 @@ def write_comparison(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
 def interval_table(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the rows of ``compare`` as a Markdown table under a line that names the protocol."""
     reference = next((row["reference"] for row in rows if row["reference"] is not None), None)
-    heading = _heading(rows[0]["protocol"], rows[0]["sigma"], rows[0]["images"])
+    heading = _heading(*(rows[0][key] for key in ("protocol", "sigma", "images", "ssim_border")))
     gain = [f">gain over {reference} (dB)"] if reference else []
     lines = []
     for row in rows:
@@ -162,11 +163,12 @@ def comparison_table(evaluations: Sequence[Evaluation]) -> str:
         for one in sorted(evaluations, key=lambda one: -one.psnr)
     ]
     table = Table(["method", ">PSNR (dB)", ">SSIM", ">seconds per image"], rows)
-    return f"{_heading(first.protocol, first.sigma, len(first.scores))}\n\n{table.markdown()}"
+    return f"{_heading(first.protocol, first.sigma, len(first.scores), first.ssim_border)}\n\n{table.markdown()}"
 
 
-def _heading(protocol: str, sigma: float | None, images: int) -> str:
-    return f"Protocol `{protocol}`{'' if sigma is None else f', sigma {sigma:g}'}, {images} images"
+def _heading(protocol: str, sigma: float | None, images: int, border: str) -> str:
+    level = "" if sigma is None else f", sigma {sigma:g}"
+    return f"Protocol `{protocol}`{level}, {images} images, SSIM {border.replace('_', '-')}"
 
 
 def _finite_or_none(value: float) -> float | None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from irnas_ray.evaluation.baselines import baselines, named_baselines
 from irnas_ray.evaluation.comparison import check_comparable
+from irnas_ray.evaluation.metrics import known_border
 from irnas_ray.evaluation.protocols import Protocol, get_protocol
 from irnas_ray.evaluation.scores import Evaluation, Method, Score, file_name
 from irnas_ray.networks.checkpoints import load_network
@@ -38,7 +39,7 @@ class Candidates:
         names = [*self.networks, *self.folders, *self.baselines]
         if len({file_name(name) for name in names}) < len(set(names)):
             raise ValueError(f"the methods {', '.join(names)} would share files; give them names that differ more")
-        new = [Evaluation(name, self.protocol.id, self.sigma, expected) for name in names]
+        new = [Evaluation(name, self.protocol.id, self.sigma, expected, self.protocol.ssim_border) for name in names]
         check_comparable([*new, *self.earlier])
 
 
@@ -54,6 +55,7 @@ def find_candidates(config: EvaluateConfig, device: torch.device | str) -> Candi
         raise ValueError("nothing to score: give network=FILE, restored=FOLDER, method=NAME, or several of them")
     notes = {name: kept for name, (_, kept) in networks.items()}
     protocol = _protocol(config.protocol or _agreed(notes, "protocol") or "photographs-gray", notes)
+    protocol = replace(protocol, ssim_border=known_border(config.ssim))
     noisy = protocol.degradation == "gaussian"
     sigma = config.sigma
     if noisy and sigma is None:

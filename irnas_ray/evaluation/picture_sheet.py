@@ -105,7 +105,8 @@ class SheetImages:
         """Writes the sheet: input, methods in the order of ``results``, clean image; nothing if no image is shown."""
         if self.images:
             noise = "" if sigma is None else f", sigma {sigma:g}"
-            heading = f"Protocol {protocol.id}{noise}: PSNR (dB) and SSIM of each image"
+            border = protocol.ssim_border.replace("_", "-")
+            heading = f"Protocol {protocol.id}{noise}: PSNR (dB) and SSIM ({border}) of each image"
             save_sheet(path, heading, [(name, self._panels(name, protocol, sigma, results)) for name in self.images])
 
     def _panels(

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from irnas_ray.degradations.factory import degrade_image, make_degradation
-from irnas_ray.evaluation.metrics import luma, psnr, ssim
+from irnas_ray.evaluation.metrics import Border, luma, psnr, ssim
 from irnas_ray.settings.degradations import Degradation, variant
 
 #: An 8-bit image (c, h, w). The axes have no names, because halves of a pair that differ get a message of their own.
@@ -41,6 +41,8 @@ class Protocol:
     quantised: bool = False
     #: The settings of a degradation that is neither gaussian nor paired; None: the defaults. Part of the id.
     settings: Degradation | None = field(default=None, compare=False)
+    #: Which windows SSIM counts: cropped or zero_padded, as ``ssim``.
+    ssim_border: Border = "cropped"
 
     @property
     def channels(self) -> int:
@@ -95,7 +97,7 @@ class Protocol:
         output, target = restored.clamp(0, 1)[None], clean[None].to(restored.device)
         if self.scored_on == "y":
             output, target = luma(output), luma(target)
-        return psnr(output, target).item(), ssim(output, target).item()
+        return psnr(output, target).item(), ssim(output, target, self.ssim_border).item()
 
     def _prepare(self, image: Uint8Image) -> Float[Tensor, "c2 h2 w2"]:
         """Brings an 8-bit image to the protocol's colour and size, and to [0, 1]."""

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from irnas_ray.evaluation.metrics import Border, known_border
 from irnas_ray.evaluation.protocols import Protocol, get_protocol
 from irnas_ray.system.files import write_csv, written
 
@@ -57,6 +58,8 @@ class Evaluation:
     #: Noise level on the 0-255 scale; None where the data are pairs.
     sigma: float | None
     scores: list[Score] = field(default_factory=list)
+    #: Which windows SSIM counts: cropped or zero_padded.
+    ssim_border: Border = "cropped"
 
     @property
     def psnr(self) -> float:
@@ -80,6 +83,7 @@ class Evaluation:
         """Returns means and rows as plain values for JSON; an infinite or undefined score becomes None."""
         means = {"psnr": self.psnr, "ssim": self.ssim, "seconds": self.seconds}
         identity = {"method": self.method, "protocol": self.protocol, "sigma": self.sigma, "images": len(self.scores)}
+        identity["ssim_border"] = self.ssim_border
         return identity | _finite(means) | {"scores": [_finite(asdict(score)) for score in self.scores]}
 
     @classmethod
@@ -104,15 +108,17 @@ class Evaluation:
                 for row in plain["scores"]
             ]
             sigma = None if plain["sigma"] is None else float(plain["sigma"])
-            return cls(str(plain["method"]), str(plain["protocol"]), sigma, scores)
+            # earlier versions knew no other
+            border = known_border(plain.get("ssim_border", "cropped"))
+            return cls(str(plain["method"]), str(plain["protocol"]), sigma, scores, border)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"holds no evaluation of irnas_ray ({type(error).__name__}: {error})") from None
 
     def write_csv(self, path: str | Path) -> None:
-        """Writes one row for each image: method, protocol, sigma, image_id, psnr, ssim, seconds."""
+        """Writes one row for each image: method, protocol, sigma, image_id, psnr, ssim, seconds, ssim_border."""
         identity = {"method": self.method, "protocol": self.protocol, "sigma": self.sigma}
-        rows = [identity | asdict(score) for score in self.scores]
-        write_csv(path, [*identity, *Score.__dataclass_fields__], rows)
+        rows = [identity | asdict(score) | {"ssim_border": self.ssim_border} for score in self.scores]
+        write_csv(path, [*identity, *Score.__dataclass_fields__, "ssim_border"], rows)
 
 
 def evaluate(
@@ -182,7 +188,7 @@ def collect(
             keep(score.image_id, restored)
     if not scores:
         raise ValueError(f"no images to evaluate {name} on under protocol {protocol.id}")
-    return Evaluation(name, protocol.id, sigma, scores)
+    return Evaluation(name, protocol.id, sigma, scores, protocol.ssim_border)
 
 
 def file_name(method: str) -> str:

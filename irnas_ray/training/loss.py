@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from irnas_ray.evaluation.metrics import ssim
+from irnas_ray.evaluation.metrics import fast_ssim
 
 #: SSIM below this counts as this: an untrained network's SSIM may be zero or negative, where the logarithm is
 #: undefined. At the floor the SSIM term has no gradient, and the squared error leads on alone.
@@ -43,7 +43,7 @@ def restoration_loss(
     if prediction.shape != target.shape:
         raise ValueError(f"shapes differ: prediction {tuple(prediction.shape)}, target {tuple(target.shape)}")
     error = mse_loss(prediction.to(torch.promote_types(prediction.dtype, target.dtype)), target)
-    means = torch.stack([error] if ssim_weight == 0 else [error, ssim(prediction, target).mean()])
+    means = torch.stack([error] if ssim_weight == 0 else [error, fast_ssim(prediction, target).mean()])
     if average is not None:
         means = average(means)
     if ssim_weight == 0:

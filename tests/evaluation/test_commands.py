@@ -101,6 +101,24 @@ def test_restored_images_and_earlier_scores_join_the_table(tmp_path, photographs
     assert "| files |" in capsys.readouterr().out
 
 
+def test_ssim_of_the_other_border_is_scored_and_named(tmp_path, photographs, capsys):
+    records, values = {}, {"protocol": "images-gray", "sigma": 50.0}
+    for border in ("cropped", "zero_padded"):
+        output = tmp_path / border
+        score_methods(config(photographs, method="tv", ssim=border, output=str(output), **values))
+        assert f"3 images, SSIM {border.replace('_', '-')};" in capsys.readouterr().out
+        records[border] = json.loads((output / "scores.json").read_text())
+        (row,) = csv.DictReader((output / "table.csv").read_text().splitlines())
+        assert records[border]["ssim"] == row["ssim_border"] == border
+    one, other = (record["evaluations"][0] for record in records.values())
+    assert one["psnr"] == other["psnr"] and 0.001 < other["ssim"] - one["ssim"] < 0.1
+    values["method"] = "degraded"
+    with pytest.raises(ValueError, match="ssim_border zero_padded"):
+        score_methods(config(photographs, scores=str(tmp_path / "zero_padded/scores.json"), **values))
+    with pytest.raises(ValueError, match="ssim: 'reflected'; possible: cropped, zero_padded"):
+        score_methods(config(photographs, ssim="reflected", **values))
+
+
 def test_what_may_not_share_a_table_is_refused_before_any_work(tmp_path, photographs, monkeypatch):
     ours = network_file(tmp_path / "ours.pt")
     score_methods(config(photographs, network=str(ours), output=str(tmp_path / "first"), baselines=False))

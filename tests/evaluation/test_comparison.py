@@ -1,6 +1,7 @@
 """Tables and intervals: numbers that mean different things are never put side by side, and chance is told apart."""
 
 import csv
+import dataclasses
 import math
 
 import numpy as np
@@ -90,7 +91,9 @@ def test_a_comparison_is_written_and_shown(tmp_path):
     ours = [25.0, 27.0, 26.0, 26.0, 26.0]
     rows = compare([evaluation("a", ours), evaluation("b", [24.0, 25.0, 24.5, 24.5, 24.5])], "b")
     lines = interval_table(rows).splitlines()
-    assert lines[0] == "Protocol `bsd200-gray-full`, sigma 50, 5 images; [95 % t interval, from 5 images on]"
+    assert (
+        lines[0] == "Protocol `bsd200-gray-full`, sigma 50, 5 images, SSIM cropped; [95 % t interval, from 5 images on]"
+    )
     assert lines[2] == "| method | PSNR (dB) | SSIM | gain over b (dB) | seconds per image |"
     # deviations sqrt(1 / 2), that over 40, and half of it for the gain, each times 2.776 / sqrt(5)
     ours = "26.00 [25.12, 26.88] | 0.6500 [0.6281, 0.6719] | +1.50 [+1.06, +1.94]"
@@ -122,7 +125,7 @@ def test_a_perfect_method_and_an_unknown_time_are_shown():
 
 def test_table_names_its_protocol_and_ranks():
     lines = comparison_table([evaluation("worse"), evaluation("better", 26.125)]).splitlines()
-    assert lines[0] == "Protocol `bsd200-gray-full`, sigma 50, 1 images"
+    assert lines[0] == "Protocol `bsd200-gray-full`, sigma 50, 1 images, SSIM cropped"
     assert lines[4] == "| better | 26.12 | 0.6531 | 0.100 |" and lines[5].startswith("| worse | 25.00")
 
 
@@ -135,6 +138,15 @@ def test_what_means_different_things_is_not_compared(other):
     for refuse in (comparison_table, compare, lambda both: gains(*both)):
         with pytest.raises(ValueError, match="cannot compare one .*two"):
             refuse([one, two])
+
+
+def test_ssims_of_two_borders_are_told_apart():
+    padded = dataclasses.replace(evaluation("two"), ssim_border="zero_padded")
+    for refuse in (comparison_table, compare, lambda both: gains(*both)):
+        with pytest.raises(ValueError, match="one .ssim_border cropped. with two .ssim_border zero_padded"):
+            refuse([evaluation("one"), padded])
+    for table in (comparison_table([padded]), interval_table(compare([padded]))):
+        assert "1 images, SSIM zero-padded" in table
 
 
 def test_other_comparisons_without_sense_are_refused():

@@ -165,6 +165,23 @@ def test_evaluations_come_back_from_json():
             Evaluation.from_dict(wrong)
 
 
+def test_scores_of_either_border_are_named_and_kept(tmp_path):
+    protocol = dataclasses.replace(get_protocol("images-gray"), ssim_border="zero_padded")
+    padded = evaluate(degraded_input, [camera()], protocol, 50.0)
+    clean, degraded = protocol.degrade(camera().clean, "camera", 50.0)
+    assert padded.ssim == ssim(degraded[None].clamp(0, 1), clean[None], "zero_padded").item()
+    assert padded.ssim != evaluate(degraded_input, [camera()], "images-gray", 50.0).ssim
+    plain = padded.to_dict()
+    assert plain["ssim_border"] == "zero_padded" and Evaluation.from_dict(plain) == padded
+    # scores.json of earlier versions
+    assert Evaluation.from_dict({key: plain[key] for key in plain.keys() - {"ssim_border"}}).ssim_border == "cropped"
+    with pytest.raises(ValueError, match="holds no evaluation .*ssim: 'x'"):
+        Evaluation.from_dict(plain | {"ssim_border": "x"})
+    padded.write_csv(tmp_path / "scores.csv")
+    with open(tmp_path / "scores.csv", newline="") as file:
+        assert [row["ssim_border"] for row in csv.DictReader(file)] == ["zero_padded"]
+
+
 def test_files_of_methods_have_plain_names():
     assert file_name("BM3D (sigma 12.5)") == "BM3D_sigma_12.5" and file_name("finals/1/network") == "finals_1_network"
     assert file_name("../..") == "method"
