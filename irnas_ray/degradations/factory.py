@@ -17,6 +17,7 @@ from irnas_ray.degradations.gaussian import GaussianNoise, check_sigma
 from irnas_ray.degradations.rain import RainStreaks
 from irnas_ray.degradations.unprocessing import UnprocessingModel
 from irnas_ray.settings.degradations import Degradation
+from irnas_ray.system.names import normalised
 
 #: Makes degraded images (b c h w) of clean ones with the random numbers of a generator on their device.
 Degrade = Callable[[Tensor, torch.Generator], Tensor]
@@ -82,9 +83,10 @@ def validation_degradations(settings: Degradation) -> Sequence[float | Degrade]:
 def image_seed(name: str) -> int:
     """Returns a seed in [0, 2**63) that depends on an image's own name alone: equal in every run, on every machine.
 
-    Folders do not count, so that `test/6` of a whole data set and `6` of its test folder get the same noise.
+    How accents are stored (Unicode NFC or NFD) does not count, nor do folders, so that `test/6` of a whole data set and
+    `6` of its test folder get the same noise.
     """
-    own_name = name.rpartition("/")[2]
+    own_name = normalised(name.rpartition("/")[2])
     # Python's own hash() of a string changes from one process to the next.
     return int.from_bytes(hashlib.sha256(own_name.encode()).digest()[:8], "big") >> 1
 

@@ -65,6 +65,8 @@ def test_image_seed_is_the_same_in_another_process():
     code = "from irnas_ray.degradations.factory import image_seed; print(image_seed('test/100007'))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(other) == image_seed("test/100007") == image_seed("100007") == 6114671785708314735
+    # in NFC, which seeds had always had; in the form of macOS they had another
+    assert image_seed("test/caf\u00e9") == image_seed("cafe\u0301") == 4794010206709776324
     seeds = {image_seed(f"image {index}") for index in range(1000)}
     assert len(seeds) == 1000 and min(seeds) >= 0 and max(seeds) < 2**63
 
