@@ -19,6 +19,7 @@ from irnas_ray.cli.distributions import make_domains
 from irnas_ray.cli.messages import first_lines
 from irnas_ray.cli.search_spaces import CONF, hidden, linked
 from irnas_ray.settings.study import RetrainConfig, StudyConfig
+from irnas_ray.system.names import check_names
 
 Settings = TypeVar("Settings")
 
@@ -35,6 +36,7 @@ def compose_settings(name: str, kind: type[Settings], arguments: list[str]) -> S
 
     Search spaces come from others: none can run code, read the environment or name a class that is to be called.
     """
+    check_names(arguments)
     free_arguments = [x for x in arguments if _section(x) in FREE]
     config = _composed(name, kind, [x for x in arguments if x not in free_arguments])
     for argument in free_arguments:

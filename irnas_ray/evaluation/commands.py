@@ -26,6 +26,7 @@ from irnas_ray.networks.inference import fast, restore
 from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
 from irnas_ray.system.environment import PYTHON, hardware, usable_cores, versions
 from irnas_ray.system.files import write_json, write_text
+from irnas_ray.system.names import check_names
 from irnas_ray.system.worker_pool import WorkerPool
 
 #: What can change a score.
@@ -135,6 +136,7 @@ def restore_images(config: RestoreConfig) -> None:
     network, _ = load_network(_given("network", config.network), _device(), config.network_class)
     source, output = Path(_given("input", config.input)), Path(_given("output", config.output))
     paths = [source] if source.is_file() else list_images(source)
+    check_names(paths)
     color = "gray" if network.channels == 1 else "rgb"
     if config.color not in (None, "gray"):
         raise ValueError(f"color: unknown {config.color!r}; possible: gray, null")

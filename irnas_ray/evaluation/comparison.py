@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 from irnas_ray.evaluation.scores import Evaluation
 from irnas_ray.results.table import Table
 from irnas_ray.system.files import write_csv
+from irnas_ray.system.names import normalised
 
 #: Share of such intervals that hold the mean, and the fewest images that are given one: of fewer it would tell little
 #: but how many there are.
@@ -50,18 +51,22 @@ def check_comparable(evaluations: Sequence[Evaluation]) -> None:
                     f"cannot compare {first.method} ({what} {getattr(first, what)}) with {other.method} ({what} "
                     f"{getattr(other, what)}): such numbers mean different things"
                 )
-        if sorted(score.image_id for score in other.scores) != sorted(score.image_id for score in first.scores):
+        if _names(other) != _names(first):
             raise ValueError(f"cannot compare {first.method} with {other.method}: they were scored on different images")
         if any(other.method == before.method for before in evaluations[:index]):
             raise ValueError(f"two methods are called {other.method}; give them different names")
+
+
+def _names(evaluation: Evaluation) -> list[str]:
+    return sorted(normalised(score.image_id) for score in evaluation.scores)
 
 
 def gains(evaluation: Evaluation, reference: Evaluation, what: str = "psnr") -> list[float]:
     """The differences to a reference, image by image; ``what`` is psnr or ssim. Raises as ``check_comparable``."""
     if evaluation is not reference:
         check_comparable([evaluation, reference])
-    of_reference = {score.image_id: getattr(score, what) for score in reference.scores}
-    return [getattr(score, what) - of_reference[score.image_id] for score in evaluation.scores]
+    of_reference = {normalised(score.image_id): getattr(score, what) for score in reference.scores}
+    return [getattr(score, what) - of_reference[normalised(score.image_id)] for score in evaluation.scores]
 
 
 def compare(evaluations: Sequence[Evaluation], reference: str | None = None) -> list[dict[str, Any]]:

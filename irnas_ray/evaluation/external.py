@@ -15,6 +15,7 @@ from irnas_ray.evaluation.protocols import Protocol, get_protocol
 from irnas_ray.evaluation.scores import Evaluation, EvaluationImage, Score, collect
 from irnas_ray.images.files import IMAGE_SUFFIXES
 from irnas_ray.images.pillow import deep_pixels, is_deep, opened, refusal
+from irnas_ray.system.names import check_names, normalised
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def match_files(folder: str | Path, ids: list[str]) -> dict[str, Path]:
     """Returns the file of each image id; what belongs to no image is only mentioned in the log.
 
     Raises:
-        ValueError: if the folder is missing, or an image has no file, or more than one.
+        ValueError: if the folder is missing, an image has no file, or more than one, or a name is not UTF-8.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -83,13 +84,14 @@ def match_files(folder: str | Path, ids: list[str]) -> dict[str, Path]:
     by_id: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
-            by_id.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    own_names = [image_id.rpartition("/")[2] for image_id in ids]
+            check_names([path])
+            by_id.setdefault(normalised(path.relative_to(folder).with_suffix("").as_posix()), []).append(path)
+    own_names = [normalised(image_id.rpartition("/")[2]) for image_id in ids]
     unique = len(set(own_names)) == len(own_names)
     found: dict[str, Path] = {}
     missing: list[str] = []
     for image_id, own_name in zip(ids, own_names, strict=True):
-        candidates = by_id.get(image_id) or (by_id.get(own_name, []) if unique else [])
+        candidates = by_id.get(normalised(image_id)) or (by_id.get(own_name, []) if unique else [])
         if len(candidates) > 1:
             raise ValueError(f"{folder}: {', '.join(path.name for path in candidates)} are all {image_id}; keep one")
         if candidates:

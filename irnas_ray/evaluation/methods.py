@@ -12,6 +12,7 @@ from torch import nn
 
 from irnas_ray.evaluation.baselines import baselines, named_baselines
 from irnas_ray.evaluation.comparison import check_comparable
+from irnas_ray.evaluation.external import match_files
 from irnas_ray.evaluation.metrics import known_border
 from irnas_ray.evaluation.protocols import Protocol, get_protocol
 from irnas_ray.evaluation.scores import Evaluation, Method, Score, file_name
@@ -34,7 +35,9 @@ class Candidates:
     earlier: list[Evaluation]
 
     def check(self, image_ids: Sequence[str]) -> None:
-        """ValueError unless earlier scores may be put beside new ones on these images, and all names differ."""
+        """ValueError unless folders hold these images, earlier scores may stand beside theirs, and all names differ."""
+        for folder in self.folders.values():
+            match_files(folder, list(image_ids))
         expected = [Score(image_id, 0.0, 0.0, 0.0) for image_id in image_ids]
         names = [*self.networks, *self.folders, *self.baselines]
         if len({file_name(name) for name in names}) < len(set(names)):

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from irnas_ray.images import pillow
 from irnas_ray.system.files import written
+from irnas_ray.system.names import check_names, normalised
 
 #: File name endings that are taken for images, whatever their case.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -44,7 +45,8 @@ def channels_of(color: str) -> int:
 def list_images(folder: Path | str) -> list[Path]:
     """The image files directly in `folder`, in natural order (2.jpg before 10.jpg).
 
-    Hidden files and other suffixes are passed over. ValueError if the folder is missing or holds no image.
+    Hidden files and other suffixes are passed over. ValueError if the folder is missing or holds no image, or
+    one whose name is not UTF-8.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -58,13 +60,14 @@ def list_images(folder: Path | str) -> list[Path]:
         folders = sorted(entry.name for entry in entries if entry.is_dir())[:5]
         hint = f"; it holds the folders {', '.join(folders)}" if folders else ""
         raise ValueError(f"{folder}: holds no image (looked for {looked}){hint}")
+    check_names(paths)
     return sorted(paths, key=natural_key)
 
 
 def natural_key(path: Path) -> tuple[list[str | int], str]:
     """A sorting key by which numbers in a file's name count as numbers."""
     # Text and digits alternate in the split, so that equal positions always hold the same type.
-    parts = re.split(r"(\d+)", path.name.lower())
+    parts = re.split(r"(\d+)", normalised(path.name).lower())
     return [int(part) if part.isdecimal() else part for part in parts], path.name
 
 

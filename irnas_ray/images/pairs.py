@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irnas_ray.images.files import IMAGE_SUFFIXES, list_images
+from irnas_ray.system.names import check_names, normalised
 
 #: Names of the two folders of pairs.
 CLEAN_FOLDERS = ("clean", "target", "gt")
@@ -15,6 +16,7 @@ DEGRADED_FOLDERS = ("degraded", "input", "noisy")
 
 COLUMNS = ("clean", "degraded")
 _MOST_NAMES = 50
+ONE_NAME = "have one name but for the suffix or how accents are stored; rename one"
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,12 @@ def csv_pairs(path: Path, splits: Mapping[str, str]) -> list[Pair]:
     absent = [name for name in COLUMNS if name not in columns]
     if absent:
         raise ValueError(f"{path}: has no column {' and no column '.join(absent)}; the first line must name them")
+    check_names([path])
     pairs: dict[Path, Pair] = {}
+    listed: dict[Path, dict[str, Path]] = {}
     for row in reader:
         values = {name: (row[column] or "").strip() for name, column in columns.items() if name}
-        pair = _row_pair(path, reader.line_num, values, splits)
+        pair = _row_pair(path, reader.line_num, values, splits, listed)
         if pair.degraded in pairs:
             raise ValueError(f"{path}, line {reader.line_num}: {values['degraded']} is listed a second time")
         pairs[pair.degraded] = pair
@@ -100,12 +104,14 @@ def csv_pairs(path: Path, splits: Mapping[str, str]) -> list[Pair]:
     return list(pairs.values())
 
 
-def _row_pair(path: Path, line: int, values: dict[str, str], splits: Mapping[str, str]) -> Pair:
+def _row_pair(
+    path: Path, line: int, values: dict[str, str], splits: Mapping[str, str], listed: dict[Path, dict[str, Path]]
+) -> Pair:
     files = []
     for name in COLUMNS:
         if not values[name]:
             raise ValueError(f"{path}, line {line}: column {name} is empty")
-        files.append(path.parent / values[name])
+        files.append(_stored(path.parent, values[name], listed))
         if not files[-1].is_file():
             raise ValueError(f"{path}, line {line}: there is no file {files[-1]}")
     split = None
@@ -115,7 +121,19 @@ def _row_pair(path: Path, line: int, values: dict[str, str], splits: Mapping[str
             raise ValueError(f"{path}, line {line}: split is {values['split']!r}; possible: {', '.join(splits)}")
     # Results are filed under this name, so it must not lead out of a folder.
     parts = [part for part in Path(values["degraded"]).with_suffix("").parts if part not in ("..", "/")]
-    return Pair("/".join(parts), files[0], files[1], split)
+    return Pair(normalised("/".join(parts)), files[0], files[1], split)
+
+
+def _stored(folder: Path, name: str, listed: dict[Path, dict[str, Path]]) -> Path:
+    """The path of a file whose name may store accents in another way than `name`; `listed` keeps folders' entries."""
+    path = folder / name
+    if path.exists() or name.isascii():
+        return path
+    parent = _stored(folder, str(Path(name).parent), listed)
+    if parent not in listed:
+        entries = parent.iterdir() if parent.is_dir() else ()
+        listed[parent] = {normalised(entry.name): entry for entry in entries}
+    return listed[parent].get(normalised(path.name), path)
 
 
 def _in_two_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -125,9 +143,9 @@ def _in_two_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         if len(folders) != 1:
             raise ValueError(f"{folder}: pairs need one folder named {' or '.join(names)}, found {len(folders)}")
         listed = list_images(folders[0])
-        by_stem = {path.stem: path for path in listed}
+        by_stem = {normalised(path.stem): path for path in listed}
         if len(by_stem) < len(listed):
-            raise ValueError(f"{folders[0]}: two files have one name but for the suffix; rename or remove one")
+            raise ValueError(f"{folders[0]}: two files {ONE_NAME}")
         sides.append(by_stem)
     return sides[0], sides[1]
 
@@ -137,7 +155,7 @@ def _in_one_folder(folder: Path, clean_names: str, degraded_names: str) -> tuple
     for path in list_images(folder):
         kind, name = _kind(path, clean_names, degraded_names)
         if name in sides[kind]:
-            raise ValueError(f"{folder}: {sides[kind][name].name} and {path.name} have one name; rename one")
+            raise ValueError(f"{folder}: {sides[kind][name].name} and {path.name} {ONE_NAME}")
         sides[kind][name] = path
     others = list(sides[""])
     if others:
@@ -152,11 +170,11 @@ def _in_one_folder(folder: Path, clean_names: str, degraded_names: str) -> tuple
 def _kind(path: Path, clean_names: str, degraded_names: str) -> tuple[str, str]:
     """Whether a file is named as a clean or as a degraded one ("" if as neither), and what the two names share."""
     for kind, pattern in (("clean", clean_names), ("degraded", degraded_names)):
-        before, _, after = (re.escape(part) for part in pattern.partition("*"))
-        match = re.fullmatch(f"{before}(.+){after}", path.stem, re.IGNORECASE)
+        before, _, after = (re.escape(part) for part in normalised(pattern).partition("*"))
+        match = re.fullmatch(f"{before}(.+){after}", normalised(path.stem), re.IGNORECASE)
         if match:
             return kind, match.group(1)
-    return "", path.stem
+    return "", normalised(path.stem)
 
 
 def _images_in(folder: Path) -> list[Path]:

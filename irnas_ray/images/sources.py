@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from irnas_ray.images.files import IMAGE_SUFFIXES, ImageHeader, list_images, read_header, read_image
-from irnas_ray.images.pairs import csv_pairs, folder_pairs, has_pairs, is_csv, subfolders
+from irnas_ray.images.pairs import ONE_NAME, csv_pairs, folder_pairs, has_pairs, is_csv, subfolders
 from irnas_ray.images.photographs import HELD_OUT_PHOTOGRAPHS, photograph_files
 from irnas_ray.settings.study import Data
+from irnas_ray.system.names import normalised
 
 FORMS = ("photographs", "images", "halves", "pairs")
 
@@ -172,7 +173,10 @@ def _folder(folder: Path, data: Data, form: str, prefix: str, alone: list[str] |
     if form == "pairs":
         pairs = folder_pairs(folder, data.clean_names, data.degraded_names, alone)
         return [SourceImage(prefix + pair.name, split, pair.clean, pair.degraded) for pair in pairs]
-    return [SourceImage(prefix + path.stem, split, path, halves=form == "halves") for path in list_images(folder)]
+    return [
+        SourceImage(prefix + normalised(path.stem), split, path, halves=form == "halves")
+        for path in list_images(folder)
+    ]
 
 
 def _check_unique(root: Path, found: list[SourceImage]) -> None:
@@ -180,7 +184,7 @@ def _check_unique(root: Path, found: list[SourceImage]) -> None:
     for image in found:
         if image.image_id in seen:
             other = seen[image.image_id].name
-            raise ValueError(f"{root}: {other} and {image.clean.name} have one name but for the suffix; rename one")
+            raise ValueError(f"{root}: {other} and {image.clean.name} {ONE_NAME}")
         seen[image.image_id] = image.clean
 
 

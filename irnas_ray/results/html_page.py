@@ -26,6 +26,7 @@ from irnas_ray.results.tables import (
     state_name,
     trials_table,
 )
+from irnas_ray.system.names import normalised
 
 #: Most pictures on the page, and their largest side in pixels; the originals stay beside the networks.
 SAMPLES, SIDE = 3, 720
@@ -93,7 +94,7 @@ def _samples(results: StudyResults) -> dict[str, Any] | None:
         image_id = path.relative_to(final.images).with_suffix("").as_posix()
         content = _thumbnail(path)
         if content is not None and len(images) < SAMPLES:
-            images.append((content, f"restored image {image_id}", f"{image_id}{scores.get(image_id, '')}"))
+            images.append((content, f"restored image {image_id}", f"{image_id}{scores.get(normalised(image_id), '')}"))
     return {"rank": min(ranks), "images": images} if images else None
 
 
@@ -104,7 +105,7 @@ def _scores(path: Path) -> dict[str, str]:
             rows = [(row["image_id"], float(row["psnr"]), float(row["ssim"])) for row in csv.DictReader(file)]
     except (OSError, KeyError, ValueError, TypeError):
         return {}
-    return {image_id: f": {psnr:.2f} dB, SSIM {ssim:.4f}" for image_id, psnr, ssim in rows}
+    return {normalised(image_id): f": {psnr:.2f} dB, SSIM {ssim:.4f}" for image_id, psnr, ssim in rows}
 
 
 def _thumbnail(path: Path) -> bytes | None:

@@ -80,6 +80,7 @@ WRONG = [
     ("data=none_such", ["none_such", "halves", "images", "pairs", "photographs"]),
     ("budget=none_such", ["none_such", "gpu_day", "trial"]),
     ("architecture.nodes", ["architecture.nodes", "EQUAL"]),
+    ("data.source=caf\udce9", ["b'data.source=caf\\xe9'", "not UTF-8"]),
 ]
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from evaluation_cases import camera
 from PIL import Image
 
+from irnas_ray.datasets.commands import prepare_or_check
 from irnas_ray.evaluation import commands
 from irnas_ray.evaluation.commands import restore_images, score_methods
 from irnas_ray.evaluation.methods import named_paths
@@ -19,7 +23,7 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.checkpoints import load_network, save_network
 from irnas_ray.networks.derived import DerivedNetwork
 from irnas_ray.networks.inference import fast, restore
-from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
+from irnas_ray.settings.commands import EvaluateConfig, PrepareConfig, RestoreConfig
 from irnas_ray.settings.study import Data
 
 SIZES = {"1": (40, 52), "2": (48, 36), "10": (33, 33)}
@@ -117,6 +121,52 @@ def test_ssim_of_the_other_border_is_scored_and_named(tmp_path, photographs, cap
         score_methods(config(photographs, scores=str(tmp_path / "zero_padded/scores.json"), **values))
     with pytest.raises(ValueError, match="ssim: 'reflected'; possible: cropped, zero_padded"):
         score_methods(config(photographs, ssim="reflected", **values))
+
+
+def named_in_latin_1(folder: Path) -> Path:
+    """A copy of the folder's first image whose name is not UTF-8."""
+    path = Path(os.fsdecode(bytes(folder) + b"/caf\xe9.png"))
+    path.write_bytes((folder / "1.png").read_bytes())
+    return path
+
+
+def test_names_that_are_not_utf_8_are_refused_by_every_command_before_any_work(tmp_path, photographs, monkeypatch):
+    ours, other = network_file(tmp_path / "ours.pt"), tmp_path / "restored"
+    shutil.copytree(photographs, other)
+    source = {"data": Data(form="images", source=str(photographs), output=str(tmp_path / "x"))}
+    wrong = named_in_latin_1(photographs)
+    commands_refused = {
+        "check": lambda: prepare_or_check(PrepareConfig(**source, check=True)),
+        "prepare": lambda: prepare_or_check(PrepareConfig(**source)),
+        "evaluate": lambda: score_methods(EvaluateConfig(**source, network=str(ours))),
+        "restore": lambda: restore_images(RestoreConfig(str(ours), input=str(photographs), output=str(tmp_path / "x"))),
+        "restore one": lambda: restore_images(RestoreConfig(str(ours), input=str(wrong), output=str(tmp_path / "x"))),
+    }
+    monkeypatch.chdir(tmp_path)
+    for name, run in commands_refused.items():
+        with pytest.raises(ValueError, match=r"caf\\xe9.png': this name is not UTF-8; rename"):
+            run()
+        assert not (tmp_path / "x").exists(), name
+    wrong.unlink()
+    named_in_latin_1(other)
+    monkeypatch.setattr(commands, "_score", lambda *_: pytest.fail("began to work"))
+    with pytest.raises(ValueError, match=r"restored/caf\\xe9.png': this name is not UTF-8; rename"):
+        score_methods(EvaluateConfig(**source, network=str(ours), restored=str(other)))
+
+
+def test_scores_do_not_depend_on_how_accents_are_stored(tmp_path, photographs):
+    """The same photograph from macOS, which decomposes accents: equal noise, equal score, one table."""
+    found, earlier = [], None
+    for form, method in (("NFC", "degraded"), ("NFD", ["degraded", "tv"]), ("NFD", "tv")):
+        folder, output = tmp_path / form, tmp_path / f"{form}-{len(found)}"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(photographs / "1.png", folder / unicodedata.normalize(form, "caf\u00e9.png"))
+        values = {"protocol": "images-gray", "sigma": 50.0, "scores": earlier if method == "tv" else None}
+        score_methods(config(folder, method=method, output=str(output), **values))
+        found.append(json.loads((output / "scores.json").read_text())["evaluations"])
+        earlier = earlier or str(output / "scores.json")
+    (first, *_), (second, *_), third = ([row["scores"][0] for row in rows] for rows in found)
+    assert (first["psnr"], first["image_id"]) == (second["psnr"], second["image_id"]) and third[1] == first
 
 
 def test_what_may_not_share_a_table_is_refused_before_any_work(tmp_path, photographs, monkeypatch):

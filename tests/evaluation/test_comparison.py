@@ -149,6 +149,13 @@ def test_ssims_of_two_borders_are_told_apart():
         assert "1 images, SSIM zero-padded" in table
 
 
+def test_images_are_one_however_accents_are_stored():
+    """As scores of a machine with macOS beside those of another."""
+    here = evaluation("here", [25.0, 24.0], names=["caf\u00e9", "b"])
+    there = evaluation("there", [23.0, 20.0], names=["b", "cafe\u0301"])
+    assert gains(here, there) == [5.0, 1.0] and len(compare([here, there], "there")) == 2
+
+
 def test_other_comparisons_without_sense_are_refused():
     with pytest.raises(ValueError, match="no evaluations"):
         comparison_table([])

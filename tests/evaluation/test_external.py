@@ -87,6 +87,19 @@ def test_names_with_and_without_folders_match(tmp_path):
     }
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_names_match_however_accents_are_stored(tmp_path, nested):
+    nfc, nfd = "d\u00e9j\u00e0", "de\u0301ja\u0300"
+    for stored, asked in ((nfc, nfd), (nfd, nfc)):
+        path = tmp_path / stored / (f"{stored}/{stored}.png" if nested else f"{stored}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        assert match_files(tmp_path / stored, [f"{asked}/{asked}"]) == {f"{asked}/{asked}": path}
+    (path.parent / f"{nfc}.png").touch()
+    with pytest.raises(ValueError, match="are all"):
+        match_files(tmp_path / nfd, [f"{nfc}/{nfc}"])
+
+
 def test_files_that_do_not_match_are_named(tmp_path, caplog):
     for name in ("1.png", "1.tif", "2.png"):
         (tmp_path / name).write_bytes(b"")

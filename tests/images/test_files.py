@@ -1,5 +1,7 @@
 """Reading and writing of image files: every kind of file either gives the right pixels or a clear error."""
 
+import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,32 @@ def test_lists_images_in_natural_order_and_nothing_else(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in images.list_images(tmp_path)] == ["1.jpg", "2.PNG", "10.png", "a3.tif"]
+
+
+def test_order_does_not_depend_on_how_accents_are_stored(tmp_path: Path) -> None:
+    """On which images are held out, or the first of them, depends."""
+    orders = []
+    for form in ("NFC", "NFD"):
+        (tmp_path / form).mkdir()
+        for name in ("\u00e92", "f1", "e10", "\u00e910"):
+            (tmp_path / form / f"{unicodedata.normalize(form, name)}.png").touch()
+        listed = images.list_images(tmp_path / form)
+        orders.append([unicodedata.normalize("NFC", path.stem) for path in listed])
+    assert orders[0] == orders[1] == ["e10", "f1", "\u00e92", "\u00e910"]
+
+
+def test_names_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.txt")).touch()
+    assert len(images.list_images(tmp_path)) == 1
+    Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.png")).touch()
+    with pytest.raises(ValueError, match=r"caf\\xe9.png': this name is not UTF-8; rename"):
+        images.list_images(tmp_path)
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/d\xe9j\xe0"))
+    folder.mkdir()
+    (folder / "a.png").touch()
+    with pytest.raises(ValueError, match=r"d\\xe9j\\xe0/a.png': this name is not UTF-8"):
+        images.list_images(folder)
 
 
 @given(names=st.lists(st.from_regex(r"[a-c0-9²]{1,6}", fullmatch=True), min_size=1, unique=True))

@@ -70,6 +70,36 @@ def test_split_folders_hold_pairs_of_any_kind(tmp_path):
     }
 
 
+NFC, NFD = "d\u00e9j\u00e0", "de\u0301ja\u0300"
+
+
+@pytest.mark.parametrize(("clean", "degraded"), [(NFC, NFD), (NFD, NFC), (NFD, NFD)])
+def test_names_match_however_accents_are_stored(tmp_path, clean, degraded):
+    """macOS decomposes accents where Linux and Windows mostly do not; a pair may come from both."""
+    touch(tmp_path / "two", f"clean/{clean}.png", f"noisy/{degraded}.png")
+    assert found(tmp_path / "two") == {NFC: (f"{clean}.png", f"{degraded}.png", "train")}
+    touch(tmp_path / "one", f"{clean}_mean.png", f"{degraded}_real.png")
+    assert found(tmp_path / "one") == {NFC: (f"{clean}_mean.png", f"{degraded}_real.png", "train")}
+    touch(tmp_path / "named", f"{clean}-1.png", f"{degraded}+1.png")
+    names = {"clean_names": f"{degraded}-*", "degraded_names": f"{clean}+*"}
+    assert found(tmp_path / "named", **names) == {"1": (f"{clean}-1.png", f"{degraded}+1.png", "train")}
+    touch(tmp_path / "listed", f"{clean}/{clean}.png", f"{degraded}.png")
+    (tmp_path / "listed/pairs.csv").write_text(f"clean,degraded\n{degraded}/{degraded}.png,{clean}.png\n")
+    assert found(tmp_path / "listed/pairs.csv") == {NFC: (f"{clean}.png", f"{degraded}.png", "train")}
+    touch(tmp_path / "images", f"{clean}.png")
+    data = Data(source=str(tmp_path / "images"), form="images", color="rgb")
+    assert [image.image_id for image in sources.find_all(data)] == [NFC]
+
+
+def test_two_forms_of_one_name_are_refused(tmp_path):
+    touch(tmp_path, f"{NFC}.png", f"{NFD}.png")
+    with pytest.raises(ValueError, match="have one name but for .* how accents are stored"):
+        sources.find_all(Data(source=str(tmp_path), form="images", color="rgb"))
+    touch(tmp_path / "pairs", f"clean/{NFC}.png", f"clean/{NFD}.png", "noisy/1.png")
+    with pytest.raises(ValueError, match="clean: two files have one name"):
+        found(tmp_path / "pairs")
+
+
 def test_a_csv_lists_pairs_relative_to_itself(tmp_path):
     touch(tmp_path, "a/clean/1.png", "a/rain/1-heavy.png", "a/rain/1-light.png", "b/2.png", "b/2n.png")
     rows = "\ufeffDegraded,note,Clean,split\r\n../a/rain/1-heavy.png,x,../a/clean/1.png,train\r\n"

@@ -34,7 +34,7 @@ def evaluation(
     psnr: float | Sequence[float] = 25.0,
     protocol: str = "bsd200-gray-full",
     sigma: float | None = 50.0,
-    names: str = "abcdefghij",
+    names: Sequence[str] = "abcdefghij",
 ) -> Evaluation:
     """An evaluation with these PSNRs, one image for each."""
     values = [psnr] if isinstance(psnr, float) else psnr
