@@ -59,7 +59,7 @@ class EvaluateConfig:
     #: Noise level on the 0-255 scale; null: the one that the network was trained for.
     sigma: float | None = None
     #: Which windows SSIM counts: cropped (those inside the image, as scikit-image) or zero_padded (one around every
-    #: pixel with zeros beyond the border, as the code of many papers: 0.005 to 0.012 higher on denoised images).
+    #: pixel with zeros beyond the border, as the code of many papers: about 0.01 higher on denoised images).
     ssim: str = "cropped"
     data: Data = field(default_factory=Data)
     #: Most test images that are scored; null: all.
