@@ -1,15 +1,20 @@
 """Modulated deformable convolution (DCN v2) from bilinear sampling and one matrix product."""
 
 import math
+import operator
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from irnas_ray.kernels.derivatives import autocast_in
 from irnas_ray.kernels.geometry import Geometry
-from irnas_ray.kernels.sampled_product import SampledProduct
+from irnas_ray.kernels.sampled_product import SampledProduct, check_alike
 
 Pair = int | tuple[int, int]
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def deform_conv2d(
@@ -26,8 +31,10 @@ def deform_conv2d(
 
     ``offset`` holds (dy, dx) in pixels for every offset group and kernel tap (2 * groups * kh * kw channels), ``mask``
     one factor for each (groups * kh * kw channels); samples outside the image are zero. Differentiable in every tensor;
-    where a position is an integer the one-sided derivative to the right is taken. Weight groups follow from
-    ``c / c_group``. Raises ValueError if shapes do not fit. Source: section 3.1 [27].
+    where a position is an integer the one-sided derivative to the right is taken; second derivatives are refused.
+    On a CPU a position that is not a number gives NaN. Weight groups follow from ``c / c_group``. Sixteen-bit numbers,
+    and under autocast mixed ones, are computed in float32 and returned as ``input`` came. Raises ValueError if shapes,
+    types or devices do not fit, and for strides, paddings or dilations out of range. Source: section 3.1 [27].
 
     >>> import torch
     >>> import irnas_ray as ir
@@ -37,10 +44,19 @@ def deform_conv2d(
     >>> torch.allclose(restored, torch.conv2d(image, weight, padding=1), atol=1e-5)
     True
     """
+    kind = input.device.type
+    mixed = autocast_in(kind)
+    if not mixed:
+        check_alike(input=input, offset=offset, weight=weight, bias=bias, mask=mask)
+    if mixed or input.dtype in _HALF:
+        with torch.autocast(kind, enabled=False):
+            image, offset, weight = (_widened(tensor) for tensor in (input, offset, weight))
+            bias, mask = (None if tensor is None else _widened(tensor) for tensor in (bias, mask))
+            return deform_conv2d(image, offset, weight, bias, stride, padding, dilation, mask).to(input.dtype)
+    stride, padding, dilation = _pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1)
     for name, tensor in (("input", input), ("offset", offset), ("weight", weight)):
-        if tensor.ndim != 4:
-            raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected four dimensions")
-    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+        if tensor.ndim != 4 or 0 in tensor.shape[1:] or not len(weight):
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected four dimensions and no empty one")
     batch, channels, height, width = input.shape
     outputs, group_channels, kernel_h, kernel_w = weight.shape
     taps, size = kernel_h * kernel_w, offset.shape[-2:]
@@ -61,8 +77,19 @@ def deform_conv2d(
     return output if bias is None else output + bias.reshape(1, -1, 1, 1)
 
 
-def _pair(value: Pair) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in _HALF else tensor
+
+
+def _pair(name: str, value: Pair, least: int) -> tuple[int, int]:
+    try:
+        both = value if isinstance(value, Iterable) else (value, value)
+        vertical, horizontal = (operator.index(number) for number in both)
+    except (TypeError, ValueError):
+        vertical = horizontal = least - 1
+    if min(vertical, horizontal) < least:
+        raise ValueError(f"{name}: {value!r}; expected a whole number or (vertical, horizontal), at least {least}")
+    return vertical, horizontal
 
 
 def _check(
@@ -84,6 +111,8 @@ def _check(
         (input.shape[2 + axis] + 2 * padding - dilation * (weight.shape[2 + axis] - 1) - 1) // stride + 1
         for axis, (stride, padding, dilation) in enumerate(zip(*geometry, strict=True))
     )
+    if min(expected) < 1:
+        raise ValueError(f"input: shape {tuple(input.shape)}; smaller than the kernel, the output would be {expected}")
     if tuple(size) != expected or offset.shape[0] != input.shape[0]:
         raise ValueError(f"offset: shape {tuple(offset.shape)}; expected (batch, ..., {expected[0]}, {expected[1]})")
     if bias is not None and bias.shape != weight.shape[:1]:

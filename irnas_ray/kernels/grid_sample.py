@@ -110,6 +110,8 @@ def _grid(
     grid = moves.new_empty(len(moves), geometry.taps, *geometry.size, 2)
     torch.add(x, moves[:, :, 1], alpha=2 / image_size[1], out=grid[..., 0])
     torch.add(y, moves[:, :, 0], alpha=2 / image_size[0], out=grid[..., 1])
+    if grid.device.type == "cpu":
+        grid.clamp_(-3, 3)  # an infinite position is outside, as on a GPU, and here would be no number
     return grid.flatten(1, 2)
 
 

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irnas_ray.kernels.derivatives import differentiable_once
+
 
 def normalised_sum(
     terms: Sequence[Float[Tensor, "b channels h w"]],
@@ -63,7 +65,7 @@ class _NormalisedSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scales, *tensors = ctx.saved_tensors
         terms, statistics = tensors[: len(scales)], tensors[len(scales) :]

@@ -2,7 +2,8 @@
  *
  * Images are rows of channels, (height + 2) x (width + 2) x channels with one zero pixel around the picture, and the
  * number of channels is a multiple of BLOCK, so that every pixel is a few whole vectors. All arrays are contiguous.
- * Positions outside [-1, height) x [-1, width), and those that are not numbers, give zero samples and no derivative.
+ * Positions outside [-1, height) x [-1, width) give zero samples and no derivative, those that are not numbers samples
+ * and derivatives that are not numbers either, as the formulas of grid_sample do; neither reads or writes a pixel.
  */
 #include <math.h>
 #include <stdint.h>
@@ -89,6 +90,14 @@ INLINE void write_row(const shape *s, const move *moves, int64_t item, int64_t r
     }
 }
 
+INLINE float nan_if(int condition) { return condition ? NAN : 0.0f; }
+
+/* the channels of a sample that is nowhere in the image */
+INLINE void fill_outside(const shape *s, const move *at, float *sample) {
+    const float value = nan_if(isnan(at->y) || isnan(at->x)) * at->factor;
+    for (int64_t k = 0; k < s->channels; k++) sample[k] = value;
+}
+
 /* samples[item, wanted output, tap, channel] of the rows [from, until) of one item, times the mask if there is one */
 FOR_EVERY_PROCESSOR
 void sample_rows(const shape *of, const float *images, const float *ys, const float *xs, const float *offsets,
@@ -102,7 +111,7 @@ void sample_rows(const shape *of, const float *images, const float *ys, const fl
         for (int64_t index = 0; index < count; index++, sample += s->channels) {
             place p;
             if (!find(s, moves[index].y, moves[index].x, &p)) {
-                memset(sample, 0, 4 * s->channels);
+                fill_outside(s, moves + index, sample);
                 continue;
             }
             const float lower = p.y * moves[index].factor, upper = moves[index].factor - lower;
@@ -133,8 +142,9 @@ void differentiate_rows(const shape *of, const float *images, const float *ys, c
         for (int64_t index = 0; index < count; index++, gradient += s->channels) {
             place p;
             if (!find(s, moves[index].y, moves[index].x, &p)) {
-                if (sample) memset(sample, 0, 4 * s->channels), sample += s->channels;
-                moves[index] = (move){0, 0, 0};
+                if (sample) fill_outside(s, moves + index, sample), sample += s->channels;
+                const int no_y = isnan(moves[index].y), no_x = isnan(moves[index].x);
+                moves[index] = (move){nan_if(no_x), nan_if(no_y), nan_if(no_y || no_x)};
                 continue;
             }
             const float factor = moves[index].factor, lower = p.y * factor, upper = factor - lower;

@@ -25,11 +25,12 @@ BLOCK_BYTES = 2**22
 
 def _load() -> ctypes.CDLL | None:
     found = importlib.util.find_spec("irnas_ray.kernels._native")
-    if found is None or found.origin is None or os.environ.get("IRNAS_RAY_NATIVE") == "0":
+    path = os.environ.get("IRNAS_RAY_NATIVE") or (found and found.origin)
+    if not path or path == "0":
         return None
     try:
         # its parallel loops run on the threads of torch, whose OpenMP library is loaded already
-        return ctypes.CDLL(found.origin)
+        return ctypes.CDLL(path)
     except OSError:
         return None
 
@@ -41,9 +42,16 @@ available = _LIBRARY is not None
 _rooms = threading.local()
 
 
-def takes(image: Tensor) -> bool:
-    """Whether this module can be used for an image."""
-    return available and image.device.type == "cpu" and image.dtype == torch.float32
+def takes(*tensors: Tensor | None) -> bool:
+    """Whether this module can be used, which it is for tensors that are all float32 and on a CPU."""
+    return available and all(tensor is None or _readable(tensor) for tensor in tensors)
+
+
+def _readable(tensor: Tensor) -> bool:
+    """Whether memory holds the values as C reads them, apart from their order."""
+    # a negated view, as the imaginary part of a conjugate is one, holds the values with the other sign
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_neg()
+    return dense and tensor.dtype == torch.float32
 
 
 def prepare(image: Float[Tensor, "b g c h w"]) -> Float[Tensor, "b g h2 w2 c2"]:
@@ -113,6 +121,16 @@ def _kernels(weight: Tensor, image: Tensor, geometry: Geometry, batch: int) -> F
     return kernels.expand(batch, *kernels.shape).flatten(0, 1)
 
 
+def _pointer(tensor: Tensor | None, size: int) -> ctypes.c_void_p:
+    """Where a tensor's values are; ValueError if C would find others there, or not as many as it reads or writes."""
+    if tensor is None:
+        return ctypes.c_void_p(None)
+    if not _readable(tensor) or not tensor.is_contiguous() or tensor.numel() != size:
+        kind = f"{tensor.dtype} on {tensor.device}, shape {tuple(tensor.shape)}, strides {tensor.stride()}"
+        raise ValueError(f"{kind}; expected {size} contiguous torch.float32 values on cpu")
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
 class _Shape(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
@@ -172,7 +190,14 @@ class _Call:
 
     def __call__(self, name: str, *tensors: Tensor | None) -> None:
         assert _LIBRARY is not None
+        s = self.shape
+        if s.channels % BLOCK or not 0 <= s.first < s.last <= s.rows or s.parts < 1:
+            raise ValueError(f"{name}: {s.channels} channels, rows {s.first} to {s.last} of {s.rows}, {s.parts} parts")
+        pixels, outputs = (s.height + 2) * (s.width + 2) * s.channels, s.items * s.taps * s.rows * s.columns
+        samples = s.items * (s.last - s.first) * s.columns * s.taps * s.channels
+        sizes = [s.items // s.groups * pixels, s.taps * s.rows, s.taps * s.columns, 2 * outputs, outputs, samples]
+        sizes += [s.items * s.parts * pixels, 2 * outputs, outputs, samples]
         arguments = [self.image, *self.positions, self.offset, self.mask, *tensors]
-        pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in arguments]
+        pointers = [_pointer(tensor, size) for tensor, size in zip(arguments, sizes, strict=False)]
         if getattr(_LIBRARY, name)(ctypes.byref(self.shape), *pointers):
             raise MemoryError("no memory for the sampling positions of one row of an image")

@@ -11,25 +11,49 @@ import torch
 from torch import Tensor
 
 from irnas_ray.kernels import grid_sample, native
+from irnas_ray.kernels.derivatives import differentiable_once
 from irnas_ray.kernels.geometry import Geometry
+
+#: What is computed with; integers, complex numbers and eight-bit floats have no meaning here.
+FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def check_alike(**tensors: Tensor | None) -> None:
+    """ValueError that names the tensor unless all are dense, of one floating type and on one device, as the first."""
+    (first, leader), *_ = tensors.items()
+    assert leader is not None
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if tensor.dtype not in FLOATING or tensor.layout != torch.strided:
+            raise ValueError(f"{name}: {tensor.dtype}, {tensor.layout}; expected a dense tensor of floating numbers")
+        if tensor.dtype != leader.dtype:
+            raise ValueError(f"{name}: {tensor.dtype}, but {first} is {leader.dtype}; convert one of them")
+        if tensor.device != leader.device:
+            raise ValueError(f"{name}: on {tensor.device}, but {first} is on {leader.device}; move one of them")
 
 
 class SampledProduct(torch.autograd.Function):
     """Samples of an image at moved positions, times a mask, times a kernel, for several groups.
 
     ``image`` (b 1 c h w), read by all groups, or (b groups c h w); ``offset`` (b groups taps 2 ho wo) in pixels as
-    (dy, dx); ``mask`` (b groups taps ho wo) or None; ``weight`` (groups o c*taps). Gives (b groups o ho wo).
+    (dy, dx); ``mask`` (b groups taps ho wo) or None; ``weight`` (groups o c*taps). Gives (b groups o ho wo). Raises
+    ValueError unless all are of one floating type, on one device, and their shapes fit.
     """
 
     @staticmethod
     def forward(
         ctx: Any, image: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: Geometry
     ) -> Tensor:
+        check_alike(image=image, offset=offset, mask=mask, weight=weight)
+        _check_shapes(image, offset, mask, weight, geometry)
         ctx.save_for_backward(image, offset, mask, weight)
         ctx.geometry = geometry
-        backend = _backend(image)
         batch, groups = offset.shape[:2]
         output = image.new_empty(batch, groups, weight.shape[1], *geometry.size)
+        if not batch:
+            return output
+        backend = _backend(image, offset, mask, weight)
         prepared = backend.prepare(image)
         for chunk in _chunks(batch, groups, image.device):
             masks = None if mask is None else mask[:, chunk]
@@ -37,10 +61,12 @@ class SampledProduct(torch.autograd.Function):
         return output
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         image, offset, mask, weight = ctx.saved_tensors
-        backend = _backend(image)
+        if not len(image):
+            return *(None if tensor is None else torch.zeros_like(tensor) for tensor in ctx.saved_tensors), None
+        backend = _backend(image, offset, mask, weight, gradient)
         prepared = backend.prepare(image)
         into_prepared = torch.zeros_like(prepared)
         into_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
@@ -68,8 +94,29 @@ class SampledProduct(torch.autograd.Function):
         return backend.unprepare(into_prepared, image), into_offset, into_mask, into_weight, None
 
 
-def _backend(image: Tensor) -> ModuleType:
-    return native if native.takes(image) else grid_sample
+def _check_shapes(image: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: Geometry) -> None:
+    if (
+        image.ndim != 5
+        or offset.ndim != 6
+        or weight.ndim != 3
+        or 0 in (*image.shape[1:], *weight.shape, *geometry.size)
+    ):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (image, offset, weight))
+        raise ValueError(f"image, offset, weight: shapes {shapes}; expected 5, 6, 3 dimensions and no empty one")
+    batch, groups = offset.shape[:2]
+    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+        "image": (image, (batch, 1 if image.shape[1] == 1 else groups, *image.shape[2:])),
+        "offset": (offset, (batch, groups, geometry.taps, 2, *geometry.size)),
+        "mask": (mask, (batch, groups, geometry.taps, *geometry.size)),
+        "weight": (weight, (groups, weight.shape[1], image.shape[2] * geometry.taps)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected {shape}")
+
+
+def _backend(*tensors: Tensor | None) -> ModuleType:
+    return native if native.takes(*tensors) else grid_sample
 
 
 def _chunks(batch: int, groups: int, device: torch.device) -> list[slice]:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from irnas_ray.kernels.derivatives import differentiable_once
+
 
 class SeparableProduct(torch.autograd.Function):
     """3x3 depthwise, then 1x1 pointwise convolution of one source for several destinations.
@@ -23,7 +25,7 @@ class SeparableProduct(torch.autograd.Function):
         return torch.matmul(_kernels(pointwise), _columns(filtered, pointwise)).view_as(filtered)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         source, depthwise, pointwise = ctx.saved_tensors
         copies = _for_each(source, depthwise)

@@ -10,6 +10,8 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irnas_ray.kernels.derivatives import differentiable_once
+
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation whose statistics in training are those of all processes' batches, which are of one size.
@@ -86,7 +88,7 @@ class _Normalise(torch.autograd.Function):
         return torch.ops.aten.native_batch_norm(batch, weight, bias, mean, variance, False, 0.0, eps)[0]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         batch, weight, mean, variance = ctx.saved_tensors
         scale = torch.ones_like(mean) if weight is None else weight

@@ -146,7 +146,7 @@ class DeformableConvolution(Operator):
         # every destination has its own offsets and kernel, all read the same image
         predicted = self.predictor(activated).unflatten(1, (self.destinations, 27))
         offset, mask = predicted[:, :, :18].unflatten(2, (9, 2)), predicted[:, :, 18:].sigmoid()
-        kernels = self.convolution.weight.view(self.destinations, self.width, -1)
+        kernels = self.convolution.weight.reshape(self.destinations, self.width, -1)
         geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (source.shape[2], source.shape[3]))
         return SampledProduct.apply(activated.unsqueeze(1), offset, mask, kernels, geometry).flatten(1, 2)
 

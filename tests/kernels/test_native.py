@@ -39,7 +39,7 @@ def both(monkeypatch, values: tuple) -> list[list[torch.Tensor]]:
     """Outputs and gradients of the compiled and of the portable form."""
     results = []
     for backend in (native, grid_sample):
-        monkeypatch.setattr(sampled_product, "_backend", lambda image, backend=backend: backend)
+        monkeypatch.setattr(sampled_product, "_backend", lambda *tensors, backend=backend: backend)
         output = SampledProduct.apply(*values)
         outer = torch.sin(torch.arange(output.numel(), dtype=torch.float32)).view_as(output)
         wanted = [value for value in values[:4] if value is not None]
@@ -75,11 +75,11 @@ def test_threads_do_not_change_the_result(threads, monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
-def test_positions_that_are_no_place_give_zero(bad, monkeypatch):
+def test_positions_that_are_no_place_give_zero_or_no_number(bad, monkeypatch):
     image, offset, mask, weight, geometry = arguments("one item")
-    monkeypatch.setattr(sampled_product, "_backend", lambda image: native)
+    monkeypatch.setattr(sampled_product, "_backend", lambda *tensors: native)
     output = SampledProduct.apply(image, torch.full_like(offset, bad), mask, weight, geometry)
-    assert torch.equal(output, torch.zeros_like(output))
+    assert output.isnan().all() if math.isnan(bad) else torch.equal(output, torch.zeros_like(output))
 
 
 def test_buffers_made_in_inference_mode_serve_training_later():
@@ -91,5 +91,44 @@ def test_buffers_made_in_inference_mode_serve_training_later():
     assert torch.isfinite(values[0].grad).all()
 
 
-def test_double_precision_is_left_to_grid_sample():
-    assert native.takes(torch.zeros(1)) and not native.takes(torch.zeros(1, dtype=torch.float64))
+def test_other_memory_is_left_to_grid_sample():
+    """Every tensor counts, not the image alone."""
+    single = torch.zeros(2, 2)
+    assert native.takes(single) and native.takes(single, None, single.mT)
+    for other in (single.double(), single.half(), single.to("meta"), single.to_sparse(), torch._neg_view(single)):
+        assert not native.takes(other) and not native.takes(single, None, other)
+
+
+def test_no_pointer_to_other_values_reaches_c(unannotated):
+    """The last door before C, whoever forgets to look: type, device, order and number of values."""
+    image, offset, mask, weight, geometry = arguments("own images")
+    prepared = native.prepare(image.detach())
+    good = {"image": prepared, "offset": offset.detach(), "mask": mask.detach(), "weight": weight.detach()}
+    native.product(**good, geometry=geometry)
+    wrong = {
+        "image": [prepared.double(), prepared[..., :5], prepared[:1], prepared.to("meta")],
+        "offset": [offset.double(), offset[..., :5], offset[:, :, :4]],
+        "mask": [mask.half(), mask[:1], mask[..., 1:]],
+    }
+    for name, tensors in wrong.items():
+        for tensor in tensors:
+            with pytest.raises(ValueError, match="expected|channels"):
+                native.product(**(good | {name: tensor.detach()}), geometry=geometry)
+
+
+def test_products_whose_tensors_do_not_fit_are_refused(unannotated):
+    values = arguments("own images")
+    image, offset, mask, weight, geometry = values
+    wrong = [
+        (image, offset.double(), mask, weight, geometry),
+        (image[:, :2], offset, mask, weight, geometry),
+        (image[:1], offset, mask, weight, geometry),
+        (image, offset[..., :5], mask, weight, geometry),
+        (image, offset, mask[:, :, :8], weight, geometry),
+        (image, offset, mask, weight[..., 1:], geometry),
+        (image[..., :0], offset, mask, weight, geometry),
+        (image[0], offset, mask, weight, geometry),
+    ]
+    for arguments_ in wrong:
+        with pytest.raises(ValueError, match="^(image|offset|mask|weight)[:,] "):
+            SampledProduct.apply(*arguments_)

@@ -89,6 +89,15 @@ def test_several_destinations_are_several_operators(name, repeats, activation):
         torch.testing.assert_close(outputs[:, destination], plain(source), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_last_changes_nothing(name):
+    source = features(2, 3, 6, 4)
+    operator, rearranged = (make(name, 3, destinations=2) for _ in range(2))
+    last = source.to(memory_format=torch.channels_last)
+    output = rearranged.to(memory_format=torch.channels_last)(last, activate("relu", last))
+    torch.testing.assert_close(output, operator(source, activate("relu", source)))
+
+
 def test_conv_and_dil_are_torch_convolutions():
     source = features(1, 2, 6, 7)
     for name, dilation in (("conv", 1), ("dil", 2)):
