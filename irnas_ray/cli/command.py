@@ -2,19 +2,22 @@
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from irnas_ray.cli.messages import PROGRAM, complain, describe, first_lines
+from irnas_ray.cli.help import describe
+from irnas_ray.cli.messages import PROGRAM, complain, first_lines
 from irnas_ray.cli.search_spaces import options
 from irnas_ray.settings.study import StudyConfig
-from irnas_ray.system.exit_status import FAILED, INCOMPLETE, INTERRUPTED, WRONG_COMMAND, Incomplete
+from irnas_ray.system.exit_status import FAILED, INCOMPLETE, INTERRUPTED, WRONG_COMMAND, Incomplete, WrongSetting
 
 Settings = TypeVar("Settings")
+OPTIONS = {"--help": "--help", "-h": "--help", "--cfg": "--cfg", "-c": "--cfg"}
 
 
 def run(
@@ -29,22 +32,58 @@ def run(
     Without ``arguments``, those of ``sys.argv``. The exit statuses are those of ``irnas_ray.system.exit_status``.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        if {"-h", "--help"} & set(words):
-            print(describe(name, kind, description, options()))
-            return
-        # Hydra is not needed for help
-        from irnas_ray.cli.command_line import compose_settings
+    # the list of all commands does without Hydra
+    from irnas_ray.cli.command_line import compose_settings, plain_settings
 
+    try:
+        words, asked = with_options(words)
+        if "--help" in asked:
+            try:
+                settings: object = plain_settings(name, kind, words)[0]
+            except ValueError:
+                # who asks for help may not know yet how settings are given
+                settings = plain_settings(name, kind, [])[0]
+            print(describe(name, settings, description, options(), asked["--help"]))
+            return
+        if "--cfg" in asked:
+            print(plain_settings(name, kind, words)[1], end="")
+            return
         settings = compose_settings(name, kind, words)
     except ValueError as error:
         sys.exit(complain(error, WRONG_COMMAND))
+    _work(function, settings)
+
+
+def with_options(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The words that are settings; and what ``--help`` and ``--cfg`` were asked for, where they were.
+
+    ValueError if that is nothing that they know.
+    """
+    settings: list[str] = []
+    asked: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word, equal, value = rest.pop(0).partition("=")
+        if word not in OPTIONS:
+            settings.append(word + equal + value)
+            continue
+        if not equal and rest and re.fullmatch(r"[\w.]+", rest[0]):
+            value = rest.pop(0)
+        asked[OPTIONS[word]] = value
+    if asked.get("--cfg", "job") != "job":
+        raise ValueError(f"--cfg {asked['--cfg']}".rstrip() + ": the settings are printed with --cfg job")
+    return settings, asked
+
+
+def _work(function: Callable[[Any], object], settings: object) -> None:
     try:
         function(settings)
     except KeyboardInterrupt:
         sys.exit(complain(f"interrupted; what was finished is kept{_continued(settings)}", INTERRUPTED))
     except Incomplete as error:
         sys.exit(complain(error, INCOMPLETE))
+    except WrongSetting as error:
+        sys.exit(complain(error, WRONG_COMMAND))
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(complain(error, FAILED))
     except Exception as error:

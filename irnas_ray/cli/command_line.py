@@ -1,11 +1,15 @@
 """From a command line and YAML files to one typed settings object, with errors that say what is possible."""
 
 import contextlib
+import dataclasses
 import difflib
 import logging
 import re
+import shlex
 from collections.abc import Callable
-from typing import Any, TypeVar
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -15,9 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from irnas_ray.cli.distributions import make_domains
-from irnas_ray.cli.messages import first_lines
-from irnas_ray.cli.search_spaces import CONF, hidden, linked
+from irnas_ray.cli.distributions import make_domains, read_domains
+from irnas_ray.cli.help import FIRST
+from irnas_ray.cli.messages import PROGRAM, first_lines, own_lines
+from irnas_ray.cli.search_spaces import CONF, GROUPS, hidden, linked
+from irnas_ray.cli.typed_text import as_typed, elements_as_typed, in_quotes, type_of
+from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import RetrainConfig, StudyConfig
 from irnas_ray.system.names import check_names
 
@@ -26,7 +33,8 @@ Settings = TypeVar("Settings")
 #: Settings that are a dict of the user's own keys: Hydra would take a key's dots for levels of the configuration, merge
 #: an empty dict and change nothing, and refuse keys that are not there yet.
 FREE = ("domains", "compare", "network_arguments")
-ONE_VALUE = "a list is [a,b], a text with commas is quoted twice, and what is tuned is domains.KEY=[a,b]"
+ONE_VALUE = "one value is needed; a list is [a,b], and what is tuned is domains.KEY=[a,b]"
+SYNTAX = "give one number or word, a list as [a,b], or a dict as {a: 1, b: 2}; other text in quotes of its own"
 
 logger = logging.getLogger(__name__)
 
@@ -36,25 +44,39 @@ def compose_settings(name: str, kind: type[Settings], arguments: list[str]) -> S
 
     Search spaces come from others: none can run code, read the environment or name a class that is to be called.
     """
-    check_names(arguments)
-    free_arguments = [x for x in arguments if _section(x) in FREE]
-    config = _composed(name, kind, [x for x in arguments if x not in free_arguments])
-    for argument in free_arguments:
-        _override_free(config, argument)
-    _refuse_resolvers(OmegaConf.to_container(config, resolve=False), "")
-    try:
-        settings = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise ValueError(first_lines(error)) from None
-    assert isinstance(settings, kind)
-    if isinstance(settings, RetrainConfig):
-        _refuse_classes_of_files(settings, arguments)
+    settings, _ = plain_settings(name, kind, arguments)
     if isinstance(settings, StudyConfig):
         settings.domains = make_domains(settings.domains)
         own = hidden(settings.search_space)
         if own is not None:
             logger.warning(f"{own} is not used: another search space has its name and comes first; rename it")
     return settings
+
+
+def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tuple[Settings, str]:
+    """The settings before Optuna makes distributions of their domains, and the same as YAML.
+
+    Raises as ``compose_settings``.
+    """
+    check_names(arguments)
+    free_arguments = [x for x in arguments if _section(x) in FREE]
+    config = _composed(name, kind, [x for x in arguments if x not in free_arguments])
+    for argument in free_arguments:
+        _override_free(config, kind, argument)
+    _refuse_resolvers(OmegaConf.to_container(config, resolve=False), "")
+    try:
+        settings = OmegaConf.to_object(config)
+        text = OmegaConf.to_yaml(config, resolve=True)
+    except OmegaConfBaseException as error:
+        where = f"{error.full_key}: " if error.full_key else ""
+        raise ValueError(where + first_lines(error)) from None
+    assert isinstance(settings, kind)
+    check_bounds(settings)
+    if isinstance(settings, RetrainConfig):
+        _refuse_classes_of_files(settings, arguments)
+    if isinstance(settings, StudyConfig):
+        read_domains(settings.domains)
+    return settings, text
 
 
 def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
@@ -66,14 +88,54 @@ def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
             raise ValueError("search_space= only records the name of the space; choose one with search_spaces=NAME")
         if _section(argument) == "hydra":
             raise ValueError(f"{argument}: Hydra's own settings have no effect here; --help lists what has")
+        if argument.startswith("~"):
+            raise ValueError(
+                f"{argument}: only entries of {', '.join(FREE)} can be removed; give KEY=VALUE or KEY=null"
+            )
+    _refuse_bare_words(name, kind, arguments)
     ConfigStore.instance().store(name=f"{name}_settings", node=kind)
     with linked() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
-        searchpath = [f"hydra.searchpath=['file://{folder}']"]
+        place = f"hydra.searchpath=[{in_quotes(f'file://{folder}')}]"
         try:
-            return compose(name, overrides=searchpath + arguments)
+            return compose(name, overrides=[place, *(_readable(kind, argument) for argument in arguments)])
         except (HydraException, OmegaConfBaseException, OSError, YAMLError) as error:
             # without the user's overrides composing works, which shows the keys that exist
-            raise ValueError(_explain(error, lambda: compose(name, overrides=searchpath))) from None
+            text = _explain(error, lambda: compose(name, overrides=[place]))
+            raise ValueError(text.replace(f"{folder}/", "")) from None
+        except UnicodeDecodeError as error:
+            file = next(file for file in Path(folder).rglob("*.yaml") if file.read_bytes() == error.object)
+            raise ValueError(f"{file.relative_to(folder)}: is no UTF-8 text") from None
+
+
+def _refuse_bare_words(name: str, kind: type, arguments: list[str]) -> None:
+    """ValueError for words that are no key=value, with the keys that were probably meant."""
+    bare = [argument for argument in arguments if "=" not in argument]
+    if not bare:
+        return
+    if type_of(kind, bare[0]) is not None or bare[0] in GROUPS:
+        raise ValueError(f"{bare[0]}: give it a value, as {bare[0]}=VALUE")
+    free = [key for key in FIRST[name] if not any(argument.startswith(f"{key}=") for argument in arguments)]
+    meant = [f"{key}={word or '...'}" for key, word in zip_longest(free, bare[: len(free)])]
+    hint = f", such as\n  {PROGRAM} {name} {shlex.join(meant)}\n" if free else "; "
+    raise ValueError(f"{bare[0]!r} is no setting; settings are given as key=value{hint}--help lists them")
+
+
+def _readable(kind: type, argument: str) -> str:
+    """An argument as Hydra reads it: text as it was typed, all else in Hydra's own syntax."""
+    key, _, text = argument.partition("=")
+    if not re.fullmatch(r"[\w.]+", key):
+        raise ValueError(f"unknown key {key!r}; settings are given as key=value, --help lists them")
+    hint = str if key in GROUPS else type_of(kind, key)
+    above = key.rpartition(".")[0]
+    if hint is None and above and not dataclasses.is_dataclass(type_of(kind, above) or kind):
+        raise ValueError(f"unknown key {key!r}: {above} has no settings of its own")
+    if get_origin(hint) is list and not text.startswith(("[", "$")):
+        raise ValueError(f"{argument}: give a list, such as {key}=[{text}]")
+    if dataclasses.is_dataclass(hint) and not text.startswith("{"):
+        raise ValueError(f"{argument}: {key} has settings of its own; give one of them as {key}.NAME=VALUE")
+    text = as_typed(hint, text)
+    _parse(key, text)
+    return f"{key}={text}"
 
 
 def _section(argument: str) -> str:
@@ -104,15 +166,20 @@ def _refuse_classes_of_files(settings: RetrainConfig, arguments: list[str]) -> N
 
 def _explain(error: Exception, valid: Callable[[], DictConfig]) -> str:
     text = str(error)
+    if not text:
+        # the grammar of references says nothing itself
+        place = re.search(r"full_key: (\S+)", str(error.__cause__))
+        return (
+            f"{place[1] if place else 'a file'}: holds ${{ without an end; a reference to another setting is ${{KEY}}"
+        )
     if error.__cause__ is not None and text.startswith("Error merging override"):
         return f"{text.removeprefix('Error merging override ')}: {first_lines(error.__cause__)}"
     match = re.search(r"Could not (?:override|append to config) '([^']+)'", text)
-    if match is None and "--multirun" in text:
-        argument = re.search(r"'([^']*)'", text)
-        return f"{argument[1] if argument else ''}: give one value; {ONE_VALUE}"
     if match is None:
         text = re.sub(r"\nConfig search path:.*", "", text, flags=re.DOTALL)
-        return "\n".join(line for line in text.splitlines() if line.strip() and "full_key" not in line)
+        place = re.search(r"full_key: (\S+)", text)
+        named = r"\1.yaml: " + (f"{place[1]}: " if place else "")
+        return "\n".join(own_lines(re.sub(r"^In '([^']+)': \w+ raised while composing config:\n", named, text)))
     key = match.group(1)
     wrong = key
     node: Any = valid()
@@ -129,15 +196,17 @@ def _explain(error: Exception, valid: Callable[[], DictConfig]) -> str:
     return f"unknown key {wrong!r}{hint}\npossible{' under ' + where if where else ''}: {', '.join(known)}"
 
 
-def _override_free(config: DictConfig, argument: str) -> None:
+def _override_free(config: DictConfig, kind: type, argument: str) -> None:
     """Apply ``domains.<dotted key>=value`` or ``domains={...}``, or the like for another setting with free keys."""
     name, _, text = argument.lstrip("~+").partition("=")
     section, _, key = name.partition(".")
     if section not in config:
         does = "tunes nothing" if section == "domains" else f"has no {section}"
         raise ValueError(f"unknown key {name!r}: this command {does}")
+    # the arguments of a network have keys of their own
+    hint = None if section == "network_arguments" else type_of(kind, key)
     delete = argument.startswith("~") or text == "null"
-    value = None if delete else _parse(name, text)
+    value = None if delete else _parse(name, elements_as_typed(hint, text))
     with _unlocked(config):
         if key:
             _override_entry(config[section], section, key, value, delete)
@@ -166,10 +235,10 @@ def _parse(key: str, text: str) -> Any:
     """A value in Hydra's syntax."""
     try:
         override = OverridesParser.create().parse_override(f"value={text}")
-    except (HydraException, OverrideParseException) as error:
-        raise ValueError(f"{key}: cannot read {text!r} ({first_lines(error)})") from None
+    except (HydraException, OverrideParseException):
+        raise ValueError(f"{key}: cannot read {text!r}; {SYNTAX}") from None
     if override.is_sweep_override():
-        raise ValueError(f"{key}: cannot read {text!r} ({ONE_VALUE})")
+        raise ValueError(f"{key}: cannot read {text!r}; {ONE_VALUE}")
     return override.value()
 
 

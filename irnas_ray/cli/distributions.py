@@ -16,8 +16,15 @@ def make_domains(written: dict[str, Any]) -> dict[str, Any]:
     ValueError naming the domain and what is possible.
     """
     # before Optuna is loaded, which takes longer than to say what is wrong
-    read = {key: _read(key, value) for key, value in written.items()}
-    return {key: _make(key, *parts) for key, parts in read.items()}
+    return {key: _make(key, *parts) for key, parts in read_domains(written).items()}
+
+
+def read_domains(written: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]] | None]]:
+    """Name of the distribution, its arguments and its conditions for every domain, without Optuna.
+
+    Raises as ``make_domains``, but for arguments that Optuna itself refuses.
+    """
+    return {key: _read(key, value) for key, value in written.items()}
 
 
 def _read(key: str, value: Any) -> tuple[str, dict[str, Any], dict[str, tuple[Any, ...]] | None]:

@@ -21,6 +21,7 @@ from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.degradations import Degradation
 from irnas_ray.settings.study import Data
 from irnas_ray.system.environment import versions
+from irnas_ray.system.exit_status import WrongSetting, checking_settings
 from irnas_ray.system.worker_pool import Progress
 
 logger = logging.getLogger(__name__)
@@ -66,9 +67,10 @@ def prepare(
     ('prepared', True)
     """
     if output is None and not data.output:
-        raise ValueError("data.output is not set; name the folder for the data set")
+        raise WrongSetting("data.output is not set; name the folder for the data set")
     folder = Path(output or data.output or "").absolute()
-    check_data_settings(data)
+    with checking_settings():
+        check_data_settings(data)
     found = sources.find_images(data)
     if frozen is not None:
         found = frozen.select(found, data.patch)

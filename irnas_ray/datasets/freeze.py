@@ -21,6 +21,7 @@ from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.commands import PrepareConfig
 from irnas_ray.settings.degradations import Degradation, own_settings, variant
 from irnas_ray.settings.study import Data
+from irnas_ray.system.exit_status import WrongSetting, checking_settings
 from irnas_ray.system.files import write_json
 from irnas_ray.system.worker_pool import Progress
 
@@ -125,12 +126,13 @@ def prepare_frozen(config: PrepareConfig, progress: Progress | None = None, othe
     output = Path(config.data.output) if config.data.output else None
     if config.freeze is None:
         if config.degradation.kind in ("camera", "unprocessing", "rain"):
-            raise ValueError(
+            raise WrongSetting(
                 f"degradation.kind={config.degradation.kind} changes nothing without freeze=patches or freeze=images; "
                 "add one, or give the degradation to the search"
             )
         return builder.prepare(config.data, output, progress, config.workers, config.degradation, others)
-    freezing = _freezing(config)
+    with checking_settings():
+        freezing = _freezing(config)
     folder = builder.prepare(config.data, output, progress, config.workers, None, others, freezing)
     record = {"freeze": config.freeze, **dataclasses.asdict(config.frozen), "kind": config.degradation.kind}
     write_json(folder / RECORD, record | {"settings": own_settings(config.degradation)})

@@ -25,6 +25,7 @@ from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.networks.inference import fast, restore
 from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
 from irnas_ray.system.environment import PYTHON, hardware, usable_cores, versions
+from irnas_ray.system.exit_status import WrongSetting
 from irnas_ray.system.files import write_json, write_text
 from irnas_ray.system.names import check_names
 from irnas_ray.system.worker_pool import WorkerPool
@@ -47,7 +48,9 @@ def score_methods(config: EvaluateConfig) -> None:
     candidates = find_candidates(config, _device())
     protocol = candidates.protocol
     if config.data.source is None and not protocol.id.startswith("photographs"):
-        raise ValueError(f"data.source: is missing; protocol {protocol.id} scores other images than the embedded ones")
+        raise WrongSetting(
+            f"data.source: is missing; protocol {protocol.id} scores other images than the embedded ones"
+        )
     source = config.data.source
     check_form(protocol, Manifest.load(source).form if source is not None and is_prepared(source) else None)
     config.data.color = protocol.color
@@ -139,7 +142,7 @@ def restore_images(config: RestoreConfig) -> None:
     check_names(paths)
     color = "gray" if network.channels == 1 else "rgb"
     if config.color not in (None, "gray"):
-        raise ValueError(f"color: unknown {config.color!r}; possible: gray, null")
+        raise WrongSetting(f"color: unknown {config.color!r}; possible: gray, null")
     targets = [output / f"{path.stem}.png" for path in paths]
     for path, target in zip(paths, targets, strict=True):
         header = read_header(path)
@@ -166,7 +169,7 @@ def restore_images(config: RestoreConfig) -> None:
 
 def _given(key: str, value: str) -> str:
     if not value:
-        raise ValueError(f"{key}: is missing; give it as {key}=PATH")
+        raise WrongSetting(f"{key}: is missing; give it as {key}=PATH")
     return value
 
 

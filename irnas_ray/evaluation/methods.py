@@ -20,6 +20,7 @@ from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.networks.inference import restorer
 from irnas_ray.settings.commands import EvaluateConfig
 from irnas_ray.settings.degradations import degradation_from_dict
+from irnas_ray.system.exit_status import WrongSetting, checking_settings
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,22 @@ def find_candidates(config: EvaluateConfig, device: torch.device | str) -> Candi
     folders = named_paths("restored", config.restored)
     names = _names(config)
     if not networks and not folders and not names and not config.scores:
-        raise ValueError("nothing to score: give network=FILE, restored=FOLDER, method=NAME, or several of them")
+        raise WrongSetting("nothing to score: give network=FILE, restored=FOLDER, method=NAME, or several of them")
     notes = {name: kept for name, (_, kept) in networks.items()}
-    protocol = _protocol(config.protocol or _agreed(notes, "protocol") or "photographs-gray", notes)
-    protocol = replace(protocol, ssim_border=known_border(config.ssim))
+    with checking_settings():
+        protocol = _protocol(config.protocol or _agreed(notes, "protocol") or "photographs-gray", notes)
+        protocol = replace(protocol, ssim_border=known_border(config.ssim))
     noisy = protocol.degradation == "gaussian"
     sigma = config.sigma
     if noisy and sigma is None:
         sigma = _agreed(notes, "sigma")
         if sigma is None:
-            raise ValueError(f"sigma: is missing; protocol {protocol.id} needs a noise level (0-255 scale)")
+            raise WrongSetting(f"sigma: is missing; protocol {protocol.id} needs a noise level (0-255 scale)")
     for name, (network, _) in networks.items():
         _check_channels(name, network, protocol)
+    with checking_settings():
+        usual = baselines(protocol, sigma) if config.baselines else {}
+        compared = usual if names is None else named_baselines(names, protocol, sigma)
     suffix = " (self-ensemble)" if config.self_ensemble else ""
     return Candidates(
         protocol,
@@ -76,9 +81,7 @@ def find_candidates(config: EvaluateConfig, device: torch.device | str) -> Candi
             for name, (network, _) in networks.items()
         },
         folders,
-        (baselines(protocol, sigma) if config.baselines else {})
-        if names is None
-        else named_baselines(names, protocol, sigma),
+        compared,
         [evaluation for path in _listed("scores", config.scores) for evaluation in read_scores(Path(path))],
     )
 

@@ -10,6 +10,7 @@ from irnas_ray.results.study_results import StudyResults, genotype_of, importanc
 from irnas_ray.results.table import Table
 from irnas_ray.results.tables import frequencies, front_table, margins_of, state_counts, trials_table
 from irnas_ray.settings.commands import AnalyzeConfig
+from irnas_ray.system.exit_status import WrongSetting
 from irnas_ray.system.files import write_text
 
 
@@ -37,7 +38,7 @@ def analyze(config: AnalyzeConfig) -> None:
     Raises ValueError if the folder is not a study, or its Optuna study cannot be opened; nothing in it is changed.
     """
     if not config.study:
-        raise ValueError("study: give the study's folder, for example study=results/quickstart")
+        raise WrongSetting("study: give the study's folder, for example study=results/quickstart")
     if config.top < 1:
         raise ValueError(f"top: {config.top}; at least one trial is needed")
     results = read_study(Path(config.study))

@@ -30,6 +30,11 @@ def check_bounds(settings: Any, prefix: str = "") -> None:
             check_bounds(value, f"{key}.")
         bounds = field.metadata.get("bounds", {})
         if value is not None and not all(_BOUNDS[name][0](value, bound) for name, bound in bounds.items()):
-            words = " and ".join(f"{_BOUNDS[name][1]} {bound}" for name, bound in bounds.items())
-            nullable = ", or null" if type(None) in get_args(field.type) else ""
-            raise ValueError(f"{key}: {value}; {words}{nullable}")
+            raise ValueError(f"{key}: {value}; {bounds_of(field)}")
+
+
+def bounds_of(field: dataclasses.Field) -> str:
+    """The bounds of a field in words; empty where it has none."""
+    bounds = field.metadata.get("bounds", {})
+    words = " and ".join(f"{_BOUNDS[name][1]} {bound}" for name, bound in bounds.items())
+    return f"{words}, or null" if words and type(None) in get_args(field.type) else words

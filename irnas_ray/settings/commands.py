@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from irnas_ray.settings.bounds import bounded
 from irnas_ray.settings.degradations import Degradation
 from irnas_ray.settings.study import Data
 
@@ -11,11 +12,12 @@ from irnas_ray.settings.study import Data
 class Frozen:
     """How much of the clean images is degraded once and for good."""
 
-    #: Patches of training and of test images, as many as SIM1800 had; freeze=images keeps all images whole.
-    train: int = 1600
-    test: int = 212
+    #: Patches of training images, as many as SIM1800 had; freeze=images keeps all images whole.
+    train: int = bounded(1600, at_least=1)
+    #: Patches of test images, as many as SIM1800 had.
+    test: int = bounded(212, at_least=1)
     #: Seed of which patches are taken and of all that is random in their degradation.
-    seed: int = 0
+    seed: int = bounded(0, at_least=0)
 
 
 @dataclass
@@ -35,7 +37,7 @@ class PrepareConfig:
     #: PNG file for the contact sheet of check=true; null: contact_sheet.png where you stand, numbered if that exists.
     contact_sheet: str | None = None
     #: Processes; null: one for each core that memory allows, or one for little data. The result does not depend on it.
-    workers: int | None = None
+    workers: int | None = bounded(None, at_least=1)
 
 
 @dataclass
@@ -63,19 +65,19 @@ class EvaluateConfig:
     ssim: str = "cropped"
     data: Data = field(default_factory=Data)
     #: Most test images that are scored; null: all.
-    images: int | None = None
+    images: int | None = bounded(None, at_least=1)
     #: Side in pixels of the tiles in which images are restored; null: whole images.
-    tile: int | None = None
+    tile: int | None = bounded(None, at_least=1)
     #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
-    overlap: int = 32
+    overlap: int = bounded(32, at_least=0)
     #: Average a network's results over the image's eight rotations and mirror images; eight times the work.
     self_ensemble: bool = False
     #: Processes that slow baselines use side by side; null: one for each core. The scores are the same.
-    processes: int | None = None
+    processes: int | None = bounded(None, at_least=1)
     #: Of no effect, because intervals are computed, no longer drawn; kept for old command lines.
     seed: int = 0
     #: Images on the picture sheet, spread over all of them; 0: no sheet.
-    sheet_images: int = 4
+    sheet_images: int = bounded(4, at_least=0)
     #: Folder for the tables (Markdown, CSV, JSON), scores of each image, restored images and the picture sheet; null:
     #: only the table is printed.
     output: str | None = None
@@ -96,9 +98,9 @@ class RestoreConfig:
     #: gray converts colour images for a gray network; null: colours must fit the network.
     color: str | None = None
     #: Side in pixels of the tiles in which images are restored; null: whole images.
-    tile: int | None = 256
+    tile: int | None = bounded(256, at_least=1)
     #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
-    overlap: int = 32
+    overlap: int = bounded(32, at_least=0)
     #: Average the results over the image's eight rotations and mirror images; eight times the work.
     self_ensemble: bool = False
     #: Replace images of the same name in the output folder.
@@ -112,6 +114,6 @@ class AnalyzeConfig:
     #: Folder of the study, such as results/quickstart.
     study: str = ""
     #: How many of the best trials are listed and counted.
-    top: int = 10
+    top: int = bounded(10, at_least=1)
     #: Folder for the pictures (PNG); null: analysis/ in the study's folder.
     output: str | None = None

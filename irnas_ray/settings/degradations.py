@@ -26,11 +26,13 @@ class Camera:
     mosaic: bool = True
     #: Which of the mosaic's four phases (0-3, two bits: shift down, shift right); null: drawn for each image.
     phase: int | None = None
-    #: Noise of the photons: deviation shot * sqrt(signal), shot log-uniform, on linear light in [0, 1].
+    #: Noise of the photons: deviation shot * sqrt(signal), on linear light in [0, 1].
     shot_noise: bool = True
+    #: Strength of the photons' noise, log-uniform.
     shot: list[float] = _between(0.01, 0.2)
-    #: Noise of the electronics: deviation read, log-uniform, on linear light in [0, 1].
+    #: Noise of the electronics: deviation read, on linear light in [0, 1].
     read_noise: bool = True
+    #: Deviation of the electronics' noise, log-uniform.
     read: list[float] = _between(0.01, 0.1)
     #: Clip the raw image to [0, 1] and round it to so many bits; null: not rounded.
     bits: int | None = 14
@@ -38,17 +40,21 @@ class Camera:
     median: bool = True
     #: Bilateral filters of luma and, guided by luma, of chroma.
     bilateral: bool = True
-    #: Luma: spatial sigma in pixels and range sigma on the square root of Y, both log-uniform.
+    #: Luma's spatial sigma in pixels, log-uniform.
     spatial: list[float] = _between(0.5, 2.0)
+    #: Luma's range sigma on the square root of Y, log-uniform.
     tonal: list[float] = _between(0.1 / 32, 1 / 32)
-    #: Chroma: what luma's spatial and range sigma are multiplied by, both log-uniform.
+    #: Chroma: what luma's spatial sigma is multiplied by, log-uniform.
     chroma_spatial: list[float] = _between(8, 32)
+    #: Chroma: what luma's range sigma is multiplied by, log-uniform.
     chroma_tonal: list[float] = _between(0.1, 0.5)
     #: Unsharp mask on linear RGB.
     unsharp: bool = True
-    #: Its Gaussian's sigma in pixels, its amount (uniform), and the smallest difference (0-255 scale) that it changes.
+    #: Sigma in pixels of the unsharp mask's Gaussian.
     unsharp_sigma: float = 4.0
+    #: Amount of the unsharp mask, uniform.
     unsharp_amount: list[float] = _between(0, 0.25)
+    #: Smallest difference on the 0-255 scale that the unsharp mask changes.
     unsharp_threshold: float = 3.0
     #: Round the sRGB image to 8 bit (JPEG does so in any case).
     eight_bit: bool = True
@@ -66,17 +72,21 @@ class Unprocessing:
     mosaic: bool = True
     #: Variance of the noise is shot * signal + read; shot is log-uniform in this range.
     shot: list[float] = _between(1e-4, 0.012)
-    #: log(read) is normal: mean read_slope * log(shot) + read_offset, deviation read_deviation.
+    #: log(read) is normal with mean read_slope * log(shot) + read_offset.
     read_slope: float = 2.18
+    #: Offset of the mean of log(read).
     read_offset: float = 1.20
+    #: Deviation of log(read).
     read_deviation: float = 0.26
     #: Undo white balance and brightening before the noise.
     white_balance: bool = True
-    #: White balance gains of red and blue, uniform.
+    #: White balance gain of red, uniform.
     red_gain: list[float] = _between(1.9, 2.4)
+    #: White balance gain of blue, uniform.
     blue_gain: list[float] = _between(1.5, 1.9)
     #: Overall gain is 1 / N(brightness, brightness_deviation^2).
     brightness: float = 0.8
+    #: Deviation of the inverse of the overall gain.
     brightness_deviation: float = 0.1
     #: Undo the tone curve 3x^2 - 2x^3 before the noise.
     tone_curve: bool = True

@@ -60,8 +60,9 @@ class Data:
     source: str | None = None
     #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (see docs/data.md).
     form: str = "photographs"
-    #: How the files of a pair are named in one folder, without their endings; the * is what both share. PolyU's names.
+    #: How the clean files of pairs in one folder are named, without their endings; the * is what both share. PolyU's.
     clean_names: str = "*_mean"
+    #: How the degraded files of pairs in one folder are named, without their endings.
     degraded_names: str = "*_real"
     #: Where the Parquet data set is written; null: beside the results, named after its content.
     output: str | None = None
@@ -70,7 +71,7 @@ class Data:
     #: Side of the stored patches in pixels; crops are drawn inside them.
     patch: int = 96
     #: Distance between stored patches in pixels; null: the patch size (no overlap).
-    stride: int | None = None
+    stride: int | None = bounded(None, at_least=1)
     #: Share of the images held out for the final score where the source has no test folder.
     test_fraction: float = 0.2
     #: Share of the training images that validates the supernet (Train V). Paper: 0.02.
@@ -97,13 +98,17 @@ class Search:
     crop: int = 64
     #: lambda of the loss (eq. 7). Paper: 0.5.
     ssim_weight: float = bounded(0.5, at_least=0)
-    #: SGD's initial and final rate of the cosine schedule, momentum and weight decay. Paper: 0.025, 0.001, 0.9, 3e-4.
+    #: SGD's initial rate, from which a cosine leads to the last one. Paper: 0.025.
     weight_lr: float = bounded(0.025, at_least=0)
+    #: SGD's last rate. Paper: 0.001.
     weight_lr_min: float = bounded(0.001, at_least=0)
+    #: SGD's momentum. Paper: 0.9.
     momentum: float = 0.9
+    #: SGD's weight decay. Paper: 3e-4.
     weight_decay: float = bounded(3e-4, at_least=0)
-    #: Adam's rate and weight decay for alpha and beta. Paper: 1e-3, 1e-3.
+    #: Adam's rate for alpha and beta. Paper: 1e-3.
     arch_lr: float = bounded(1e-3, at_least=0)
+    #: Adam's weight decay for alpha and beta. Paper: 1e-3.
     arch_weight_decay: float = bounded(1e-3, at_least=0)
     #: Largest norm of the weights' gradient; null: not clipped. The paper does not say; 5 as DARTS, because without it
     #: the head, which no normalisation follows, can diverge to NaN at the paper's rate.
@@ -127,16 +132,20 @@ class Final:
     count: int = bounded(2, at_least=1)
     #: Basic width of the final networks. Paper's denoiser 20, de-rainer 15.
     width: int = 20
-    #: Channels of the stem, of the atrous pyramid and of the low-level branch. Authors' code: 64, 128, 48.
+    #: Channels of the stem's first convolution. Authors' code: 64.
     stem_channels: int = bounded(64, at_least=1)
+    #: Channels of the atrous pyramid. Authors' code: 128.
     aspp_channels: int = bounded(128, at_least=1)
+    #: Channels of the low-level branch. Authors' code: 48.
     low_level_channels: int = bounded(48, at_least=1)
     #: Training steps. Paper: 600,000.
     steps: int = bounded(600_000, at_least=1)
     #: Minutes of wall-clock time to train for instead of `steps`; the schedule follows the time used. Validations in
     #: between count; the one after the last step and the test score come on top.
     minutes: float | None = None
+    #: Patches in a batch. Paper: 12.
     batch: int = bounded(12, at_least=1)
+    #: Side of the random crops in pixels. Paper: 64.
     crop: int = 64
     #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
     #: and, where trials have GPUs, one GPU of its own. The result is that of one but for rounding.
@@ -167,6 +176,7 @@ class Final:
     rotate: bool = True
     #: Steps between validations and checkpoints; with `minutes` there is one after each tenth of them too.
     validate_every: int = bounded(5000, at_least=1)
+    #: Seed of the first weights, the batches and the noise.
     seed: int = bounded(0, at_least=0)
     #: Named protocol of the final score (see docs/protocols.md); null: what fits the data.
     protocol: str | None = None
@@ -224,10 +234,11 @@ class Cluster:
 
     #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
     address: str | None = None
+    #: CPUs for each trial, and for each process of a final training.
     cpus_per_trial: int = bounded(1, at_least=1)
     #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none; auto: the memory of a
     #: search trial is measured, and as many share a GPU as fit (final trainings get a whole one each).
-    gpus_per_trial: Any = None
+    gpus_per_trial: int | float | str | None = None
     #: Most trials at a time; null: as many as fit.
     max_concurrent: int | None = bounded(None, at_least=1)
     #: Minutes without a forward pass after which a trial's worker counts as hanging, and the trial is started again

@@ -15,6 +15,7 @@ from irnas_ray.settings.study import RetrainConfig, short_values, with_values
 from irnas_ray.study.candidates import BUILT_IN, Candidate
 from irnas_ray.study.checks import check_settings
 from irnas_ray.study.study import run
+from irnas_ray.system.exit_status import checking_settings
 
 #: Settings of retrain.py itself that may be compared, beside those of ``final`` and those that shape a network.
 OWN = ("genotype", "network", "network_arguments")
@@ -37,7 +38,8 @@ def run_retraining(config: RetrainConfig) -> Path:
     >>> network.arguments()
     {'channels': 1, 'depth': 3, 'width': 4}
     """
-    candidates = candidates_of(config)
+    with checking_settings():
+        candidates = candidates_of(config)
     config.study = config.study or f"retrain-{_digest(candidates)}"
     config.domains = {}
     config.final.count = len(candidates)

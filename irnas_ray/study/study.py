@@ -34,7 +34,7 @@ from irnas_ray.study.gpu_memory import search_resources
 from irnas_ray.study.rounds import run_search
 from irnas_ray.study.summary import summarise
 from irnas_ray.study.trial import TrialData
-from irnas_ray.system.exit_status import Incomplete
+from irnas_ray.system.exit_status import Incomplete, checking_settings
 from irnas_ray.system.progress_bar import progress_bar
 from irnas_ray.tune.run_storage import claim_storage
 from irnas_ray.tune.runner import Interrupted
@@ -55,7 +55,8 @@ def run_study(config: StudyConfig) -> Path:
     >>> ir.read_study(summary.parent).best()["state"]
     'COMPLETE'
     """
-    check_search(config)
+    with checking_settings():
+        check_search(config)
     return run(config, _search_candidates)
 
 
@@ -85,11 +86,13 @@ def run(config: StudyConfig, candidates_of: CandidatesOf) -> Path:
 
     Raises as ``run_study``.
     """
-    check_places(config)
-    folder = StudyFolder(config)
+    with checking_settings():
+        check_places(config)
+        folder = StudyFolder(config)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
-        check_settings(config)
+        with checking_settings():
+            check_settings(config)
         folder.check(config)
         prepared = prepare_data(config)
         manifest = Manifest.load(prepared)

@@ -67,11 +67,15 @@ def test_a_launcher_is_the_same_command(name):
     assert texts[0] == texts[1] and f"irnas-ray {name} [key=value ...]" in texts[0]
 
 
-LIGHT = {
+LIGHT: dict[str, set[str]] = {
     "--help": {"hydra"},
     "serch": {"hydra"},
-    "restore --help": {"hydra"},
-    "search --help": {"hydra"},
+    "restore --help": set(),
+    "search --help": set(),
+    "search --help all search_spaces=hinas": set(),
+    "search --cfg job": set(),
+    "restore results/x/network.pt": set(),
+    "search search.epochs=0": set(),
     "search architecture.nods=3": set(),
     "search search_spaces=none_such": set(),
     "search domains.architecture.nodes=3": set(),

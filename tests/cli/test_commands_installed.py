@@ -67,8 +67,8 @@ def test_search_spaces_of_the_users_own_stand_beside_those_that_ship(installed, 
     for name in ("mine", "hinas"):
         space = f"# @package _global_\nsearch_space: {name}\ntune: {{sampler: my_sampler}}\n"
         (tmp_path / "search_spaces" / f"{name}.yaml").write_text(space)
-    assert "my_sampler" in command(installed, "search", "search_spaces=mine", status=1, cwd=tmp_path)
-    said = command(installed, "search", "search_spaces=hinas", "tune.sampler=other", status=1, cwd=tmp_path)
+    assert "my_sampler" in command(installed, "search", "search_spaces=mine", status=2, cwd=tmp_path)
+    said = command(installed, "search", "search_spaces=hinas", "tune.sampler=other", status=2, cwd=tmp_path)
     assert "search_spaces/hinas.yaml is not used" in said and "'other'" in said
 
 

@@ -187,8 +187,8 @@ WRONG_ARGUMENTS = {
     "search_spaces=pkg://canary": "pkg://canary",
     "study=${oc.env:SECRET}": "calls a resolver",
     "domains.search.batch=[${oc.env:SECRET}]": "calls a resolver",
-    "search.epochs=1,2": "search.epochs=1,2: give one value",
-    "search.epochs=choice(1,2)": "search.epochs=choice(1,2): give one value",
+    "search.epochs=1,2": "search.epochs: cannot read '1,2'; one value",
+    "search.epochs=choice(1,2)": "search.epochs: cannot read 'choice(1,2)'; one value",
     "domains.search.batch=choice(1,2)": "cannot read",
     "domains.search.batch=glob(*)": "cannot read",
 }

@@ -15,6 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -56,6 +57,12 @@ def test_a_value_is_read_without_a_configuration() -> None:
     assert values == [0.001, [1, "a"], {"low": 0}, None], CHANGED
     with pytest.raises((HydraException, OverrideParseException)):
         parser.parse_override("value=[1")
+
+
+def test_text_in_quotes_is_read_as_it_was() -> None:
+    for text in ("2024_11", "a 'b' (c), [d]", "a\\", "\\'", "null", ""):
+        quoted = QuotedString(text=text, quote=Quote.single).with_quotes()
+        assert OverridesParser.create().parse_override(f"value={quoted}").value() == text, CHANGED
 
 
 def test_an_unknown_key_is_named_in_quotes(composed: None) -> None:
