@@ -197,10 +197,15 @@ def open_storage(url: str | None, folder: Path, patience: float = 1, wal: bool =
     try:
         if url is not None and url.startswith("journal:"):
             return FileJournal(Path(url.removeprefix("journal:")).absolute())
-        return PatientStorage(_with_password(url or f"sqlite:///{folder / 'study.db'}"), patience, wal)
+        return PatientStorage(_with_password(url) if url else sqlite_url(folder / "study.db"), patience, wal)
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"tune.storage: cannot open {shown} ({reason})") from None
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL by which an SQLite file is opened, whatever its path holds."""
+    return sqlalchemy.engine.URL.create("sqlite", database=str(file.absolute())).render_as_string()
 
 
 def sqlite_file(url: str | None, folder: Path) -> Path | None:
@@ -232,7 +237,7 @@ def on_local_disk(folder: Path) -> bool:
 
 
 def _with_password(url: str) -> str:
-    if MASK not in url:
+    if MASK not in url or url.startswith("sqlite:///"):
         _given[masked(url)] = url
         return url
     password = os.environ.get(PASSWORD)

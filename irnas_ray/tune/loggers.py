@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ray.tune import Callback
 
+from irnas_ray.hpo.storage import sqlite_url
+
 #: What ``tune.loggers`` may name: packages with a callback of Ray's.
 LOGGERS = ("wandb", "mlflow")
 
@@ -40,7 +42,7 @@ def make_loggers(names: Sequence[str], study: str, folder: Path) -> list[Callbac
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
         # where the environment names a server, MLflow reads it there: it may hold a password
-        place = None if os.environ.get("MLFLOW_TRACKING_URI") else f"sqlite:///{folder / 'mlflow.db'}"
+        place = None if os.environ.get("MLFLOW_TRACKING_URI") else sqlite_url(folder / "mlflow.db")
         made.append(MLflowLoggerCallback(tracking_uri=place, experiment_name=study))
     return made
 

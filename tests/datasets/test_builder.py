@@ -15,6 +15,7 @@ from PIL import Image
 from irnas_ray.datasets import builder, parquet
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.manifest import Manifest
+from irnas_ray.datasets.reader import select, sorted_keys
 from irnas_ray.datasets.splits import split_training
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.images import files
@@ -328,3 +329,16 @@ def test_real_rain_images_keep_their_halves(tmp_path: Path) -> None:
     assert record.degraded is not None and record.clean.shape == record.degraded.shape
     # Rain brightens: the clean half must be the darker one.
     assert record.clean.mean() < record.degraded.mean()
+
+
+@pytest.mark.parametrize("name", ["a%20b ü", "q?1#2;3&x=4", "[e]{f}*", "pwd=x:y@z"])
+def test_a_data_set_lies_where_its_folder_says(tmp_path, name):
+    """What a URL means by some characters, and Parquet's readers by others, changes nothing."""
+    data = _folder(tmp_path / name / "images")
+    folder = prepare(data, tmp_path / name / name)
+    assert folder == tmp_path / name / name and sorted(path.name for path in tmp_path.iterdir()) == [name]
+    manifest = Manifest.load(folder)
+    (record, *_) = load_images(folder, manifest.ids("test"))
+    assert record.clean.shape == (3, 20, 24)
+    selection = select(folder, manifest.ids("train"), ("clean",), 3 * 8 * 8)
+    assert selection.rows == manifest.patches and len(sorted_keys(selection)) == selection.rows

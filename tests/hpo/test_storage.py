@@ -331,6 +331,8 @@ SECRET = "p@ss:w/rd"
         ("postgresql://me@host/db", "postgresql://me@host/db"),
         ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
         ("journal:/shared/study.log", "journal:/shared/study.log"),
+        ("journal:/shared/pwd=x/study.log", "journal:/shared/pwd=x/study.log"),
+        ("sqlite:////tmp/password=x/a.db", "sqlite:////tmp/password=x/a.db"),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:

@@ -182,6 +182,13 @@ def test_paths_and_urls() -> None:
     assert join("s3://bucket/a?endpoint_override=x:1", "b", "c") == "s3://bucket/a/b/c?endpoint_override=x:1"
     assert join("s3://bucket", "b") == "s3://bucket/b"
     assert split("s3://bucket/a/b?region=x") == ("s3://bucket/a?region=x", "b")
+    # what a URL was before names were escaped in it stays the same
+    assert join("s3://bucket", "a=1,b (2)+c@d~'e!*;$f&g:h", "i").replace("%20", " ") == (
+        "s3://bucket/a=1,b (2)+c@d~'e!*;$f&g:h/i"
+    )
+    assert join("s3://bucket", "a%20b?c#d") == "s3://bucket/a%2520b%3Fc%23d"
+    assert split("s3://bucket/x/a%2520b%3Fc%23d") == ("s3://bucket/x", "a%20b?c#d")
+    assert join("/disk/a://b", "c?d") == "/disk/a:/b/c?d" and split("/disk/a:b/c?d") == ("/disk/a:b", "c?d")
     assert join("/disk/a", "b") == "/disk/a/b" and split("/disk/a/b") == ("/disk/a", "b")
     assert absolute("s3://bucket/a") == "s3://bucket/a" and absolute("a") == str(Path.cwd() / "a")
 
