@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 #: Pillow's name of a 16-bit layout -> the layout that takes the other byte of each value, the lower one, from the file.
 _LOWER_BYTE = {
@@ -27,8 +27,14 @@ _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 def opened(path: Path | str) -> Iterator[Image.Image]:
     """The file as Pillow opens it, not yet decoded; raises whatever Pillow does for damaged files."""
     # Given a path, Pillow maps gray TIFFs into memory, and scrambles those that an orientation turns.
-    with open(path, "rb") as file, Image.open(file) as image:
-        yield image
+    with open(path, "rb") as file:
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            # Pillow's own words name the file object
+            raise UnidentifiedImageError("is damaged at its beginning, or of no format that is known") from None
+        with image:
+            yield image
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,15 @@ def test_names_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
     (folder / "a.png").touch()
     with pytest.raises(ValueError, match=r"d\\xe9j\\xe0/a.png': this name is not UTF-8"):
         images.list_images(folder)
+
+
+def test_a_file_that_is_no_image_is_named_in_plain_words(tmp_path: Path) -> None:
+    for name, content in {"empty.png": b"", "text.jpg": b"no image", "zeros.tif": bytes(99)}.items():
+        (tmp_path / name).write_bytes(content)
+        for read in (images.read_header, partial(images.read_image, color="gray")):
+            with pytest.raises(ValueError, match=f"{name}: cannot be read as an image") as caught:
+                read(tmp_path / name)
+            assert not any(word in str(caught.value) for word in ("<", "_io", "0x"))
 
 
 @given(names=st.lists(st.from_regex(r"[a-c0-9²]{1,6}", fullmatch=True), min_size=1, unique=True))
