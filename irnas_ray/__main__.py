@@ -11,6 +11,7 @@ from irnas_ray import __version__
 from irnas_ray.cli.command import run
 from irnas_ray.cli.configuration import KINDS
 from irnas_ray.cli.messages import PROGRAM, complain
+from irnas_ray.cli.output import lasting_output
 from irnas_ray.system.exit_status import WRONG_COMMAND
 
 
@@ -82,7 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Without ``arguments``, those of ``sys.argv``.
     """
-    name, *words = (sys.argv[1:] if arguments is None else arguments) or [""]
+    with lasting_output():
+        _do(sys.argv[1:] if arguments is None else arguments)
+
+
+def _do(arguments: Sequence[str]) -> None:
+    name, *words = arguments or [""]
     if name in ("-h", "--help"):
         print(_overview())
     elif name == "--version":

@@ -44,7 +44,7 @@ def connect(cluster: Cluster) -> str | None:
 
 
 def _stop_cleanly_on_termination() -> None:
-    """Turn SIGTERM, which `ray job stop` sends, into the interrupt on which Tune saves its state."""
+    """Turn SIGTERM, which `ray job stop` sends, and the loss of the terminal into the interrupt on which Tune saves."""
     if threading.current_thread() is not threading.main_thread():
         return
 
@@ -55,6 +55,9 @@ def _stop_cleanly_on_termination() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)
+    # nohup lets a run ignore that its terminal is gone
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
 
 
 def quiet() -> None:

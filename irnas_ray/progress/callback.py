@@ -84,6 +84,7 @@ class StageProgress(Callback):
             self._tell(reason)
         if self._stopping:
             self._stopping = False
+            self.state.interrupt(trials)
             self._tell("stopping: what the trials have saved is kept; once more ends at once, with the same results")
         self.view.refresh(trials)
 
@@ -105,9 +106,9 @@ class StageProgress(Callback):
         if value is None:
             return
         what = "finished" if result.get("finished") else f"{result['progress']}"
-        best = value if self.state.best is None else max(self.state.best, value)
+        self.state.note(trial, result)
         left = time_left(self.state.remaining(trials))
-        self.view.event(self._line(trial, f"{what}  {value:.2f} {self.state.unit}  best {best:.2f}  {left}"))
+        self.view.event(self._line(trial, f"{what}  {value:.2f} {self.state.unit}  best {self.state.best:.2f}  {left}"))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if "error" in trial.last_result:

@@ -18,7 +18,7 @@ class TrialView:
     """A trial as it is shown."""
 
     number: int
-    #: waiting, running, paused, finished, stopped early or failed.
+    #: waiting, running, paused, finished, stopped early, interrupted or failed.
     state: str
     #: Where it is, such as "epoch 3/10".
     progress: str
@@ -46,12 +46,26 @@ class StageState:
 
     def __init__(self, stage: str, trials: int, score: str, unit: str = "dB", rungs: Sequence[int] = ()) -> None:
         self.stage, self.trials, self.score, self.unit, self.rungs = stage, trials, score, unit, tuple(rungs)
-        self.best: float | None = None
-        self.best_number = 0
+        #: Number of a trial -> whether it has finished, and its best score until then, or its last one.
+        self._scores: dict[int, tuple[bool, float]] = {}
+        self._interrupted: set[str] = set()
         self._start = time.time()
         self._done_before: float | None = None
         self._numbers: dict[str, int] = {}
         self._noticed: set[tuple[str, str]] = set()
+
+    @property
+    def best_number(self) -> int:
+        """The trial with the best score, 0 before the first: of those that have finished, once there is one.
+
+        What a supernet reports on the way and the score that a trial ends with must not be compared.
+        """
+        return max(self._scores, key=lambda number: self._scores[number], default=0)
+
+    @property
+    def best(self) -> float | None:
+        """The score of that trial."""
+        return self._scores[self.best_number][1] if self._scores else None
 
     def begin(self) -> None:
         """Count the time from now on; a stage that is continued counts its own."""
@@ -66,7 +80,7 @@ class StageState:
         """Take notice of all trials there are, in the order in which they were proposed."""
         for trial in trials:
             self._numbers.setdefault(trial.trial_id, len(self._numbers) + 1)
-            self._keep_best(trial)
+            self.note(trial, trial.last_result or {})
         if self._done_before is None:
             self._done_before = self._done(trials)
 
@@ -93,7 +107,7 @@ class StageState:
         rung = sum(last.get("epoch", 0) >= epoch for epoch in self.rungs)
         progress = str(last.get("progress", ""))
         values = short_values(trial.config)
-        return TrialView(self.number(trial), state_of(trial), progress, self.value(last), rung, values)
+        return TrialView(self.number(trial), self.state(trial), progress, self.value(last), rung, values)
 
     def rung_views(self, trials: Sequence[Any]) -> list[RungView]:
         """How far the trials came, rung by rung."""
@@ -114,17 +128,30 @@ class StageState:
         return self.seconds / since * max(self.trials - done, 0) if since > 0 else None
 
     def _done(self, trials: Sequence[Any]) -> float:
-        over = [1.0 if state_of(trial) in OVER else (trial.last_result or {}).get("fraction", 0.0) for trial in trials]
+        over = [
+            1.0 if self.state(trial) in OVER else (trial.last_result or {}).get("fraction", 0.0) for trial in trials
+        ]
         return float(sum(over))
 
-    def _keep_best(self, trial: Any) -> None:
-        value = self.value(trial.last_result or {})
-        if value is not None and (self.best is None or value > self.best):
-            self.best, self.best_number = value, self.number(trial)
+    def note(self, trial: Any, result: Mapping[str, Any]) -> None:
+        """Take notice of a report."""
+        value, number = self.value(result), self.number(trial)
+        if value is not None:
+            finished = bool(result.get("finished"))
+            self._scores[number] = max(self._scores.get(number, (False, -math.inf)), (finished, value))
+
+    def interrupt(self, trials: Sequence[Any]) -> None:
+        """Take notice that the trials that run are stopped from outside."""
+        self._interrupted = {trial.trial_id for trial in trials if state_of(trial) not in OVER}
+
+    def state(self, trial: Any) -> str:
+        """A trial's state in the user's words."""
+        found = state_of(trial)
+        return "interrupted" if found == "stopped early" and trial.trial_id in self._interrupted else found
 
 
 def state_of(trial: Any) -> str:
-    """A trial's state in the user's words."""
+    """A trial's state in the user's words, as far as the trial itself knows it."""
     last = trial.last_result or {}
     if trial.status == "TERMINATED":
         return "failed" if "error" in last else "finished" if last.get("finished") else "stopped early"

@@ -41,10 +41,35 @@ def state() -> StageState:
 def test_states_rungs_and_the_best(state: StageState) -> None:
     assert [state.view(one).state for one in trials()] == ["finished", "stopped early", "running", "failed", "waiting"]
     assert [state.view(one).rung for one in trials()] == [2, 1, 1, 0, 0]
-    assert (state.best, state.best_number) == (25.5, 3)
+    # the third has 25.5 dB, but as a supernet; only the first has a score that it ended with
+    assert (state.best, state.best_number) == (24.0, 1)
     first, second = state.rung_views(trials())
     assert (first.epoch, first.reached, first.stopped) == (3, 3, 1)
     assert (second.epoch, second.reached, second.stopped) == (9, 1, 0)
+
+
+def test_before_one_has_finished_the_best_is_the_best_on_the_way() -> None:
+    state = StageState("search", 2, "score")
+    one, two = trial("a", score=20.0), trial("b", score=25.0)
+    state.read([one, two])
+    two.last_result = {"score": 22.0}
+    state.read([one, two])
+    assert (state.best, state.best_number) == (25.0, 2)
+    # its proxy's score is no point of the supernet's curve
+    one.status, one.last_result = "TERMINATED", {"score": 18.0, "finished": True}
+    state.read([one, two])
+    assert (state.best, state.best_number) == (18.0, 1)
+
+
+def test_what_is_interrupted_has_not_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tune terminates what a Ctrl-C stops, as it does what the rungs stop; only the latter is over."""
+    state = StageState("search", 3, "score", rungs=[3])
+    three = [trial("a", "TERMINATED", epoch=3), trial("b", score=20.0, epoch=4), trial("c", "PENDING")]
+    state.read(three)
+    state.interrupt(three)
+    three[1].status = "TERMINATED"
+    assert [state.view(one).state for one in three] == ["stopped early", "interrupted", "waiting"]
+    assert state.rung_views(three)[0].stopped == 1
 
 
 def test_values_of_one_last_name_keep_their_whole_keys(state: StageState) -> None:
@@ -74,7 +99,7 @@ def drawn(width: int, height: int, state: StageState, all_trials: list[Any]) -> 
 
 def test_the_table_shows_every_trial(state: StageState) -> None:
     lines = drawn(100, 30, state, trials())
-    assert "3 of 8 ended  best 25.50 dB (trial 3)" in lines[0]
+    assert "3 of 8 ended  best 24.00 dB (trial 1)" in lines[0]
     assert lines[1].split()[:3] == ["trial", "state", "at"]
     assert lines[4].split() == ["3", "running", "epoch", "4/9", "25.50", "1/2", "nodes=3,", "seed=1"]
     assert lines[-1] == "rungs  epoch 3: 3 came, 1 stopped | epoch 9: 1 came, 0 stopped"
