@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from study_cases import ROOT, SMALL, launch
 
-import irnas_ray
-
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 #: A loss weight that nothing else is equal to.
 NUMBER = "0.424242"
@@ -25,7 +23,7 @@ def met(followed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
     walk = str(Path(__file__).parents[1] / "support" / "walk")
     path = os.pathsep.join(filter(None, [walk, os.environ.get("PYTHONPATH", "")]))
     values = {"WALK": followed, "WALK_FILE": str(folder / "walk"), "PYTHONPATH": path}
-    values["WALK_PACKAGE"] = str(Path(irnas_ray.__file__).parent)
+    values["WALK_PACKAGE"] = str(ROOT / "irnas_ray")
     with monkeypatch.context() as context:
         for name, value in values.items():
             context.setenv(name, value)
