@@ -4,13 +4,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 
 class LastingStream:
     """A text stream that goes on without a word where what it writes to is gone, with all its other properties."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -42,7 +42,7 @@ class LastingStream:
 def lasting_output() -> Iterator[None]:
     """What is printed inside, to standard output or errors, ends nothing when nobody can read it any more."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (LastingStream(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (LastingStream(stream) for stream in before)
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ def described(heading: str) -> list[str]:
 
 
 def met(followed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files in which something was met during a search and its report, each once, as they were first met."""
+    """The files in which something was met during a search and its report, in that order."""
     walk = str(Path(__file__).parents[1] / "support" / "walk")
     path = os.pathsep.join(filter(None, [walk, os.environ.get("PYTHONPATH", "")]))
     values = {"WALK": followed, "WALK_FILE": str(folder / "walk"), "PYTHONPATH": path}
@@ -31,7 +31,7 @@ def met(followed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
         domains = ["domains.architecture.nodes=null", "domains.architecture.width=null", "tune.trials=1"]
         done = launch("search", *settings, *domains, f"domains.search.ssim_weight=[{NUMBER}]", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    return list(dict.fromkeys((folder / "walk").read_text().split()))
+    return (folder / "walk").read_text().split()
 
 
 @pytest.mark.whole
@@ -42,4 +42,6 @@ def test_it_passes_the_files_that_the_page_lists_and_turns_back_nowhere(
     listed = described(heading)
     assert 5 < len(listed) <= most and len(set(listed)) == len(listed)
     found = met(followed, tmp_path, monkeypatch)
-    assert [name for name in found if name in listed] == listed, "\n".join(found)
+    # checks, and the preparation of the data, meet some of the files before the walk begins
+    begun = list(dict.fromkeys(found[found.index(listed[0]) :]))
+    assert [name for name in begun if name in listed] == listed, "\n".join(begun)

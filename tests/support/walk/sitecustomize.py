@@ -19,7 +19,7 @@ def is_patch(value: Any) -> bool:
         return 0 < len(value) < 6 and any(map(is_patch, value))
     if kind.__module__.startswith("pyarrow"):
         return kind.__name__ in ("Table", "RecordBatch", "ChunkedArray")
-    return kind.__name__ in ("Tensor", "Parameter", "ndarray") and value.ndim >= 3
+    return kind.__name__ in ("Tensor", "ndarray") and value.ndim == 4
 
 
 def is_setting(value: Any) -> bool:
