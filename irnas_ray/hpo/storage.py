@@ -237,7 +237,7 @@ def on_local_disk(folder: Path) -> bool:
 
 
 def _with_password(url: str) -> str:
-    if MASK not in url or url.startswith("sqlite:///"):
+    if MASK not in url or (url.startswith("sqlite:///") and "?" not in url):
         _given[masked(url)] = url
         return url
     password = os.environ.get(PASSWORD)

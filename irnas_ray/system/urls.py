@@ -40,7 +40,7 @@ def split(place: str) -> tuple[str, str]:
 
 def masked(url: str) -> str:
     """The URL with its password, as ``user:password@`` or ``password=``, replaced by ``***``; a file has none."""
-    if url.startswith(("sqlite:///", "journal:")):
+    if url.startswith(("sqlite:///", "journal:")) and "?" not in url:
         return url
     # up to the last @: an unescaped one inside a password must not show the rest of it
     hidden = re.sub(r"(?<=://)([^:/?@]*):.*@", rf"\1:{MASK}@", url)
