@@ -1,10 +1,14 @@
 """Output that a run outlives: a pipe whose reader has ended, a terminal or a connection that is gone."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+#: What is said of a pipe without a reader, and of a terminal that is gone.
+GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 
 
 class LastingStream:
@@ -28,7 +32,10 @@ class LastingStream:
     def _outlived(self) -> Iterator[None]:
         try:
             yield
-        except OSError:
+        except OSError as error:
+            if error.errno not in GONE:
+                # a full disk, which may have room again
+                return
             # the file behind the stream, because others write to it too, and Python once more when it ends
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

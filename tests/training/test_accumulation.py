@@ -1,9 +1,9 @@
 """Batches that do not fit into memory: their gradient is put together from parts, and nothing else changes."""
 
 import copy
-import ctypes
-import multiprocessing
-import resource
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,6 @@ from irnas_ray.search.bilevel import BilevelSearch
 from irnas_ray.training.accumulation import Accumulation, TooLarge, is_out_of_memory
 from irnas_ray.training.loss import SSIM_FLOOR, restoration_loss
 from irnas_ray.training.training import Training
-
-M_MMAP_THRESHOLD = -3
 
 
 class Refuse(torch.autograd.Function):
@@ -279,26 +277,12 @@ def test_a_training_in_parts_gives_the_network_of_one_that_fits(ssim_weight: flo
     torch.testing.assert_close(*([torch.as_tensor(x) for x in network] for network in networks), rtol=1e-4, atol=1e-5)
 
 
-def step_in_little_memory(answer: Any) -> None:
-    """A step in a process that gets 32 MiB more than it has, which is too little for it."""
-    # memory goes back to the system at once, so that the limit is about what is in use
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)
-    network = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(8)))
-    accumulation, optimizer = Accumulation(network, ""), torch.optim.SGD(network.parameters(), lr=0.1)
-    batch = (torch.rand(64, 1, 96, 96), torch.rand(64, 1, 96, 96))
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 32 * 2**20,) * 2)
-    loss = accumulation.backward(loss_with(network, 0.5), optimizer, batch)
-    answer.send((float(loss), accumulation.micro_batch))
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
 def test_a_process_that_really_runs_out_of_memory_ends_its_step() -> None:
-    context = multiprocessing.get_context("fork")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=step_in_little_memory, args=(send,))
-    process.start()
-    assert receive.poll(300)
-    loss, parts = receive.recv()
-    process.join()
+    program = Path(__file__).parents[1] / "support" / "little_memory.py"
+    path = os.pathsep.join(filter(None, [str(program.parents[2]), os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    loss, parts = json.loads(done.stdout)
     assert loss > 0 and parts in (1, 2, 4, 8, 16, 32)
