@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ import torch
 from beartype import BeartypeConf, beartype
 from floors import FLOOR, RAY
 from jaxtyping import config, install_import_hook
+from local_ray import start_ray
 
 torch.set_num_threads(1)  # tensors of tests are small, and the cores are shared
 
@@ -36,22 +38,24 @@ os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray", dir="/tmp")
 atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def ray_local() -> Iterator[None]:
-    """One local Ray with two CPUs for a test file; other files of the same process have Rays of their own."""
-    import ray
-
-    for left in reversed(range(10)):
-        try:
-            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
-            break
-        except Exception as error:
-            # on a busy machine a start may take longer than Ray waits
-            if not left or "timed out during startup" not in str(error):
-                raise
-            ray.shutdown()
+@pytest.fixture(scope="module", autouse=True)
+def no_ray_left() -> Iterator[None]:
+    """No file finds a Ray that the one before it in the same process left connected, as commands run in place do."""
+    _leave_ray()
     yield
-    ray.shutdown()
+    _leave_ray()
+
+
+def _leave_ray() -> None:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_local(no_ray_left: None) -> None:
+    """One local Ray with two CPUs for a test file; other files of the same process have Rays of their own."""
+    start_ray(num_cpus=2)
 
 
 @pytest.fixture

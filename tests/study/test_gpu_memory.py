@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from local_ray import start_ray
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from irnas_ray.datasets.batches import ResidentPatches
@@ -67,11 +67,9 @@ class Holder:
 
 
 @pytest.fixture(scope="module")
-def one_gpu() -> Iterator[None]:
+def one_gpu(no_ray_left: None) -> None:
     """A Ray that believes in a GPU, which CUDA does not find."""
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    start_ray(num_cpus=2, num_gpus=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures nothing, because there is no GPU")

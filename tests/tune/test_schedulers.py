@@ -6,25 +6,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
-import ray
 from halving_trials import StopAfterOne, epochs_of, run_script
+from local_ray import start_ray
 
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.tune.runner import Interrupted
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[str]:
+def cluster(no_ray_left: None) -> str:
     """Address of a Ray with three CPUs."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    context = ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield context.address_info["address"]
-    ray.shutdown()
+    return str(start_ray(num_cpus=3)["address"])
 
 
 def states(study: optuna.Study) -> list[str]:

@@ -1,0 +1,21 @@
+"""A Ray of a test file's own, in its process."""
+
+from typing import Any
+
+
+def start_ray(**resources: float) -> dict[str, Any]:
+    """Start a local Ray with these resources and return what its context says of addresses.
+
+    A start that takes longer than Ray waits, as on a busy machine, is tried again.
+    """
+    import ray
+
+    for left in reversed(range(10)):
+        try:
+            context = ray.init(**resources, include_dashboard=False, log_to_driver=False)  # type: ignore[arg-type]
+            return dict(context.address_info)
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError("unreachable")
