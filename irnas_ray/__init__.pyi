@@ -25,6 +25,7 @@ from .evaluation import get_protocol as get_protocol
 from .evaluation import psnr as psnr
 from .evaluation import ssim as ssim
 from .genotypes import Genotype as Genotype
+from .genotypes import Macro as Macro
 from .genotypes import Margin as Margin
 from .genotypes import load_genotype as load_genotype
 from .kernels import deform_conv2d as deform_conv2d

@@ -7,5 +7,6 @@ from .decoding import viterbi as viterbi
 from .decoding import width_margins as width_margins
 from .genotype import MULTIPLIERS as MULTIPLIERS
 from .genotype import Genotype as Genotype
+from .macro import Macro as Macro
 from .published import load_genotype as load_genotype
 from .published import published_names as published_names

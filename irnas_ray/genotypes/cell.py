@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-#: What an edge can do, in the order of alpha's columns.
+#: What an edge can do in the paper, in the order of alpha's columns.
 OPERATORS = ("conv", "sep", "dil", "def", "skip", "none")
+#: What an edge can do besides, where a space lists it.
+FURTHER_OPERATORS = ("res", "gate", "attention")
 
 
 @dataclass(frozen=True, order=True)
@@ -26,8 +28,8 @@ def check_cell(cell: Cell, where: str) -> None:
         if len(edges) != 2 or edges[0].source == edges[1].source:
             raise ValueError(f"{where}[{node}]: a node keeps two different inputs")
         for edge in edges:
-            if edge.operator not in OPERATORS or edge.operator == "none":
-                possible = ", ".join(name for name in OPERATORS if name != "none")
+            if edge.operator not in OPERATORS + FURTHER_OPERATORS or edge.operator == "none":
+                possible = ", ".join(name for name in OPERATORS + FURTHER_OPERATORS if name != "none")
                 raise ValueError(f"{where}[{node}]: unknown operator {edge.operator!r}; possible: {possible}")
             if not 0 <= edge.source < node + 2:
                 raise ValueError(f"{where}[{node}]: input {edge.source}; node {node} has inputs 0 to {node + 1}")

@@ -5,17 +5,19 @@ import hashlib
 import json
 import math
 import reprlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from irnas_ray.genotypes.cell import Cell, Edge, check_cell
+from irnas_ray.genotypes.macro import PAPER, Macro
 from irnas_ray.system.files import write_text
 
 #: Width of each level as a multiple of the basic width (section 3.2).
 MULTIPLIERS = (1.0, 2.0, 4.0)
 FORMAT = "irnas_ray.genotype"
-VERSION = 1
+#: Version 1 knew no other network than the paper's, and is what is written of one.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class _File:
     cells: list[list[tuple[tuple[str, int], tuple[str, int]]]]
     levels: tuple[int, ...]
     multipliers: tuple[float, ...]
+    macro: Macro = PAPER
 
 
 @functools.cache
@@ -38,7 +41,8 @@ class Genotype:
     """A network of stacked cells: one cell for all layers (or one for each layer) and a width level for each layer.
 
     ``cells[c][node]`` holds the node's two edges; ``levels[l]`` indexes ``multipliers``, so that a cell of layer ``l``
-    has ``multipliers[levels[l]]`` times the basic width. Raises ValueError naming the field on anything impossible.
+    has ``multipliers[levels[l]]`` times the basic width; ``macro`` is what stands around the cells. Raises ValueError
+    naming the field on anything impossible.
 
     >>> import irnas_ray as ir
     >>> conv, skip = ir.genotypes.Edge(0, "conv"), ir.genotypes.Edge(1, "skip")
@@ -53,6 +57,7 @@ class Genotype:
     cells: tuple[Cell, ...]
     levels: tuple[int, ...]
     multipliers: tuple[float, ...] = MULTIPLIERS
+    macro: Macro = PAPER
 
     def __post_init__(self) -> None:
         canonical = tuple(tuple(tuple(sorted(node)) for node in cell) for cell in self.cells)
@@ -89,17 +94,21 @@ class Genotype:
             " | ".join(f"n{n} " + " ".join(f"{e.operator}<-{e.source}" for e in node) for n, node in enumerate(cell))
             for cell in self.cells
         )
-        return f"{cells}; levels {'-'.join(map(str, self.levels))}"
+        own = asdict(self.macro)
+        macro = ", ".join(f"{name} {value}" for name, value in own.items() if value != getattr(PAPER, name))
+        return f"{cells}; levels {'-'.join(map(str, self.levels))}" + (f"; {macro}" if macro else "")
 
     def to_json(self, indent: int | None = 1) -> str:
         """The genotype as JSON text that ``from_json`` reads back to an equal genotype."""
-        value = {
+        value: dict[str, Any] = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": 1 if self.macro == PAPER else VERSION,
             "cells": [[[[e.operator, e.source] for e in node] for node in cell] for cell in self.cells],
             "levels": list(self.levels),
             "multipliers": list(self.multipliers),
         }
+        if self.macro != PAPER:
+            value["macro"] = asdict(self.macro)
         return json.dumps(value, indent=indent)
 
     @staticmethod
@@ -111,15 +120,18 @@ class Genotype:
             raise ValueError(f"genotype: not JSON ({error})") from None
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise ValueError(f'genotype: field "format" must be "{FORMAT}"; this file is something else')
-        if type(value.get("version")) is not int or value["version"] != VERSION:
-            raise ValueError(f"version: {value.get('version')!r} is unknown; this release reads version {VERSION}")
+        if type(value.get("version")) is not int or not 1 <= value["version"] <= VERSION:
+            known = f"this release reads versions up to {VERSION}"
+            raise ValueError(f"version: {value.get('version')!r} is unknown; {known}")
+        if "macro" in value and value["version"] < 2:
+            raise ValueError('macro: unknown in version 1; a file that has it must say "version": 2')
         try:
             # strict, so that a name or a truth is no number; only JSON's lists are then tuples
             file: _File = _reader().validate_json(text, strict=True)
         except ValueError as error:
             raise ValueError(_first_mistake(error)) from None
         cells = tuple(tuple((Edge(i, a), Edge(j, b)) for (a, i), (b, j) in cell) for cell in file.cells)
-        return Genotype(cells, file.levels, file.multipliers)
+        return Genotype(cells, file.levels, file.multipliers, file.macro)
 
     def save(self, path: str | Path) -> None:
         """Write the genotype as JSON, atomically; OSError naming the file if it cannot be written."""

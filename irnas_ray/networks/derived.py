@@ -9,30 +9,35 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.operators import (
     ACTIVATIONS,
     OPERATIONS,
+    ChannelAttention,
     DeformableConvolution,
     activate,
     check_activation,
+    joined,
     level_width,
     projection,
+    resized,
 )
+from irnas_ray.networks.resolution import Down, Up, shuffled, unshuffled
 
 ASPP_RATES = (2, 4, 6)
 
 
 class DerivedEdge(nn.Module):
-    """One kept operator of a node, with learned affine batch normalisation."""
+    """One kept operator of a node, with learned affine batch normalisation unless the network has none."""
 
-    def __init__(self, width: int, edge: Edge, activation: str, sep_repeats: int) -> None:
+    def __init__(self, width: int, edge: Edge, activation: str, sep_repeats: int, normalised: bool = True) -> None:
         super().__init__()
         self.activation = activation
         operator = OPERATIONS[edge.operator](width, 1, activation, sep_repeats, affine=True)
         self.operator = operator
-        self.norm = nn.BatchNorm2d(width) if operator.normalised else None
+        self.norm = nn.BatchNorm2d(width) if operator.normalised and normalised else None
 
     def forward(self, source: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        if self.norm is None:
+        if not self.operator.normalised:
             return self.operator(source, source)
-        return self.norm(self.operator(source, activate(self.activation, source)))
+        output = self.operator(source, activate(self.activation, source))
+        return output if self.norm is None else self.norm(output)
 
 
 class DerivedCell(nn.Module):
@@ -59,13 +64,37 @@ class DerivedCell(nn.Module):
         return [list(edges.children()) for edges in self.nodes]
 
 
+class ResidualCell(nn.Module):
+    """A decoded cell without normalisation: what its nodes make is added to its last input (see ``joined``)."""
+
+    def __init__(self, cell: Cell, before_last: int, last: int, width: int, activation: str, sep_repeats: int) -> None:
+        super().__init__()
+        self.sources = [[edge.source for edge in node] for node in cell]
+        self.project_before_last, self.project_last = resized(before_last, width), resized(last, width)
+        self.nodes = nn.ModuleList(
+            nn.ModuleList(DerivedEdge(width, edge, activation, sep_repeats, normalised=False) for edge in node)
+            for node in cell
+        )
+        self.join = joined(len(cell), width)
+
+    def forward(
+        self, before_last: Float[Tensor, "b c1 h w"], last: Float[Tensor, "b c2 h w"]
+    ) -> Float[Tensor, "b out h w"]:
+        last = self.project_last(last)
+        features = [self.project_before_last(before_last), last]
+        for (first, second), edges in zip(self.sources, self.nodes, strict=True):
+            one, two = edges.children()
+            features.append(one(features[first]) + two(features[second]))
+        return last + self.join(torch.cat(features[2:], dim=1))
+
+
 class DerivedNetwork(nn.Module):
-    """The network of a genotype: stem, cells of the decoded widths, ASPP, and a head that sees low-level features.
+    """The network of a genotype: stem, cells of the decoded widths, and a head, as its macro choices say.
 
     Takes and gives images (b c h w) in [0, 1] of any height and width. ``width`` is the basic width W; the paper
-    retrains with 20 for denoising and 15 for de-raining. The other channel numbers follow the authors' releases.
-    ``residual=True`` predicts degraded - clean. Raises ValueError if ``width`` times a multiplier is no whole number.
-    Source: sections 3.1, 3.2, 4.1.
+    retrains with 20 for denoising and 15 for de-raining. The other channel numbers follow the authors' releases; a
+    network without normalisation has a stem of W channels. ``residual=True`` predicts degraded - clean. Raises
+    ValueError if ``width`` times a multiplier is no whole number. Source: sections 3.1, 3.2, 4.1.
 
     >>> import torch
     >>> import irnas_ray as ir
@@ -88,7 +117,7 @@ class DerivedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check_activation(activation)
-        self.genotype, self.channels = genotype, channels
+        self.genotype, self.channels, self.macro = genotype, channels, genotype.macro
         self._arguments: dict[str, int | bool | str] = {
             "channels": channels,
             "width": width,
@@ -103,71 +132,127 @@ class DerivedNetwork(nn.Module):
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ValueError(f"{name}: {value}; at least 1")
         self.residual = residual
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, stem_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(stem_channels),
-            ACTIVATIONS[activation](),
-            nn.Conv2d(stem_channels, stem_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(stem_channels),
-        )
-        self.cells = nn.ModuleList()
-        before_last = last = stem_channels
-        low_level = stem_channels
+        self.normalised = self.macro.normalisation == "batch"
+        stem_width = stem_channels if self.normalised else level_width(width, genotype.multipliers[0])
+        self.stem = make_stem(channels * self.macro.unshuffle**2, stem_width, activation, self.normalised)
         self.low_level_layer: int | None = None
+        last, low_level = self._make_cells(width, stem_width, activation, sep_repeats)
+        inputs = last
+        if self.macro.aspp:
+            self.aspp = AtrousPyramid(last, aspp_channels, activation, self.normalised)
+            inputs = aspp_channels
+        if self.macro.low_level:
+            self.low_level = _projection(low_level, low_level_channels, activation, self.normalised)
+            inputs += low_level_channels
+        self.head = self._make_head(inputs, aspp_channels, activation)
+
+    def _make_cells(self, width: int, stem_width: int, activation: str, sep_repeats: int) -> tuple[int, int]:
+        """Build the cells; the channels of the last one's output, and of the low-level features."""
+        genotype, lower = self.genotype, self.macro.lower_layers(self.genotype.layers)
+        self.cells = nn.ModuleList()
+        before_last = last = low_level = entered = stem_width
         for layer, level in enumerate(genotype.levels):
-            cell_width = level_width(width, genotype.multipliers[level])
+            if lower and layer == lower.start:
+                entered, self.down = last, Down(last)
+                before_last = last = 2 * last
+            cell_width = level_width(width, genotype.multipliers[level]) * (2 if layer in lower else 1)
             cell = genotype.cell(layer)
-            self.cells.append(DerivedCell(cell, before_last, last, cell_width, activation, sep_repeats))
-            before_last, last = last, len(cell) * cell_width
-            if level == 0:
+            kind = DerivedCell if self.normalised else ResidualCell
+            self.cells.append(kind(cell, before_last, last, cell_width, activation, sep_repeats))
+            before_last, last = last, len(cell) * cell_width if self.normalised else cell_width
+            if lower and layer == lower.stop - 1:
+                self.up = Up(last, entered)
+                before_last = last = entered
+            if level == 0 and layer not in lower:
                 self.low_level_layer, low_level = layer, last
-        self.aspp = AtrousPyramid(last, aspp_channels, activation)
-        self.low_level = projection(low_level, low_level_channels, activation, affine=True)
-        self.head = nn.Sequential(
-            separable(aspp_channels + low_level_channels, aspp_channels, 1, activation),
-            separable(aspp_channels, aspp_channels, 1, activation),
-            ACTIVATIONS[activation](),
-            nn.Conv2d(aspp_channels, channels, 3, padding=1),
-        )
+        return last, low_level
+
+    def _make_head(self, inputs: int, width: int, activation: str) -> nn.Sequential:
+        outputs = self.channels * self.macro.unshuffle**2
+        blocks: list[nn.Module] = []
+        if self.macro.head == "separable":
+            blocks = [separable(inputs, width, 1, activation, self.normalised)]
+            blocks.append(separable(width, width, 1, activation, self.normalised))
+            inputs = width
+        return nn.Sequential(*blocks, ACTIVATIONS[activation](), nn.Conv2d(inputs, outputs, 3, padding=1))
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The restored image of a degraded one."""
-        low_level = before_last = last = self.stem(image)
+        macro, (height, width) = self.macro, image.shape[-2:]
+        features = self._features(self.stem(unshuffled(image, macro.unshuffle, macro.step())))
+        restored = shuffled(self.head(features), macro.unshuffle, height, width)
+        return image - restored if self.residual else restored
+
+    def _features(self, stem: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h w"]:
+        """What the head reads."""
+        lower = self.macro.lower_layers(len(self.cells))
+        low_level = before_last = last = entered = stem
         for layer, cell in enumerate(self.cells):
+            if lower and layer == lower.start:
+                entered = last
+                before_last = last = self.down(last)
             before_last, last = last, cell(before_last, last)
+            if lower and layer == lower.stop - 1:
+                before_last = last = entered + self.up(last)
             if layer == self.low_level_layer:
                 low_level = last
-        restored = self.head(torch.cat([self.aspp(last), self.low_level(low_level)], dim=1))
-        return image - restored if self.residual else restored
+        features = self.aspp(last) if self.macro.aspp else last
+        return torch.cat([features, self.low_level(low_level)], dim=1) if self.macro.low_level else features
 
     def arguments(self) -> dict[str, int | bool | str]:
         """The constructor's arguments besides the genotype, as plain values."""
         return dict(self._arguments)
 
+    def pixel_share(self, name: str) -> float:
+        """At how many places the module of this name works, for each pixel of the image."""
+        lower = self.macro.lower_layers(len(self.cells))
+        is_lower = name.startswith("up.") or any(name.startswith(f"cells.{layer}.") for layer in lower)
+        # a convolution of stride 2 counts where its results are
+        return 1 / (self.macro.unshuffle * (2 if is_lower or name.startswith("down.") else 1)) ** 2
+
+
+def make_stem(inputs: int, width: int, activation: str, normalised: bool) -> nn.Module:
+    """Two convolutions with batch normalisation, or one convolution without."""
+    if not normalised:
+        return nn.Conv2d(inputs, width, 3, padding=1)
+    return nn.Sequential(
+        nn.Conv2d(inputs, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        ACTIVATIONS[activation](),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+    )
+
 
 class AtrousPyramid(nn.Module):
     """Atrous spatial pyramid without pooling: a 1x1 branch and separable branches of rates 2, 4, 6, joined by 1x1."""
 
-    def __init__(self, inputs: int, outputs: int, activation: str) -> None:
+    def __init__(self, inputs: int, outputs: int, activation: str, normalised: bool = True) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            [projection(inputs, outputs, activation, affine=True)]
-            + [separable(inputs, outputs, rate, activation) for rate in ASPP_RATES]
+            [_projection(inputs, outputs, activation, normalised)]
+            + [separable(inputs, outputs, rate, activation, normalised) for rate in ASPP_RATES]
         )
-        self.join = projection(len(self.branches) * outputs, outputs, activation, affine=True)
+        self.join = _projection(len(self.branches) * outputs, outputs, activation, normalised)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b out h w"]:
         return self.join(torch.cat([branch(features) for branch in self.branches], dim=1))
 
 
-def separable(inputs: int, outputs: int, dilation: int, activation: str) -> nn.Sequential:
-    """Activation, 3x3 depthwise and 1x1 pointwise convolution, batch normalisation."""
-    return nn.Sequential(
+def separable(inputs: int, outputs: int, dilation: int, activation: str, normalised: bool = True) -> nn.Sequential:
+    """Activation, 3x3 depthwise and 1x1 pointwise convolution, and batch normalisation if it is wanted."""
+    layers = [
         ACTIVATIONS[activation](),
         nn.Conv2d(inputs, inputs, 3, padding=dilation, dilation=dilation, groups=inputs, bias=False),
-        nn.Conv2d(inputs, outputs, 1, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
+        nn.Conv2d(inputs, outputs, 1, bias=not normalised),
+    ]
+    return nn.Sequential(*layers, *([nn.BatchNorm2d(outputs)] if normalised else []))
+
+
+def _projection(inputs: int, outputs: int, activation: str, normalised: bool) -> nn.Sequential:
+    if normalised:
+        return projection(inputs, outputs, activation, affine=True)
+    return nn.Sequential(ACTIVATIONS[activation](), nn.Conv2d(inputs, outputs, 1))
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -176,15 +261,18 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def multiply_adds_per_pixel(network: nn.Module) -> int:
-    """Multiplications with an addition for each output pixel of a network that keeps the resolution.
+    """Multiplications with an addition for each pixel of the image, rounded.
 
-    Every convolution weight counts once; a deformable convolution adds four for each bilinear sample and one for its
-    mask. Batch normalisation folds into the convolutions and counts nothing.
+    Every convolution weight counts once for each place where the convolution works; a deformable convolution adds four
+    for each bilinear sample and one for its mask. Batch normalisation folds into the convolutions and counts nothing,
+    as does what is done once an image.
     """
-    total = 0
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            total += module.weight.numel()
+    share = network.pixel_share if isinstance(network, DerivedNetwork) else lambda name: 1.0
+    once = [name for name, module in network.named_modules() if isinstance(module, ChannelAttention)]
+    total = 0.0
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and not any(name.startswith(f"{prefix}.") for prefix in once):
+            total += share(name) * module.weight.numel()
         if isinstance(module, DeformableConvolution):
-            total += 9 * module.destinations * (4 * module.width + 1 * module.width)
-    return total
+            total += share(name) * 9 * module.destinations * (4 * module.width + 1 * module.width)
+    return round(total)

@@ -58,12 +58,24 @@ class Operator(nn.Module):
         """Outputs for all destinations from the source and its activation."""
         raise NotImplementedError
 
+    def single(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"], destination: int
+    ) -> Float[Tensor, "b c h w"]:
+        """The output for one destination alone."""
+        output = self(source, activated)
+        return output if output.shape[1] == self.width else output.unflatten(1, (-1, self.width))[:, destination]
+
+    def _part(self, destination: int) -> slice:
+        """Where a destination's channels lie."""
+        return slice(destination * self.width, (destination + 1) * self.width)
+
 
 class PlainOperator(Operator):
     """Base of operators without a joint form for all destinations: a module for each edge, evaluated one by one."""
 
     def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
         super().__init__(width, destinations, activation, sep_repeats, affine)
+        self.activation = activation
         self.edges = nn.ModuleList(self.make_edge(width) for _ in range(destinations))
 
     def make_edge(self, width: int) -> nn.Module:
@@ -74,6 +86,11 @@ class PlainOperator(Operator):
         self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b out h w"]:
         return torch.cat([edge(activated) for edge in self.edges], dim=1)
+
+    def single(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"], destination: int
+    ) -> Float[Tensor, "b c h w"]:
+        return self.edges[destination](activated)
 
 
 class Convolution(Operator):
@@ -91,6 +108,12 @@ class Convolution(Operator):
         self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b out h w"]:
         return self.convolution(activated)
+
+    def single(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"], destination: int
+    ) -> Float[Tensor, "b c h w"]:
+        weight = self.convolution.weight[self._part(destination)]
+        return F.conv2d(activated, weight, padding=self.dilation, dilation=self.dilation)
 
 
 class DilatedConvolution(Convolution):
@@ -128,6 +151,14 @@ class SeparableConvolution(Operator):
             output = pair(output)
         return output
 
+    def single(
+        self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"], destination: int
+    ) -> Float[Tensor, "b c h w"]:
+        if len(self.repeats):
+            return super().single(source, activated, destination)
+        part = self._part(destination)
+        return SeparableProduct.apply(activated, self.depthwise.weight[part], self.pointwise.weight[part])
+
 
 class DeformableConvolution(Operator):
     """``def``: 3x3 modulated deformable convolution; a zero-initialised 3x3 convolution predicts offsets and mask."""
@@ -162,6 +193,57 @@ class Skip(Operator):
         return source
 
 
+class ResidualConvolution(PlainOperator):
+    """``res``: 3x3 convolution, activation, 3x3 convolution, added to the activated source (He et al. 2016)."""
+
+    def make_edge(self, width: int) -> nn.Module:
+        return _Residual(width, self.activation)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int, activation: str) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.activate = ACTIVATIONS[activation]()
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, activated: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return activated + self.second(self.activate(self.first(activated)))
+
+
+class GatedConvolution(PlainOperator):
+    """``gate``: a 3x3 convolution to twice the channels, whose halves multiply each other (Chen et al. 2022)."""
+
+    def make_edge(self, width: int) -> nn.Module:
+        return _Gated(width)
+
+
+class _Gated(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(width, 2 * width, 3, padding=1)
+
+    def forward(self, activated: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        first, second = self.convolution(activated).chunk(2, dim=1)
+        return first * second
+
+
+class ChannelAttention(PlainOperator):
+    """``attention``: every channel times a factor that a 1x1 convolution makes of all channels' means."""
+
+    def make_edge(self, width: int) -> nn.Module:
+        return _Attention(width)
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.factors = nn.Conv2d(width, width, 1)
+
+    def forward(self, activated: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return activated * self.factors(activated.mean(dim=(2, 3), keepdim=True)).sigmoid()
+
+
 #: Every operator by its name; ``none`` is no class, as it contributes zero.
 OPERATIONS: dict[str, type[Operator]] = {
     "conv": Convolution,
@@ -169,6 +251,9 @@ OPERATIONS: dict[str, type[Operator]] = {
     "dil": DilatedConvolution,
     "def": DeformableConvolution,
     "skip": Skip,
+    "res": ResidualConvolution,
+    "gate": GatedConvolution,
+    "attention": ChannelAttention,
 }
 
 
@@ -179,6 +264,22 @@ def projection(inputs: int, outputs: int, activation: str, affine: bool) -> nn.S
         nn.Conv2d(inputs, outputs, 1, bias=False),
         nn.BatchNorm2d(outputs, affine=affine),
     )
+
+
+def resized(inputs: int, outputs: int) -> nn.Module:
+    """Brings features of a network without normalisation to a width: a 1x1 convolution, or nothing where it is theirs.
+
+    Such features are sums of residual blocks, so that nothing but a linear map may stand on their way.
+    """
+    return nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+
+def joined(nodes: int, width: int) -> nn.Conv2d:
+    """The 1x1 convolution that ends a cell without normalisation: zero at first, so that the cell changes nothing."""
+    convolution = nn.Conv2d(nodes * width, width, 1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return convolution
 
 
 def check_operators(operators: list[str] | tuple[str, ...]) -> None:

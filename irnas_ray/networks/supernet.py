@@ -3,14 +3,24 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irnas_ray.genotypes.cell import OPERATORS
+from irnas_ray.genotypes.cell import OPERATORS, Cell
 from irnas_ray.genotypes.decoding import Margin, decode_cell, edges_of, viterbi, width_margins
 from irnas_ray.genotypes.genotype import MULTIPLIERS, Genotype
+from irnas_ray.genotypes.macro import Macro
 from irnas_ray.kernels.mixed_batch_norm import normalised_sum
-from irnas_ray.networks.operators import activate, check_activation, check_operators, level_width, projection
+from irnas_ray.networks.operators import (
+    activate,
+    check_activation,
+    check_operators,
+    level_width,
+    projection,
+    resized,
+)
+from irnas_ray.networks.resolution import Down, Up, shuffled, unshuffled
 from irnas_ray.networks.supercell import SuperCell
 
 
@@ -20,8 +30,10 @@ class SuperNet(nn.Module):
     Takes and gives images (b c h w) in [0, 1] of any size. ``share_cells=True`` is eq. 5 (one cell for each layer and
     width), ``False`` eq. 6 (one for each incoming path). ``tie_cells=False`` gives every layer its own alpha.
     ``residual=True`` predicts degraded - clean. ``recompute=True`` keeps little for the backward pass and computes it
-    again there: a tenth of the memory for up to 40 % more time, with the same numbers. Raises ValueError naming
-    the argument that is impossible. Source: sections 3.1 and 3.2.
+    again there: a tenth of the memory for up to 40 % more time, with the same numbers. ``unshuffle``, ``normalisation``
+    and the following are the choices of ``Macro``, which the genotype carries; the supernet itself has no pyramid, no
+    low-level branch, and one convolution for a head. Raises ValueError naming the argument that is impossible. Source:
+    sections 3.1 and 3.2.
 
     >>> import torch
     >>> import irnas_ray as ir
@@ -33,6 +45,8 @@ class SuperNet(nn.Module):
     """
 
     border: Tensor
+    stem: nn.Module
+    entry: nn.Module
 
     def __init__(
         self,
@@ -49,8 +63,19 @@ class SuperNet(nn.Module):
         sep_repeats: int = 1,
         stem_channels: int = 64,
         recompute: bool = False,
+        unshuffle: int = 1,
+        normalisation: str = "batch",
+        aspp: bool = True,
+        low_level: bool = True,
+        head: str = "separable",
+        lower_level: bool = False,
+        normalise_skip: bool = False,
     ) -> None:
         super().__init__()
+        self.macro = Macro(unshuffle, normalisation, aspp, low_level, head, lower_level)
+        self.normalised, self.normalise_skip = normalisation == "batch", normalise_skip
+        if lower_level and len(multipliers) > 1:
+            raise ValueError(f"lower_level: a supernet with it has one width; multipliers has {len(multipliers)}")
         for name, value in (("channels", channels), ("layers", layers), ("nodes", nodes), ("width", width)):
             if value < 1:
                 raise ValueError(f"{name}: {value}; at least 1")
@@ -65,40 +90,68 @@ class SuperNet(nn.Module):
         self.widths = [level_width(width, multiplier) for multiplier in multipliers]
         self.reach = [min(layer + 1, len(multipliers) - 1) for layer in range(layers)]
 
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, stem_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(stem_channels, affine=False),
-            nn.ReLU(),
-            nn.Conv2d(stem_channels, nodes * self.widths[0], 3, padding=1, bias=False),
-            nn.BatchNorm2d(nodes * self.widths[0], affine=False),
-        )
-        self.entry = projection(nodes * self.widths[0], self.widths[0], activation, affine=False)
+        self._build_stem(channels * unshuffle**2, stem_channels)
         self.widen = nn.ModuleDict()
         self.paths = nn.ModuleDict()
         self.cells = nn.ModuleDict()
         for layer in range(layers):
             self._build_layer(layer, sep_repeats)
-        last = nodes * sum(self.widths[: self.reach[-1] + 1])
-        self.head = nn.Conv2d(last, channels, 3, padding=1)
+        last = sum(self._wide(level) for level in range(self.reach[-1] + 1))
+        self.head = nn.Conv2d(last, channels * unshuffle**2, 3, padding=1)
 
         edges = edges_of(nodes)
         self.alpha = nn.Parameter(1e-3 * torch.randn(1 if tie_cells else layers, edges, len(operators)))
         self.beta = nn.Parameter(1e-3 * torch.randn(layers, len(multipliers), 3))
         self.register_buffer("border", self._border(), persistent=False)
 
+    def _build_stem(self, inputs: int, stem_channels: int) -> None:
+        wide = self._wide(0)
+        if not self.normalised:
+            self.stem, self.entry = nn.Conv2d(inputs, wide, 3, padding=1), nn.Identity()
+            return
+        self.stem = nn.Sequential(
+            nn.Conv2d(inputs, stem_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(stem_channels, affine=False),
+            nn.ReLU(),
+            nn.Conv2d(stem_channels, wide, 3, padding=1, bias=False),
+            nn.BatchNorm2d(wide, affine=False),
+        )
+        self.entry = self._projection(wide, self.widths[0])
+
+    def _wide(self, level: int) -> int:
+        """Channels of a cell's output: its nodes are concatenated, or joined where there is no normalisation."""
+        return self.widths[level] * (self.nodes if self.normalised else 1)
+
+    def _projection(self, inputs: int, outputs: int) -> nn.Module:
+        return (
+            projection(inputs, outputs, self.activation, affine=False) if self.normalised else resized(inputs, outputs)
+        )
+
     def _build_layer(self, layer: int, sep_repeats: int) -> None:
-        activation = self.activation
+        lower = self.macro.lower_layers(self.layers)
+        scale = 2 if layer in lower else 1
         for target in range(self.reach[layer] + 1):
-            width = self.widths[target]
+            width = self.widths[target] * scale
             for source in self._sources(layer, target):
-                wide = self.nodes * self.widths[source]
-                self.paths[f"layer{layer}_from{source}_to{target}"] = projection(wide, width, activation, affine=False)
+                path = self._projection(self._wide(source) * scale, width)
+                self.paths[f"layer{layer}_from{source}_to{target}"] = path
             if target > (self.reach[layer - 1] if layer else 0):
-                self.widen[f"layer{layer}_to{target}"] = projection(
-                    self.widths[target - 1], width, activation, affine=False
-                )
+                self.widen[f"layer{layer}_to{target}"] = self._projection(self.widths[target - 1], width)
             for name in self._cell_names(layer, target):
-                self.cells[name] = SuperCell(width, self.nodes, self.operators, activation, sep_repeats, self.recompute)
+                self.cells[name] = SuperCell(
+                    width,
+                    self.nodes,
+                    self.operators,
+                    self.activation,
+                    sep_repeats,
+                    self.recompute,
+                    self.normalised,
+                    self.normalise_skip,
+                )
+        if lower and layer == lower.start:
+            self.down, self.down_first = Down(self._wide(0)), Down(self.widths[0])
+        if lower and layer == lower.stop - 1:
+            self.up, self.up_first = Up(2 * self._wide(0), self._wide(0)), Up(2 * self.widths[0], self.widths[0])
 
     def _sources(self, layer: int, target: int) -> list[int]:
         top = self.reach[layer - 1] if layer else 0
@@ -115,18 +168,47 @@ class SuperNet(nn.Module):
         border[:, -1, 2] = -torch.inf
         return border
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The restored image of a degraded one."""
+    def forward(self, image: Float[Tensor, "b c h w"], path: Genotype | None = None) -> Float[Tensor, "b c h w"]:
+        """The restored image of a degraded one, by the mixture or by one ``path`` through it.
+
+        A path is a genotype of this space; its operators have the weights that they share with all other paths, and
+        what is not on it is not computed. Raises ValueError where widths differ: a path has no second inputs then.
+        """
+        if path is not None and len(self.widths) > 1:
+            raise ValueError(f"path: needs a supernet of one width, not of {len(self.widths)} multipliers")
+        macro, (height, width) = self.macro, image.shape[-2:]
         alpha = torch.softmax(self.alpha, dim=-1)
         beta = torch.exp(self.log_beta())
-        stem = self.stem(image)
+        stem = self.stem(unshuffled(image, macro.unshuffle, macro.step()))
         outputs, firsts = [stem], [self.entry(stem)]
+        lower, entered = macro.lower_layers(self.layers), (outputs, firsts)
         for layer in range(self.layers):
-            weights = alpha[layer if len(alpha) > 1 else 0]
-            seconds = self._second_inputs(layer, firsts)
-            outputs, firsts = self._layer(layer, outputs, seconds, weights, beta[layer])
-        restored = self.head(torch.cat(outputs, dim=1))
+            if lower and layer == lower.start:
+                entered = outputs, firsts
+                outputs, firsts = [self.down(outputs[0])], [self.down_first(firsts[0])]
+            if path is None:
+                weights = alpha[layer if len(alpha) > 1 else 0]
+                seconds = self._second_inputs(layer, firsts)
+                outputs, firsts = self._layer(layer, outputs, seconds, weights, beta[layer])
+            else:
+                outputs, firsts = self._path_layer(layer, outputs[0], firsts[0], path.cell(layer))
+            if lower and layer == lower.stop - 1:
+                outputs = [entered[0][0] + self.up(outputs[0])]
+                firsts = [entered[1][0] + self.up_first(firsts[0])]
+        restored = shuffled(self.head(torch.cat(outputs, dim=1)), macro.unshuffle, height, width)
         return image - restored if self.residual else restored
+
+    def _path_layer(self, layer: int, output: Tensor, second: Tensor, cell: Cell) -> tuple[list[Tensor], list[Tensor]]:
+        """One cell of one path; where widths do not differ it reads what the mixture's cells read."""
+        path = self.paths[f"layer{layer}_from0_to0"]
+        if self.normalised:
+            convolution = list(path.children())[1]
+            first = F.batch_norm(convolution(activate(self.activation, output)), None, None, training=True)
+        else:
+            first = path(output)
+        module = self.cells[self._cell_names(layer, 0)[0]]
+        assert isinstance(module, SuperCell)
+        return [module.path(second, first, cell)], [first]
 
     def _second_inputs(self, layer: int, firsts: list[Tensor]) -> list[Tensor]:
         """What the layer before had as first input; at a width that is new, the level below widened."""
@@ -138,6 +220,8 @@ class SuperNet(nn.Module):
     def _layer(
         self, layer: int, outputs: list[Tensor], seconds: list[Tensor], weights: Tensor, beta: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
+        if not self.normalised:
+            return self._residual_layer(layer, outputs, seconds, weights, beta)
         new_outputs, firsts = [], []
         activated = [activate(self.activation, output) for output in outputs]
         for target in range(self.reach[layer] + 1):
@@ -162,6 +246,26 @@ class SuperNet(nn.Module):
             firsts.append(first)
         return new_outputs, firsts
 
+    def _residual_layer(
+        self, layer: int, outputs: list[Tensor], seconds: list[Tensor], weights: Tensor, beta: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """As ``_layer``, with linear paths: features are sums of residual blocks."""
+        new_outputs, firsts = [], []
+        for target in range(self.reach[layer] + 1):
+            sources = self._sources(layer, target)
+            factors = torch.stack([beta[source, target - source + 1] for source in sources])
+            paths = [self.paths[f"layer{layer}_from{source}_to{target}"](outputs[source]) for source in sources]
+            first = sum_weighted(paths, factors)
+            cells = [self.cells[name] for name in self._cell_names(layer, target)]
+            if self.share_cells:
+                output = cells[0](seconds[target], first, weights)
+            else:
+                each = [cell(seconds[target], path, weights) for cell, path in zip(cells, paths, strict=True)]
+                output = sum_weighted(each, factors)
+            new_outputs.append(output)
+            firsts.append(first)
+        return new_outputs, firsts
+
     def log_beta(self) -> Float[Tensor, "layers levels 3"]:
         """Log-probabilities of the transitions [halve, keep, double] out of each level; -inf over the border."""
         return torch.log_softmax(self.beta + self.border, dim=-1)
@@ -178,7 +282,7 @@ class SuperNet(nn.Module):
     def genotype(self) -> Genotype:
         """The discrete architecture that alpha and beta favour now."""
         cells = tuple(decode_cell(alpha, self.operators)[0] for alpha in self.alpha)
-        return Genotype(cells, tuple(viterbi(self.log_beta())), self.multipliers)
+        return Genotype(cells, tuple(viterbi(self.log_beta())), self.multipliers, self.macro)
 
     def margins(self) -> list[Margin]:
         """How clearly every decision of ``genotype()`` was won."""

@@ -44,6 +44,20 @@ class Architecture:
     stem_channels: int = bounded(64, at_least=1)
     #: Keep little for the backward pass and compute it again there: a tenth of the memory, up to 40 % more time.
     recompute: bool = False
+    #: Factor of the pixel-unshuffle before the stem, undone after the head, of supernet and final network: 1, 2 or 4.
+    unshuffle: int = 1
+    #: batch: batch normalisation after every convolution, as in the paper; none: cells are residual blocks.
+    normalisation: str = "batch"
+    #: Whether the final network has an atrous pyramid after its last cell.
+    aspp: bool = True
+    #: Whether the final network's head sees low-level features.
+    low_level: bool = True
+    #: What makes the image in the final network: two separable convolutions and one more (separable), or one (plain).
+    head: str = "separable"
+    #: Whether the middle third of the layers works at half the resolution and twice the width (U-Net).
+    lower_level: bool = False
+    #: Whether skip is normalised in the supernet like the other operators.
+    normalise_skip: bool = False
 
 
 @dataclass

@@ -117,7 +117,7 @@ BAD = {
     "a list": ([1, 2], "format"),
     "null": (None, "format"),
     "version missing": ({k: v for k, v in good().items() if k != "version"}, "version"),
-    "later version": (good() | {"version": 2}, "version: 2"),
+    "later version": (good() | {"version": 3}, "version: 3"),
     "version of another type": (good() | {"version": True}, "version: True"),
     **{
         f"{field} missing": ({k: v for k, v in good().items() if k != field}, f"{field}: Field required")
