@@ -59,7 +59,7 @@ def test_a_second_step_starts_from_the_same_statistics():
         assert_equal(link.name, link.theirs[link.rows], link.mine, 1e-9)
 
 
-@pytest.mark.parametrize("case", ["all operators", "eq. 6", "sep twice", "untied", "two widths"])
+@pytest.mark.parametrize("case", ["all operators", "eq. 6", "sep twice", "untied", "two widths", "further operators"])
 def test_the_reference_holds_every_value_once(case):
     """Otherwise the comparison above could leave out what it should compare."""
     net = make_net(**CASES[case])

@@ -137,7 +137,10 @@ def test_separate_cells_have_the_parameters_of_every_incoming_path():
             for name in ("channels", "layers", "nodes", "width")
             for value in (0, -1)
         ],
-        ({"operators": ("conv", "pool")}, "operators: unknown operator 'pool'.*conv, sep, dil, def, skip, res, gate, attention, none"),
+        (
+            {"operators": ("conv", "pool")},
+            "operators: unknown operator 'pool'.*conv, sep, dil, def, skip, res, gate, attention, none",
+        ),
         ({"operators": ("none",)}, "operators: .*none"),
         ({"operators": ()}, "operators: "),
         ({"operators": ("conv", "conv")}, "operators: .*different"),

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from irnas_ray.networks.operators import PlainOperator
 from irnas_ray.networks.supernet import SuperNet
 
 EVERYTHING = slice(None)
@@ -50,6 +51,8 @@ def operator_links(name: str, kind: str, mine: Any, mixed: Any, destination: int
     width, theirs = mixed.width, mixed.operators[kind]
     rows = _block(destination, width)
     links = _module(f"{name}.norm", mine[-1], mixed.norms[kind], rows)
+    if isinstance(theirs, PlainOperator):
+        return links + _module(f"{name}.edge", mine[1], theirs.edges[destination])
     if kind == "def":
         links += _module(f"{name}.predictor", mine[1].predictor, theirs.predictor, _block(destination, 27))
         return links + _module(f"{name}.convolution", mine[1].convolution, theirs.convolution, rows)
