@@ -5,6 +5,7 @@ from .decoding import Margin as Margin
 from .decoding import decode_cell as decode_cell
 from .decoding import viterbi as viterbi
 from .decoding import width_margins as width_margins
+from .encoding import Encoding as Encoding
 from .genotype import MULTIPLIERS as MULTIPLIERS
 from .genotype import Genotype as Genotype
 from .macro import Macro as Macro

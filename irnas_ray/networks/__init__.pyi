@@ -1,3 +1,4 @@
+from .building import make_encoding as make_encoding
 from .building import make_network as make_network
 from .building import make_supernet as make_supernet
 from .checkpoints import load_network as load_network
