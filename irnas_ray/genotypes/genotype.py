@@ -165,6 +165,6 @@ def _check_levels(levels: tuple[int, ...], multipliers: tuple[float, ...]) -> No
 def _first_mistake(error: Any) -> str:
     """Where the first mistake is, such as ``cells[0][1]``, and what it is, in one line."""
     first = error.errors()[0]
-    where = "".join(f"[{part}]" if isinstance(part, int) else part for part in first["loc"])
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
     found = "" if first["type"] == "missing" else f", not {reprlib.repr(first['input'])}"
     return f"{where}: {first['msg']}{found}"

@@ -174,6 +174,8 @@ class Final:
     warmup: float = 0.0
     #: L2 penalty of the optimizer; decoupled from the gradient with adamw.
     weight_decay: float = bounded(0.0, at_least=0)
+    #: Adam's decay of the squared gradients' mean.
+    beta2: float = bounded(0.999, at_least=0, at_most=1)
     #: lambda of the loss (eq. 7); 0 trains on the squared error alone. Paper: 0.5.
     ssim_weight: float = bounded(0.5, at_least=0)
     #: Largest norm of the gradient; null: not clipped.
@@ -196,6 +198,11 @@ class Final:
     protocol: str | None = None
     #: Most test images that are scored; null: all.
     images: int | None = bounded(None, at_least=1)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells trainings apart; settings that came later are named only where they are not at their defaults."""
+        later = {"beta2": 0.999}
+        return {name: value for name, value in dataclasses.asdict(self).items() if later.get(name) != value}
 
 
 @dataclass

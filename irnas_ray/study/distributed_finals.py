@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def concurrent_finals(study: StudyConfig, resources: dict[str, float]) -> int:
 
 def run_name(study: StudyConfig, candidate: Candidate) -> str:
     """The name of the run of Ray Train: one for each training, whatever its rank and however many workers do it."""
-    content = json.dumps([asdict(replace(study.final, workers=1)), candidate.identity()], sort_keys=True)
+    content = json.dumps([replace(study.final, workers=1).identity(), candidate.identity()], sort_keys=True)
     return f"final-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,7 +28,7 @@ def run_finals(
 ) -> list[dict[str, Any]]:
     """Retrain the candidates side by side and collect each one's files under ``finals/<rank>``; their metrics."""
     # other candidates or settings are another run: Tune would continue the old ones and ignore the new
-    content = json.dumps([asdict(study.final), [candidate.identity() for candidate in candidates]], sort_keys=True)
+    content = json.dumps([study.final.identity(), [candidate.identity() for candidate in candidates]], sort_keys=True)
     run = f"finals-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     found = find_run(folder.run(run))
     ranks = {candidate.rank for candidate in candidates} - {int((ended.config or {})["rank"]) for ended in found.ended}

@@ -9,13 +9,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
-def make_optimizer(name: str, network: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    name: str, network: nn.Module, lr: float, weight_decay: float, beta2: float = 0.999
+) -> torch.optim.Optimizer:
     """Adam, AdamW, or SGD with momentum 0.9 for a network's weights; ValueError if there is no such optimizer."""
     warn_of_rate(name, lr)
-    if name == "adam":
-        return torch.optim.Adam(network.parameters(), lr=lr, weight_decay=weight_decay)
-    if name == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay)
+    if name in ("adam", "adamw"):
+        kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        # one kernel for all weights: these networks have many small ones
+        return kind(network.parameters(), lr=lr, betas=(0.9, beta2), weight_decay=weight_decay, fused=True)
     if name == "sgd":
         return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
     raise ValueError(f"optimizer: unknown {name!r}; possible: {', '.join(OPTIMIZERS)}")

@@ -86,7 +86,7 @@ class Training:
         #: What a training step calls: the network, or what joins several processes around it.
         self.called = network
         self.clock = clock
-        self.optimizer = make_optimizer(own.optimizer, network, own.lr, own.weight_decay)
+        self.optimizer = make_optimizer(own.optimizer, network, own.lr, own.weight_decay, own.beta2)
         self.average = make_average(network, own.ema_decay)
         self.accumulation = Accumulation(network, "a smaller final.crop or final.width needs less")
         self.step, self.seconds, self.finished = 0, 0.0, False
