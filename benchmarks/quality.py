@@ -4,8 +4,8 @@
 
 ``JOBS.json`` maps the name of a job to what is trained: ``cell`` or ``network``, ``width``, ``layers``, ``macro``,
 ``sigma`` (or ``pairs``), ``seeds``, ``steps``, ``final`` (settings of the recipe), ``train`` and ``validate`` (folders
-in ``--data``), ``score`` (a protocol, on the folder ``test``, or null); what ``defaults`` holds is every job's unless it
-says otherwise. Each seed leaves ``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished
+in ``--data``), ``score`` (a protocol, on the folder ``test``, or null); what ``defaults`` holds is every job's unless
+it says otherwise. Each seed leaves ``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished
 ``.state.pt``, from which the next call goes on. One CPU thread, or a GPU.
 """
 

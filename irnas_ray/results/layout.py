@@ -34,6 +34,11 @@ class StudyLayout:
         return self.trials / "records.json"
 
     @property
+    def pace(self) -> Path:
+        """How long steps take on the cluster that the study was begun on, where it is to keep to a time."""
+        return self.trials / "pace.json"
+
+    @property
     def summary(self) -> Path:
         """What a finished study came to."""
         return self.path / "summary.json"

@@ -288,6 +288,9 @@ class StudyConfig:
     resume: bool = False
     #: Name of the file in search_spaces/.
     search_space: str = "quickstart"
+    #: Minutes that trials and final trainings together should take at most: a step is timed first, and where the
+    #: machine is too slow all of them get fewer steps; null: as many as the settings say.
+    minutes: float | None = bounded(None, more_than=0)
     architecture: Architecture = field(default_factory=Architecture)
     data: Data = field(default_factory=Data)
     degradation: Degradation = field(default_factory=Degradation)

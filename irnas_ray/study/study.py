@@ -11,7 +11,7 @@ import torch
 
 from irnas_ray.cluster.connection import connect
 from irnas_ray.cluster.jobs import check_places
-from irnas_ray.cluster.placement import trial_resources
+from irnas_ray.cluster.placement import slots, trial_resources
 from irnas_ray.datasets.builder import fingerprint, prepare
 from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.datasets.ray_data import PatchSet, open_patches
@@ -31,6 +31,7 @@ from irnas_ray.study.distributed_finals import check_workers
 from irnas_ray.study.final_training import FinalData
 from irnas_ray.study.finals import run_finals
 from irnas_ray.study.gpu_memory import search_resources
+from irnas_ray.study.pace import paced
 from irnas_ray.study.rounds import run_search
 from irnas_ray.study.summary import summarise
 from irnas_ray.study.trial import TrialData
@@ -120,6 +121,7 @@ def _run_stages(
             if dashboard:
                 print(f"Ray dashboard: http://{dashboard}", flush=True)
             claim_storage(folder)
+            config = paced(config, folder, resources, slots(resources, config.cluster.max_concurrent))
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
         test = load_images(prepared, manifest.ids("test")[: config.final.images])
