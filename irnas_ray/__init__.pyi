@@ -1,3 +1,4 @@
+from . import audit as audit
 from . import cluster as cluster
 from . import datasets as datasets
 from . import degradations as degradations

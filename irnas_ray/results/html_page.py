@@ -31,7 +31,8 @@ from irnas_ray.system.names import normalised
 #: Most pictures on the page, and their largest side in pixels; the originals stay beside the networks.
 SAMPLES, SIDE = 3, 720
 
-_templates = Environment(
+#: How every page is set; a page extends ``page.html.jinja``.
+TEMPLATES = Environment(
     loader=PackageLoader("irnas_ray.results"),
     autoescape=True,
     undefined=StrictUndefined,
@@ -39,14 +40,14 @@ _templates = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_templates.filters["base64"] = lambda content: base64.b64encode(content).decode()
-_templates.globals |= {"number": number, "state_name": state_name, "margins_table": margins_table, "TIE": TIE}
+TEMPLATES.filters["base64"] = lambda content: base64.b64encode(content).decode()
+TEMPLATES.globals |= {"number": number, "state_name": state_name, "margins_table": margins_table, "TIE": TIE}
 
 
 def render(results: StudyResults) -> str:
     """The whole page as HTML text."""
     errors = [[str(record["id"]), str(record["error"])] for record in results.records if record.get("error")]
-    return _templates.get_template("report.html.jinja").render(
+    return TEMPLATES.get_template("report.html.jinja").render(
         results=results,
         summary=results.summary,
         counts=state_counts(results.records),

@@ -9,6 +9,7 @@ FLOORS = (
     "training",
     "search",
     "study",
+    "audit",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 #: Rooms whose subject is Ray; below the one that is named alone only the module beside it may import Ray.

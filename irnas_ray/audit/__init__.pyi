@@ -1,0 +1,16 @@
+from .agreement import Agreement as Agreement
+from .agreement import intraclass_correlation as intraclass_correlation
+from .agreement import rank_correlation as rank_correlation
+from .curves import Curve as Curve
+from .curves import anytime_curve as anytime_curve
+from .curves import best_so_far as best_so_far
+from .ledger import Cost as Cost
+from .ledger import check_equal_budgets as check_equal_budgets
+from .record import Arm as Arm
+from .record import Audit as Audit
+from .record import Run as Run
+from .record import audit_of as audit_of
+from .record import read_audit as read_audit
+from .report import write_audit as write_audit
+from .verdict import Judgement as Judgement
+from .verdict import judge as judge
