@@ -4,9 +4,10 @@
 
 ``JOBS.json`` maps the name of a job to what is trained: ``cell`` or ``network``, ``width``, ``layers``, ``macro``,
 ``sigma`` (or ``pairs``), ``seeds``, ``steps``, ``final`` (settings of the recipe), ``train`` and ``validate`` (folders
-in ``--data``), ``score`` (a protocol, on the folder ``test``, or null); what ``defaults`` holds is every job's unless
-it says otherwise. Each seed leaves ``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished
-``.state.pt``, from which the next call goes on. One CPU thread, or a GPU.
+in ``--data``; one of ``stride`` images of the latter scores a training), ``score`` (a protocol, on the folder ``test``,
+or null); what ``defaults`` holds is every job's unless it says otherwise. Each seed leaves ``NAME-sSEED.json`` and
+``.pt``, its network, and while it is not finished ``.state.pt``, from which the next call goes on. One CPU thread, or a
+GPU.
 """
 
 import argparse
@@ -31,9 +32,6 @@ from irnas_ray.settings.study import Final
 from irnas_ray.system.environment import versions
 from irnas_ray.system.files import write_json
 from irnas_ray.training.training import Training
-
-#: Every so many of the images of ``validate`` one scores a training; the others of that folder are trained on.
-VALIDATION_STRIDE = 10
 
 
 class UniformCrops:
@@ -101,7 +99,7 @@ def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: floa
     color, pairs = job.get("color", "gray"), job.get("pairs", False)
     final = replace(Final(), **job["final"], steps=job["steps"])
     training_images = [image for folder in job["train"] for image in read(data / folder, color, pairs)]
-    validation = read(data / job["validate"], color, pairs)[::VALIDATION_STRIDE]
+    validation = read(data / job["validate"], color, pairs)[:: job.get("stride", 10)]
     held = {image.clean.tobytes() for image in validation}
     training_images = [image for image in training_images if image.clean.tobytes() not in held]
     torch.manual_seed(job["seed"])
