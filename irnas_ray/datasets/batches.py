@@ -1,11 +1,14 @@
-"""From uint8 patches to batches of (degraded, clean) images: crop, flip, rotate and degrade on the device, seeded."""
+"""From uint8 images to batches of (degraded, clean) crops: cut, flip, rotate and degrade on the device, seeded."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+
+from irnas_ray.datasets.crops import CropPlan, Crops
 
 #: Degraded and clean images, each (b c h w) in [0, 1].
 Batch = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]
@@ -67,6 +70,65 @@ class ResidentPatches:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
             self._order, self._order_pass = torch.randperm(len(self.clean), generator=generator), turn
         return self._order
+
+    def state_dict(self) -> State:
+        """Position in the stream."""
+        return {"drawn": self._drawn}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue at the position of ``state_dict``."""
+        self._drawn = int(state["drawn"])
+
+
+class ResidentImages:
+    """Whole images kept on their device, of which crops are drawn, in a new seeded order each pass.
+
+    Every position in every image is equally likely (``CropPlan``). Batches run on over the end of a pass. ``clean`` and
+    ``degraded`` hold the (c h w) pixels of one image after the other. Raises ValueError if ``batch`` is under 1.
+    """
+
+    def __init__(
+        self, clean: UInt8[Tensor, " n"], degraded: UInt8[Tensor, " n"] | None, plan: CropPlan, batch: int, seed: int
+    ) -> None:
+        if batch < 1:
+            raise ValueError(f"crops in batches of {batch}: at least one is needed")
+        self.clean, self.degraded, self.plan, self.batch, self.seed = clean, degraded, plan, batch, seed
+        sizes = plan.heights * plan.widths
+        self._channels = len(clean) // int(sizes.sum())
+        self._starts = self._channels * (np.cumsum(sizes) - sizes)
+        self._drawn, self._pass = 0, -1
+
+    def __iter__(self) -> Iterator[Patches]:
+        return self
+
+    def __next__(self) -> Patches:
+        pieces: list[Tensor] = []
+        missing = self.batch
+        while missing:
+            turn, place = divmod(self._drawn, self.plan.count)
+            crops = self._crops_of(turn)[place : place + missing]
+            pieces.append(self._places(crops))
+            self._drawn += len(crops)
+            missing -= len(crops)
+        index = torch.cat(pieces)
+        return self.clean[index], None if self.degraded is None else self.degraded[index]
+
+    def _crops_of(self, turn: int) -> Crops:
+        if turn != self._pass:
+            generator = np.random.default_rng([self.seed, turn])
+            self._crops, self._pass = self.plan.draw(self.plan.shares(generator), generator), turn
+        return self._crops
+
+    def _places(self, crops: Crops) -> Int[Tensor, "b c k k"]:
+        """Where each pixel of the crops is kept."""
+        heights, widths = self.plan.heights[crops.image], self.plan.widths[crops.image]
+        firsts = self._starts[crops.image] + crops.top * widths + crops.left
+        # One small copy to the device; the rest is computed there.
+        numbers = torch.from_numpy(np.stack([firsts, widths, heights * widths])).to(self.clean.device)
+        first, width, plane = numbers.view(3, -1, 1, 1, 1)
+        ramp = torch.arange(self.plan.crop, device=self.clean.device)
+        channel = torch.arange(self._channels, device=self.clean.device).view(-1, 1, 1)
+        return first + channel * plane + ramp.view(-1, 1) * width + ramp
 
     def state_dict(self) -> State:
         """Position in the stream."""

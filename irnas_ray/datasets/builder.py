@@ -82,7 +82,7 @@ def prepare(
         return folder
     _, sizes, early = examine_headers(found, data.color, data.patch)
     refuse(early)
-    layout = Layout(data.color, data.patch, _stride(data), found[0].paired, parquet.PART_BYTES)
+    layout = Layout(data.color, found[0].paired, parquet.PART_BYTES)
     with claim(folder, json.dumps([mark, dataclasses.asdict(layout), versions(*_LIBRARIES)])):
         records = write_parts(folder, found, sizes, layout, progress, workers)
         refuse([finding for record in records for finding in record.unreadable])
@@ -91,7 +91,7 @@ def prepare(
         screening.save(folder)
         (folder / CONTACT_SHEET).unlink(missing_ok=True)
         write_contact_sheet(folder / CONTACT_SHEET, found, data.color, data.patch, degradation)
-        _manifest(data, form, mark, layout, examined, records).save(folder)
+        _manifest(data, form, mark, layout.paired, examined, records).save(folder)
     _say(screening)
     return folder
 
@@ -105,8 +105,8 @@ def fingerprint(data: Data) -> str:
 def check_data_settings(data: Data) -> None:
     """ValueError naming the setting if images cannot be stored so, or are prepared already."""
     channels_of(data.color)
-    for name, value in (("patch", data.patch), ("stride", _stride(data))):
-        if value < 1:
+    for name, value in (("patch", data.patch), ("stride", data.stride)):
+        if value is not None and value < 1:
             raise ValueError(f"data.{name} is {value}; it must be at least 1 pixel")
     if is_prepared(data.source):
         raise ValueError(f"{data.source}: is a prepared data set already; use it as it is")
@@ -116,16 +116,12 @@ def _check_same(folder: Path, data: Data, mark: str, form: str) -> None:
     held = Manifest.load(folder)
     if held.fingerprint == mark:
         return
-    asked = {"form": form, "color": data.color, "patch": data.patch, "stride": _stride(data)}
+    asked = {"form": form, "color": data.color, "patch": data.patch}
     changed = [
         f"{name} is {getattr(held, name)}, not {value}" for name, value in asked.items() if getattr(held, name) != value
     ]
     reason = ", ".join(changed) or f"other images (made from {held.source or 'the embedded photographs'}) or splits"
     raise ValueError(f"{folder}: holds another data set: {reason}; choose another data.output or remove the folder")
-
-
-def _stride(data: Data) -> int:
-    return data.patch if data.stride is None else data.stride
 
 
 def _say(screening: Screening | None) -> None:
@@ -137,19 +133,17 @@ def _manifest(
     data: Data,
     form: str,
     mark: str,
-    layout: Layout,
+    paired: bool,
     examined: Sequence[Examined],
     records: Sequence[PartRecord],
 ) -> Manifest:
     return Manifest(
         form=form,
         source=None if data.source is None else str(Path(data.source).absolute()),
-        color=layout.color,
-        patch=layout.patch,
-        stride=layout.stride,
-        paired=layout.paired,
+        color=data.color,
+        patch=data.patch,
+        paired=paired,
         fingerprint=mark,
-        patches=sum(record.patches for record in records),
         files={name: size for record in records for name, size in sorted(record.files.items())},
         versions=versions(*_LIBRARIES),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -23,6 +23,6 @@ def prepare_or_check(config: PrepareConfig) -> None:
     manifest = Manifest.load(folder)
     train, test = manifest.ids("train"), manifest.ids("test")
     print(
-        f"{folder}: {len(train)} training images in {manifest.patches} patches of {manifest.patch}x{manifest.patch}, "
-        f"{len(test)} test images, {manifest.color}{', with degraded images' if manifest.paired else ''}"
+        f"{folder}: {len(train)} training images, {len(test)} test images, {manifest.color}"
+        f"{', with degraded images' if manifest.paired else ''}"
     )

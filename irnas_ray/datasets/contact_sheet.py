@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from irnas_ray.datasets.parquet import tile_positions
 from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.degradations import Degradation
 from irnas_ray.system.files import written
@@ -86,7 +85,7 @@ def _cell(
     image: SourceImage, color: str, patch: int, random: np.random.Generator, degradation: Degradation | None
 ) -> Cell:
     clean, degraded = image.planes(color)
-    y, x = (int(random.choice(tile_positions(side, patch, patch))) for side in clean.shape[1:])
+    y, x = (int(random.integers(side - patch + 1)) for side in clean.shape[1:])
     cut = np.s_[:, y : y + patch, x : x + patch]
     label = f"{image.image_id} at {y}, {x}"
     if degraded is not None:

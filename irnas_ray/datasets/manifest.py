@@ -14,7 +14,8 @@ from irnas_ray.system.files import write_json
 
 MANIFEST = "dataset.json"
 FORMAT = "irnas_ray.dataset"
-VERSION = 1
+#: Version 1 held patches of the training images besides, which are not read any more.
+VERSION = 2
 SPLITS = ("train", "test")
 
 
@@ -41,8 +42,8 @@ class Manifest:
     ...     ir.images.write_image(f"photographs/{index}.png", data.camera()[64 * index :][:64, :64] / 255)
     >>> folder = ir.prepare(ir.Data(source="photographs", form="images", patch=32), "prepared")
     >>> manifest = ir.Manifest.load(folder)
-    >>> manifest.ids("test"), manifest.patches
-    (('2',), 12)
+    >>> manifest.ids("test"), manifest.images[0].height
+    (('2',), 64)
     """
 
     form: str
@@ -50,15 +51,12 @@ class Manifest:
     source: str | None
     #: gray or rgb.
     color: Annotated[str, Field(pattern="^(gray|rgb)$")]
-    #: Side of the square patches, and the distance between two of them, in pixels.
+    #: Side in pixels of the largest crops that every training image can give.
     patch: PositiveInt
-    stride: PositiveInt
     #: Whether degraded images are stored beside the clean ones.
     paired: bool
     #: Changes with the settings above and with the source's files.
     fingerprint: str
-    #: Number of patches of the training images.
-    patches: int
     #: Path of each Parquet file inside the folder -> its size in bytes.
     files: dict[str, int]
     #: Library -> version that wrote the data set.
@@ -99,9 +97,10 @@ class Manifest:
             raise ValueError(f"{path}: is not complete JSON ({error}); prepare the data set again") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: field 'format' must be {FORMAT!r}; this file is something else")
-        if content.get("version") != VERSION:
+        if content.get("version") not in range(1, VERSION + 1):
             raise ValueError(
-                f"{path}: field 'version' is {content.get('version')!r}, this program reads {VERSION}; prepare it again"
+                f"{path}: field 'version' is {content.get('version')!r}, this program reads versions up to {VERSION}; "
+                "prepare it again"
             )
         try:
             # strict, so that a name or a truth is no number; only lists of JSON are then tuples

@@ -1,7 +1,6 @@
-"""How images and their patches are laid out in Parquet files of bounded size, written in bounded memory."""
+"""How images are laid out in Parquet files of bounded size, written in bounded memory."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,24 +79,11 @@ class Parts:
         self._writer, self._part_bytes = None, 0
 
 
-def tile_positions(length: int, patch: int, step: int) -> list[int]:
-    """Where patches start along a side: every `step` pixels, and a last one moved inwards to end at the border.
-
-    With `step` <= `patch` <= `length` every pixel is covered; ValueError if the side is shorter than a patch.
-    """
-    if length < patch:
-        raise ValueError(f"a side of {length} pixels holds no patch of {patch}")
-    positions = list(range(0, length - patch + 1, step))
-    return positions if positions[-1] == length - patch else [*positions, length - patch]
-
-
 @dataclass(frozen=True)
 class Layout:
-    """How images are stored: gray or rgb, side and distance of the patches in pixels, and bytes of a part."""
+    """How images are stored: gray or rgb, alone or in pairs, and bytes of a part."""
 
     color: str
-    patch: int
-    stride: int
     paired: bool
     part_bytes: int
 
@@ -110,43 +96,18 @@ class Layout:
         """Bytes of an image's pixels, of both images of a pair."""
         return len(self.columns) * channels_of(self.color) * height * width
 
-    def stored_bytes(self, image: SourceImage, height: int, width: int) -> int:
-        """Bytes of all pixels that are stored of an image."""
-        if image.split != "train":
-            return self.image_bytes(height, width)
-        rows, columns = (len(tile_positions(side, self.patch, self.stride)) for side in (height, width))
-        return self.image_bytes(height, width) + rows * columns * self.image_bytes(self.patch, self.patch)
+
+def image_schema(layout: Layout) -> pa.Schema:
+    """The columns of images, with the layout as metadata."""
+    notes = {"color": layout.color, "channels": channels_of(layout.color), "axes": "channels height width"}
+    columns = [("image_id", pa.string()), ("split", pa.string())]
+    columns += [(name, pa.int32()) for name in ("height", "width", "channels")]
+    columns += [(name, pa.large_binary()) for name in layout.columns]
+    return pa.schema(columns, {"irnas_ray": json.dumps(notes)})
 
 
-def schemas(layout: Layout) -> tuple[pa.Schema, pa.Schema]:
-    """The columns of patches and of whole images, with the layout as metadata."""
-    channels, patch = channels_of(layout.color), layout.patch
-    notes = {"color": layout.color, "channels": channels, "patch": patch, "stride": layout.stride}
-    metadata = {"irnas_ray": json.dumps(notes | {"axes": "channels height width"})}
-    place = [("image_id", pa.string()), ("y", pa.int32()), ("x", pa.int32())]
-    size = [("image_id", pa.string()), ("split", pa.string())]
-    size += [(name, pa.int32()) for name in ("height", "width", "channels")]
-    # A column of fixed size is one plain buffer, which numpy reads without a copy.
-    patches = [(name, pa.binary(channels * patch * patch)) for name in layout.columns]
-    wholes = [(name, pa.large_binary()) for name in layout.columns]
-    return pa.schema(place + patches, metadata), pa.schema(size + wholes, metadata)
-
-
-def add_image(
-    image: SourceImage, sides: dict[str, UInt8[np.ndarray, "c h w"]], layout: Layout, patches: Parts, wholes: Parts
-) -> None:
-    """Append an image, given as column -> pixels, and its patches if it is a training image."""
+def add_image(image: SourceImage, sides: dict[str, UInt8[np.ndarray, "c h w"]], images: Parts) -> None:
+    """Append an image, given as column -> pixels."""
     channels, height, width = sides["clean"].shape
     row = {"image_id": image.image_id, "split": image.split, "height": height, "width": width, "channels": channels}
-    wholes.add(row | {name: side.tobytes() for name, side in sides.items()})
-    if image.split == "train":
-        for cut in _cut(sides, layout.patch, layout.stride):
-            patches.add({"image_id": image.image_id} | cut)
-
-
-def _cut(sides: dict[str, UInt8[np.ndarray, "c h w"]], patch: int, step: int) -> Iterator[dict[str, Any]]:
-    _, height, width = sides["clean"].shape
-    for y in tile_positions(height, patch, step):
-        for x in tile_positions(width, patch, step):
-            pixels = {name: side[:, y : y + patch, x : x + patch].tobytes() for name, side in sides.items()}
-            yield {"y": y, "x": x} | pixels
+    images.add(row | {name: side.tobytes() for name, side in sides.items()})

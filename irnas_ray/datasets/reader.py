@@ -1,4 +1,4 @@
-"""Patches out of Parquet files as Arrow tables; free of torch and Ray, so that a reading process stays small."""
+"""Crops of images in Parquet files as Arrow tables; free of torch and Ray, so that a reading process stays small."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,116 +6,141 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 
-#: Bytes of patches that are shuffled among each other when streaming; the reader holds about three times as much.
+from irnas_ray.datasets.crops import CropPlan, Crops
+from irnas_ray.datasets.manifest import ImageEntry, Manifest
+
+#: Bytes of images whose crops are shuffled among each other when streaming.
 WINDOW_BYTES = 128 * 2**20
-#: Bytes of patches in one table of a stream.
+#: Bytes of crops in one table of a stream.
 TABLE_BYTES = 4 * 2**20
 
-_PLACE = ("image_id", "y", "x")
-_BITS = 20
+Pixels = UInt8[np.ndarray, "c h w"]
 
 
 @dataclass(frozen=True)
-class PatchFile:
-    """A Parquet file and how many of its rows are selected."""
+class ImageFile:
+    """A Parquet file and the selected images in it."""
 
     path: str
-    rows: int
+    images: tuple[ImageEntry, ...]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The patches of some images: the files that hold them, the images' sorted ids, and the pixel columns to read."""
+    """Some images of a data set: the files that hold them, the pixel columns to read, and the channels of an image."""
 
-    files: tuple[PatchFile, ...]
-    image_ids: tuple[str, ...]
+    files: tuple[ImageFile, ...]
     columns: tuple[str, ...]
-    #: Bytes of one row's pixels.
-    row_bytes: int
+    channels: int
 
     @property
-    def rows(self) -> int:
-        """Number of selected patches."""
-        return sum(file.rows for file in self.files)
+    def images(self) -> list[ImageEntry]:
+        """The images in an order that does not depend on the files."""
+        return sorted((image for file in self.files for image in file.images), key=lambda image: image.image_id)
 
-    def read_all(self, paths: Sequence[str]) -> Iterator[pa.Table]:
-        """The selected patches of each file in turn: image_id, y, x and the pixel columns."""
-        for path in paths:
-            yield _read(path, self.image_ids, (*_PLACE, *self.columns))
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all pixels."""
+        return sum(self.bytes_of(file) for file in self.files)
 
+    def bytes_of(self, file: ImageFile) -> int:
+        """Bytes of a file's selected pixels."""
+        return len(self.columns) * self.channels * sum(image.height * image.width for image in file.images)
 
-def select(folder: Path, image_ids: Sequence[str], columns: Sequence[str], row_bytes: int) -> Selection:
-    """Find the files in `folder`/patches that hold patches of the images; reads no pixels."""
-    ids = tuple(sorted(set(image_ids)))
-    paths = sorted(str(path) for path in (folder / "patches").glob("*.parquet"))
-    files = [PatchFile(path, _read(path, ids, ("image_id",)).num_rows) for path in paths]
-    return Selection(tuple(file for file in files if file.rows), ids, tuple(columns), row_bytes)
-
-
-def sorted_keys(selection: Selection) -> Int64[np.ndarray, " n"]:
-    """One number for each selected patch, ascending: its rank is the patch's place by image_id, y, x."""
-    tables = [_read(file.path, selection.image_ids, _PLACE) for file in selection.files]
-    return np.sort(np.concatenate([keys_of(table, selection.image_ids) for table in tables]))
+    def read(self, file: ImageFile) -> pa.Table:
+        """The selected images of a file: image_id and the pixel columns."""
+        chosen = pads.field("image_id").isin([image.image_id for image in file.images])
+        return pads.dataset(file.path, format="parquet").to_table(columns=["image_id", *self.columns], filter=chosen)
 
 
-def keys_of(table: pa.Table, image_ids: Sequence[str]) -> Int64[np.ndarray, " n"]:
-    """The key of each row of `table`: its image's index in the sorted `image_ids`, then y, then x."""
-    index = pc.index_in(table["image_id"], value_set=pa.array(image_ids, pa.string())).to_numpy().astype(np.int64)
-    y, x = (table[name].to_numpy().astype(np.int64) for name in ("y", "x"))
-    return (index << 2 * _BITS) | (y << _BITS) | x
+def select(folder: Path, manifest: Manifest, image_ids: Sequence[str]) -> Selection:
+    """Find the files in `folder`/images that hold the images; reads no pixels."""
+    wanted = set(image_ids)
+    chosen = {image.image_id: image for image in manifest.images if image.image_id in wanted}
+    files = []
+    for path in sorted((folder / "images").glob("*.parquet")):
+        held = pads.dataset(path, format="parquet").to_table(columns=["image_id"])["image_id"].to_pylist()
+        images = tuple(chosen[image_id] for image_id in held if image_id in chosen)
+        if images:
+            files.append(ImageFile(str(path), images))
+    columns = ("clean", "degraded") if manifest.paired else ("clean",)
+    return Selection(tuple(files), columns, manifest.channels)
 
 
-def pixels_of(table: pa.Table, name: str, channels: int, patch: int) -> UInt8[np.ndarray, "n c p p"]:
-    """The pixels of a fixed-size column, read-only and without a copy where the table is one piece."""
-    array = table[name].combine_chunks()
-    size = channels * patch * patch
-    flat = np.frombuffer(array.buffers()[1], np.uint8, len(array) * size, array.offset * size)
-    return flat.reshape(len(array), channels, patch, patch)
+def stream(selection: Selection, crop: int, seed: int, drawn: int) -> Iterator[pa.Table]:
+    """Crops of the selected images for ever, from crop number `drawn` on: in passes, as ``CropPlan`` says.
 
-
-def stream(selection: Selection, seed: int, drawn: int) -> Iterator[pa.Table]:
-    """The selected patches for ever, from patch number `drawn` on; each pass has all of them once, in a new order.
-
-    Files are reshuffled each pass and read in windows of `WINDOW_BYTES`, whose rows are shuffled among each other. The
+    Files are reshuffled each pass and read in windows of `WINDOW_BYTES`, whose crops are shuffled among each other. The
     order depends on the seed and the files alone, so that a stream can be continued anywhere: passed windows are
-    skipped unread. Tables hold the pixel columns only.
+    skipped unread. Tables hold the pixel columns only, as (c, crop, crop) bytes.
     """
-    turn, passed = divmod(drawn, selection.rows)
+    turn, passed = divmod(drawn, CropPlan.of(selection.images, crop).count)
     while True:
-        for number, window in enumerate(_windows(selection, seed, turn)):
-            rows = sum(file.rows for file in window)
-            if passed >= rows:
-                passed -= rows
+        generator = np.random.default_rng([seed, turn])
+        windows = _windows(selection, generator)
+        shares = CropPlan.of([x for window in windows for x in _images(window)], crop).shares(generator)
+        for number, window in enumerate(windows):
+            own, shares = np.split(shares, [len(_images(window))])
+            if passed >= own.sum():
+                passed -= int(own.sum())
                 continue
-            order = np.random.default_rng([seed, turn, number]).permutation(rows)[passed:]
+            crops = CropPlan.of(_images(window), crop).draw(own, np.random.default_rng([seed, turn, number]))
+            yield from _cut(selection, window, crops[passed:], crop)
             passed = 0
-            yield from _shuffled(selection, window, order)
         turn += 1
 
 
-def _shuffled(selection: Selection, window: list[PatchFile], order: Int64[np.ndarray, " n"]) -> Iterator[pa.Table]:
-    # One piece: `take` on many chunks costs far more than the copy.
-    table = pa.concat_tables(
-        [_read(file.path, selection.image_ids, selection.columns) for file in window]
-    ).combine_chunks()
-    step = max(1, TABLE_BYTES // selection.row_bytes)
-    for start in range(0, len(order), step):
-        yield table.take(pa.array(order[start : start + step]))
+def _cut(selection: Selection, window: list[ImageFile], crops: Crops, crop: int) -> Iterator[pa.Table]:
+    pixels = _pixels(selection, window)
+    shape = (selection.channels, crop, crop)
+    step = max(1, TABLE_BYTES // (len(selection.columns) * int(np.prod(shape))))
+    for start in range(0, len(crops), step):
+        part = crops[start : start + step]
+        sides = {name: np.empty((len(part), *shape), np.uint8) for name in selection.columns}
+        for place, (image, top, left) in enumerate(zip(part.image, part.top, part.left, strict=True)):
+            for name, side in sides.items():
+                side[place] = pixels[image][name][:, top : top + crop, left : left + crop]
+        yield pa.table({name: _column(side) for name, side in sides.items()})
 
 
-def _windows(selection: Selection, seed: int, turn: int) -> list[list[PatchFile]]:
-    windows: list[list[PatchFile]] = [[]]
-    for index in np.random.default_rng([seed, turn]).permutation(len(selection.files)):
+def _pixels(selection: Selection, window: list[ImageFile]) -> list[dict[str, Pixels]]:
+    """The images of a window, column by column, as views of what was read."""
+    found: dict[str, dict[str, Pixels]] = {}
+    sizes = {image.image_id: (selection.channels, image.height, image.width) for image in _images(window)}
+    for file in window:
+        table = selection.read(file)
+        for row, image_id in enumerate(table["image_id"].to_pylist()):
+            found[image_id] = {
+                name: np.frombuffer(table[name][row].as_buffer(), np.uint8).reshape(sizes[image_id])
+                for name in selection.columns
+            }
+    return [found[image.image_id] for image in _images(window)]
+
+
+def _column(pixels: UInt8[np.ndarray, "n c k k"]) -> pa.Array:
+    # A column of fixed size is one plain buffer, which numpy reads without a copy.
+    return pa.Array.from_buffers(pa.binary(pixels[0].size), len(pixels), [None, pa.py_buffer(pixels)])
+
+
+def pixels_of(table: pa.Table, name: str, channels: int, crop: int) -> UInt8[np.ndarray, "n c k k"]:
+    """The pixels of a fixed-size column, read-only and without a copy where the table is one piece."""
+    array = table[name].combine_chunks()
+    size = channels * crop * crop
+    flat = np.frombuffer(array.buffers()[1], np.uint8, len(array) * size, array.offset * size)
+    return flat.reshape(len(array), channels, crop, crop)
+
+
+def _images(files: Sequence[ImageFile]) -> list[ImageEntry]:
+    return [image for file in files for image in file.images]
+
+
+def _windows(selection: Selection, generator: np.random.Generator) -> list[list[ImageFile]]:
+    windows: list[list[ImageFile]] = [[]]
+    for index in generator.permutation(len(selection.files)):
         windows[-1].append(selection.files[index])
-        if sum(file.rows for file in windows[-1]) * selection.row_bytes >= WINDOW_BYTES:
+        if sum(map(selection.bytes_of, windows[-1])) >= WINDOW_BYTES:
             windows.append([])
     return [window for window in windows if window]
-
-
-def _read(path: str, image_ids: tuple[str, ...], columns: Sequence[str]) -> pa.Table:
-    chosen = pads.field("image_id").isin(list(image_ids))
-    return pads.dataset(path, format="parquet").to_table(columns=list(columns), filter=chosen)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from irnas_ray.datasets.contact_sheet import CONTACT_SHEET
-from irnas_ray.datasets.parquet import Layout, Parts, add_image, schemas
+from irnas_ray.datasets.parquet import Layout, Parts, add_image, image_schema
 from irnas_ray.images.findings import Examined, Finding, examine
 from irnas_ray.images.screening import SCREENING
 from irnas_ray.images.sources import SourceImage
@@ -42,10 +42,9 @@ class Part:
 
 @dataclass(frozen=True)
 class PartRecord:
-    """What a finished part holds: its files' sizes in bytes, its patches, and what its images are recognised by."""
+    """What a finished part holds: its files' sizes in bytes, and what its images are recognised by."""
 
     files: dict[str, int]
-    patches: int
     images: tuple[Examined, ...]
     unreadable: tuple[Finding, ...] = ()
 
@@ -58,7 +57,7 @@ def write_parts(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> list[PartRecord]:
-    """Write `patches/` (training images, cut) and `images/` (all, whole); what each part holds.
+    """Write `images/`; what each part holds.
 
     The files are the same for any number of workers. Parts that an earlier call finished are not written again.
     `sizes` are the images' heights and widths.
@@ -67,7 +66,7 @@ def write_parts(
     records = {part.number: _finished(part) for part in parts}
     missing = [part for part in parts if records[part.number] is None]
     done = len(found) - sum(len(part.images) for part in missing)
-    total_bytes = sum(layout.stored_bytes(image, *size) for image, size in zip(found, sizes, strict=True))
+    total_bytes = sum(layout.image_bytes(*size) for size in sizes)
     if workers is None and total_bytes <= SERIAL_BYTES:
         workers = 1
     workers = choose_workers(workers, max(layout.image_bytes(*size) for size in sizes))
@@ -90,7 +89,7 @@ def plan_parts(
     held = 0
     # Neighbours in a folder are often alike; stored in a random order, each part is a fair sample for streaming.
     for index in np.random.default_rng(0).permutation(len(found)):
-        stored = layout.stored_bytes(found[index], *sizes[index])
+        stored = layout.image_bytes(*sizes[index])
         if groups[-1] and held + stored > layout.part_bytes:
             groups.append([])
             held = 0
@@ -103,11 +102,7 @@ def write_part(part: Part, tick: Tick) -> PartRecord:
     """Write the files of one part and, last, its record; none of them if an image cannot be read."""
     layout, examined, unreadable = part.layout, [], []
     prefix = f"part-{part.number:05d}"
-    patch_schema, image_schema = schemas(layout)
-    with (
-        Parts(part.folder / "patches", patch_schema, prefix, layout.part_bytes) as patches,
-        Parts(part.folder / "images", image_schema, prefix, layout.part_bytes) as wholes,
-    ):
+    with Parts(part.folder / "images", image_schema(layout), prefix, layout.part_bytes) as images:
         for image in part.images:
             try:
                 clean, degraded = image.planes(layout.color)
@@ -117,21 +112,20 @@ def write_part(part: Part, tick: Tick) -> PartRecord:
             if not unreadable:
                 examined.append(examine(image, clean, degraded))
                 sides = dict(zip(layout.columns, [clean] if degraded is None else [clean, degraded], strict=True))
-                add_image(image, sides, layout, patches, wholes)
+                add_image(image, sides, images)
             tick()
-    paths = [*patches.paths, *wholes.paths]
     if unreadable:
-        for path in paths:
+        for path in images.paths:
             path.unlink()
-        return PartRecord({}, 0, (), tuple(unreadable))
-    files = {str(path.relative_to(part.folder)): path.stat().st_size for path in paths}
-    record = PartRecord(files, patches.rows, tuple(examined))
+        return PartRecord({}, (), tuple(unreadable))
+    files = {str(path.relative_to(part.folder)): path.stat().st_size for path in images.paths}
+    record = PartRecord(files, tuple(examined))
     write_json(part.record, {**asdict(record), "images": [image.to_json() for image in examined]})
     return record
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove everything that `write_parts` writes."""
+    """Remove everything that `write_parts` writes, and the patches of former releases."""
     for name in ("patches", "images", RECORDS):
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -149,10 +143,10 @@ def _finished(part: Part) -> PartRecord | None:
         files = {str(name): int(size) for name, size in values["files"].items()}
         whole = all((part.folder / name).stat().st_size == size for name, size in files.items())
         if whole and [image.image_id for image in images] == [image.image_id for image in part.images]:
-            return PartRecord(files, int(values["patches"]), images)
+            return PartRecord(files, images)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    for path in part.folder.glob(f"*/part-{part.number:05d}-*.parquet"):
+    for path in part.folder.glob(f"images/part-{part.number:05d}-*.parquet"):
         with contextlib.suppress(OSError):
             path.unlink()
     return None

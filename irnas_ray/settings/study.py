@@ -82,9 +82,9 @@ class Data:
     output: str | None = None
     #: gray or rgb.
     color: str = "gray"
-    #: Side of the stored patches in pixels; crops are drawn inside them.
+    #: Smallest side in pixels that a training image may have, which bounds the crops; side of frozen patches.
     patch: int = 96
-    #: Distance between stored patches in pixels; null: the patch size (no overlap).
+    #: Of no effect, because whole images are stored and crops lie anywhere in them; kept for old command lines.
     stride: int | None = bounded(None, at_least=1)
     #: Share of the images held out for the final score where the source has no test folder.
     test_fraction: float = 0.2
@@ -92,7 +92,7 @@ class Data:
     validation_fraction: float = 0.02
     #: Seed of both splits; one for a study, so that all trials are scored on the same images.
     split_seed: int = 0
-    #: Largest data set in MiB that is kept on the trial's device after the first pass; larger ones are streamed.
+    #: Largest data set in MiB that is kept on the trial's device; larger ones are streamed.
     device_budget: int = bounded(4096, at_least=1)
 
 

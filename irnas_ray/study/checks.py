@@ -162,8 +162,9 @@ def check_data(config: StudyConfig, manifest: Manifest) -> None:
     """ValueError naming the setting if prepared data do not fit the study."""
     if manifest.channels != config.architecture.channels:
         raise ValueError(f"data.source: holds {manifest.channels} channels, the network {config.architecture.channels}")
-    if manifest.patch < max(config.search.crop, config.final.crop):
-        raise ValueError(f"data.source: patches of {manifest.patch} pixels are smaller than the crops; prepare it anew")
+    smallest = min(min(image.height, image.width) for image in manifest.images if image.split == "train")
+    if smallest < max(config.search.crop, config.final.crop):
+        raise ValueError(f"data.source: a training image has a side of {smallest} pixels, less than the crops")
     if manifest.paired != (config.degradation.kind == "paired"):
         holds, kind = ("pairs", "paired") if manifest.paired else ("clean images only", "gaussian or another")
         raise ValueError(f"data.source: holds {holds}; set degradation.kind={kind}")

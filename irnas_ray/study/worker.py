@@ -71,7 +71,7 @@ def make_batches(
     device: torch.device,
 ) -> TrainingBatches:
     """The training batches of some images on a device; they are degraded unless the patches are pairs."""
-    source = patches.batches(batch, seed, device)
+    source = patches.batches(batch, crop, seed, device)
     return TrainingBatches(source, crop, make_degradation(degradation), seed, device, rotate)
 
 

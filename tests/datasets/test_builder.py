@@ -15,7 +15,7 @@ from PIL import Image
 from irnas_ray.datasets import builder, parquet
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.manifest import Manifest
-from irnas_ray.datasets.reader import select, sorted_keys
+from irnas_ray.datasets.reader import select, stream
 from irnas_ray.datasets.splits import split_training
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.images import files
@@ -38,47 +38,22 @@ def _folder(root: Path, count: int = 5, height: int = 20, width: int = 24) -> Da
     return Data(source=str(root), form="images", color="rgb", patch=8)
 
 
-def _patches(folder: Path) -> list[dict]:
-    return pads.dataset(folder / "patches").to_table().to_pylist()
-
-
-@given(length=st.integers(1, 200), patch=st.integers(1, 64), step=st.integers(1, 64))
-def test_tiles_start_in_order_fit_and_cover(length: int, patch: int, step: int) -> None:
-    if length < patch:
-        with pytest.raises(ValueError, match=str(length)):
-            parquet.tile_positions(length, patch, step)
-        return
-    positions = parquet.tile_positions(length, patch, step)
-    assert positions == sorted(set(positions)) and positions[0] == 0 and positions[-1] == length - patch
-    assert all(after - before <= step for before, after in zip(positions, positions[1:], strict=False))
+def _images(folder: Path) -> list[dict]:
+    return pads.dataset(folder / "images").to_table().to_pylist()
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    height=st.integers(5, 30),
-    width=st.integers(5, 30),
-    patch=st.integers(1, 5),
-    stride=st.none() | st.integers(1, 5),
-    color=st.sampled_from(["gray", "rgb"]),
-)
-def test_patches_rejoin_to_the_image(
-    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, patch: int, stride: int | None, color: str
+@given(height=st.integers(5, 30), width=st.integers(5, 30), color=st.sampled_from(["gray", "rgb"]))
+def test_the_pixels_of_files_are_stored(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, color: str
 ) -> None:
-    root = tmp_path_factory.mktemp("rejoin")
+    root = tmp_path_factory.mktemp("stored")
     data = _folder(root / "in", 3, height, width)
-    data.patch, data.color = patch, color
-    data.stride = None if stride is None else min(stride, patch)
+    data.patch, data.color = 5, color
     manifest = Manifest.load(prepare(data, root / "out"))
-    assert manifest.patches == len(_patches(root / "out"))
-    for record in load_images(root / "out", manifest.ids("train")):
+    for record in load_images(root / "out", manifest.ids("train") + manifest.ids("test")):
         source = files.read_image(root / "in" / f"{record.image_id}.png", color).transpose(2, 0, 1)
-        assert np.array_equal(record.clean, source)
-        rejoined = np.full(source.shape, -1, dtype=int)
-        for row in _patches(root / "out"):
-            if row["image_id"] == record.image_id:
-                pixels = np.frombuffer(row["clean"], np.uint8).reshape(manifest.channels, patch, patch)
-                rejoined[:, row["y"] : row["y"] + patch, row["x"] : row["x"] + patch] = pixels
-        assert np.array_equal(rejoined, source)
+        assert np.array_equal(record.clean, source) and record.degraded is None
 
 
 def test_halves_and_pairs_store_the_same_two_images(tmp_path: Path) -> None:
@@ -97,7 +72,7 @@ def test_halves_and_pairs_store_the_same_two_images(tmp_path: Path) -> None:
         records = load_images(folder, manifest.ids("train") + manifest.ids("test"))
         assert all(record.degraded is not None for record in records)
         stored.append([(record.image_id, record.clean.tobytes(), record.degraded.tobytes()) for record in records])
-        assert {len(row["degraded"]) for row in _patches(folder)} == {48}
+        assert {len(row["degraded"]) for row in _images(folder)} == {270}
     assert stored[0] == stored[1]
 
 
@@ -106,7 +81,6 @@ def test_split_folders_decide_and_keep_ids_apart(tmp_path: Path) -> None:
         _write(tmp_path / "in" / name / "6.png", 8, 8)
     manifest = Manifest.load(prepare(Data(source=str(tmp_path / "in"), form="images", patch=8), tmp_path / "out"))
     assert set(manifest.ids("train")) == {"Train/6", "val/6"} and manifest.ids("test") == ("test_syn/6",)
-    assert {row["image_id"] for row in _patches(tmp_path / "out")} == {"Train/6", "val/6"}
 
 
 def test_a_flat_folder_holds_out_a_seeded_share(tmp_path: Path) -> None:
@@ -148,9 +122,9 @@ def test_a_large_data_set_is_written_in_parts(tmp_path: Path, monkeypatch: pytes
     whole = prepare(data, tmp_path / "whole")
     monkeypatch.setattr(parquet, "PART_BYTES", 2000)
     split = prepare(data, tmp_path / "split")
-    assert len(list((whole / "patches").iterdir())) == 1 and len(list((split / "patches").iterdir())) > 3
-    assert _patches(whole) == _patches(split)
-    assert b"irnas_ray" in pads.dataset(split / "patches").schema.metadata
+    assert len(list((whole / "images").iterdir())) == 1 and len(list((split / "images").iterdir())) > 3
+    assert _images(whole) == _images(split)
+    assert b"irnas_ray" in pads.dataset(split / "images").schema.metadata
 
 
 def test_a_complete_data_set_is_reused_and_another_is_never_overwritten(tmp_path: Path) -> None:
@@ -186,7 +160,7 @@ def test_an_interrupted_data_set_is_redone(tmp_path: Path) -> None:
     child.start()
     child.join()
     assert child.exitcode == 9 and (tmp_path / "out").is_dir() and not builder.is_prepared(tmp_path / "out")
-    assert _patches(prepare(data, tmp_path / "out")) == _patches(whole)
+    assert _images(prepare(data, tmp_path / "out")) == _images(whole)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -268,13 +242,13 @@ IMAGE = {"image_id": "a", "split": "train", "height": 9, "width": 9, "sha256": "
         ({"format": None}, "'format'"),
         ({"patch": "96"}, "'patch': .* integer, not '96'"),
         ({"patch": True}, "'patch': .* integer, not True"),
-        ({"stride": 0}, "'stride': .* greater than 0, not 0"),
+        ({"patch": 0}, "'patch': .* greater than 0, not 0"),
         ({"color": "cmyk"}, "'color': .*gray.*rgb.*, not 'cmyk'"),
         ({"images": [{}]}, "'images', entry 0, 'image_id': Field required"),
         ({"images": [IMAGE | {"split": "val"}]}, "'images', entry 0, 'split': .*train.*test.*, not 'val'"),
         ({"images": [IMAGE | {"height": 9.5}]}, "'images', entry 0, 'height': .* integer, not 9.5"),
         ({"images": [IMAGE, IMAGE | {"depth": 3}]}, "'images', entry 1, 'depth': "),
-        ({"files": {"patches/part-7.parquet": 3}}, "part-7.parquet: is missing"),
+        ({"files": {"images/part-7.parquet": 3}}, "part-7.parquet: is missing"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_field(tmp_path: Path, change: dict, expected: str) -> None:
@@ -340,5 +314,6 @@ def test_a_data_set_lies_where_its_folder_says(tmp_path, name):
     manifest = Manifest.load(folder)
     (record, *_) = load_images(folder, manifest.ids("test"))
     assert record.clean.shape == (3, 20, 24)
-    selection = select(folder, manifest.ids("train"), ("clean",), 3 * 8 * 8)
-    assert selection.rows == manifest.patches and len(sorted_keys(selection)) == selection.rows
+    selection = select(folder, manifest, manifest.ids("train"))
+    assert [image.image_id for image in selection.images] == sorted(manifest.ids("train"))
+    assert next(stream(selection, 8, 0, 0)).num_columns == 1

@@ -241,4 +241,4 @@ def test_the_exit_status_of_the_command(tmp_path, monkeypatch, capsys):
     assert status("check=true", f"check_against={tmp_path}/absent") == 1 and "absent" in capsys.readouterr().err
     assert status("chek=true") == 2
     prepare_or_check(PrepareConfig(data=dataclasses.replace(data, output=str(tmp_path / "out"))))
-    assert "4 training images in 48 patches of 16x16, 2 test images, rgb" in capsys.readouterr().out
+    assert "4 training images, 2 test images, rgb" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Patches on their way from Parquet to batches: all arrive, in a repeatable order, with trials on every CPU."""
+"""Images on their way from Parquet to batches: all arrive, in a repeatable order, with trials on every CPU."""
 
 import gc
 import pickle
@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.dataset as pads
 import pytest
 import torch
 from PIL import Image
@@ -16,9 +15,12 @@ from irnas_ray.datasets import parquet, reader
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.manifest import Manifest
 from irnas_ray.datasets.ray_data import PatchSet, open_patches
+from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.settings.study import Data
 
 LARGE = 2**30
+#: Side of the crops; of six images of 24x20 pixels a pass has 20.
+CROP, PASS = 8, 20
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / "in" / side).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(root / "in" / side / f"{index}.png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "PART_BYTES", 2 * 8 * 8 * 3 * 12)
+        patch.setattr(parquet, "PART_BYTES", 2 * 24 * 20 * 3)
         return prepare(Data(source=str(root / "in"), form="pairs", color="rgb", patch=8), root / "out")
 
 
@@ -40,10 +42,24 @@ def ids(folder: Path) -> tuple[str, ...]:
     return Manifest.load(folder).ids("train")[:6]
 
 
-def _stored(folder: Path, ids: tuple[str, ...]) -> list[bytes]:
-    rows = pads.dataset(folder / "patches").to_table().to_pylist()
-    rows = [row for row in rows if row["image_id"] in ids]
-    return [row["clean"] for row in sorted(rows, key=lambda row: (row["image_id"], row["y"], row["x"]))]
+def _selected(folder: Path, ids: tuple[str, ...]) -> reader.Selection:
+    return reader.select(folder, Manifest.load(folder), ids)
+
+
+def _possible(folder: Path, ids: tuple[str, ...]) -> list[set[bytes]]:
+    """All crops of each image."""
+    windows = [
+        np.lib.stride_tricks.sliding_window_view(record.clean, (3, CROP, CROP)).reshape(-1, 3 * CROP * CROP)
+        for record in load_images(folder, ids)
+    ]
+    return [{crop.tobytes() for crop in image} for image in windows]
+
+
+def _owners(crops: list[bytes], possible: list[set[bytes]]) -> list[int]:
+    """How many crops are of each image."""
+    counts = [sum(crop in image for crop in crops) for image in possible]
+    assert sum(counts) == len(crops)
+    return counts
 
 
 def _bytes(clean: torch.Tensor) -> list[bytes]:
@@ -58,86 +74,91 @@ def _equal(left: list, right: list) -> bool:
     return all(torch.equal(a, b) for one, two in zip(left, right, strict=True) for a, b in zip(one, two, strict=True))
 
 
-def test_a_stream_gives_each_patch_once_a_pass(folder: Path, ids: tuple[str, ...]) -> None:
-    selection = reader.select(folder, ids, ("clean", "degraded"), 384)
-    stored = _stored(folder, ids)
-    assert selection.rows == len(stored) == 54 and len(selection.files) > 3
-    tables = reader.stream(selection, seed=1, drawn=0)
+def test_a_stream_gives_each_image_its_share_of_a_pass(folder: Path, ids: tuple[str, ...]) -> None:
+    selection, possible = _selected(folder, ids), _possible(folder, ids)
+    assert len(selection.files) > 3 and selection.total_bytes == 2 * 6 * 24 * 20 * 3
+    tables = reader.stream(selection, CROP, seed=1, drawn=0)
     drawn: list[bytes] = []
-    while len(drawn) < 2 * len(stored):
+    while len(drawn) < 2 * PASS:
         drawn += next(tables)["clean"].to_pylist()
-    first, second = drawn[: len(stored)], drawn[len(stored) :]
-    assert sorted(first) == sorted(second) == sorted(stored)
-    assert first != second and first != stored
+    first, second = drawn[:PASS], drawn[PASS : 2 * PASS]
+    # 20 crops of six images: three or four of each
+    assert {*_owners(first, possible), *_owners(second, possible)} == {3, 4}
+    assert first != second
 
 
-@pytest.mark.parametrize("window_bytes", [1, 384 * 20, LARGE])
+@pytest.mark.parametrize("window_bytes", [1, 2 * 24 * 20 * 3, LARGE])
 def test_a_stream_continues_anywhere(
     folder: Path, ids: tuple[str, ...], window_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "WINDOW_BYTES", window_bytes)
     monkeypatch.setattr(reader, "TABLE_BYTES", 384 * 5)
-    selection = reader.select(folder, ids, ("clean",), 384)
+    selection = _selected(folder, ids)
 
     def rows(drawn: int, count: int) -> list[bytes]:
         found: list[bytes] = []
-        for table in reader.stream(selection, 7, drawn):
+        for table in reader.stream(selection, CROP, 7, drawn):
             found += table["clean"].to_pylist()
             if len(found) >= count:
                 return found[:count]
         return found
 
     whole = rows(0, 200)
-    for drawn in (1, 17, 53, 54, 55, 130):
+    for drawn in (1, 17, 19, 20, 21, 130):
         assert rows(drawn, 60) == whole[drawn : drawn + 60]
 
 
 def test_passed_windows_are_not_read(folder: Path, ids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "WINDOW_BYTES", 1)
-    selection = reader.select(folder, ids, ("clean",), 384)
+    selection = _selected(folder, ids)
     opened: list[str] = []
-    read = reader._read
-    monkeypatch.setattr(reader, "_read", lambda path, *rest: opened.append(path) or read(path, *rest))
-    next(reader.stream(selection, 7, 1000 * selection.rows + selection.rows - 1))
+    read = reader.Selection.read
+    monkeypatch.setattr(reader.Selection, "read", lambda self, file: opened.append(file.path) or read(self, file))
+    next(reader.stream(selection, CROP, 7, 1000 * PASS + PASS - 1))
     assert len(opened) == 1
 
 
-def test_resident_patches_arrive_sorted_and_paired(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
+def test_resident_images_arrive_whole_and_paired(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
     patches = open_patches(folder, ids[::-1], LARGE)
-    assert patches.dataset is not None and patches.rows == 54
-    batches = patches.batches(12, 3, "cpu")
-    assert _bytes(batches.clean) == _stored(folder, ids)
+    assert patches.dataset is not None
+    batches = patches.batches(12, CROP, 3, "cpu")
+    stored = np.concatenate([record.clean.ravel() for record in load_images(folder, sorted(ids))])
+    assert batches.clean.numpy().tobytes() == stored.tobytes()
     assert torch.equal(batches.degraded, 255 - batches.clean)
-    assert next(batches)[0].shape == (12, 3, 8, 8)
+    clean, degraded = next(batches)
+    assert clean.shape == (12, 3, CROP, CROP) and torch.equal(degraded, 255 - clean)
+    assert sum(_owners(_bytes(clean), _possible(folder, ids))) == 12
 
 
-def test_resident_patches_do_not_depend_on_the_order_of_blocks(
+def test_resident_images_do_not_depend_on_the_order_of_blocks(
     ray_local: None, folder: Path, ids: tuple[str, ...]
 ) -> None:
     patches = open_patches(folder, ids, LARGE)
     mixed = patches.dataset.random_shuffle(seed=0).materialize()
-    shuffled = PatchSet(patches.selection, 3, 8, mixed, patches.keys)
-    assert torch.equal(shuffled.batches(1, 0, "cpu").clean, patches.batches(1, 0, "cpu").clean)
+    shuffled = PatchSet(patches.selection, mixed)
+    batches = [each.batches(1, CROP, 0, "cpu").clean for each in (shuffled, patches)]
+    assert torch.equal(*batches)
 
 
 def test_streamed_batches_repeat_and_resume_exactly(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
     patches = pickle.loads(pickle.dumps(open_patches(folder, ids, 0)))
     assert patches.dataset is None and patches.paired
-    batches = patches.batches(10, 3, "cpu")
+    batches = patches.batches(10, CROP, 3, "cpu")
     first = _take(batches, 7)
     state = batches.state_dict()
     rest = _take(batches, 7)
     assert all(clean.shape == (10, 3, 8, 8) and torch.equal(degraded, 255 - clean) for clean, degraded in first)
-    again = patches.batches(10, 3, "cpu")
+    again = patches.batches(10, CROP, 3, "cpu")
     again.load_state_dict(state)
     assert _equal(_take(again, 7), rest)
     again.load_state_dict({**state, "drawn": 0})
     assert _equal(_take(again, 14), first + rest)
-    one_pass = _bytes(torch.cat([clean for clean, _ in first]))[:54]
-    assert sorted(one_pass) == sorted(_stored(folder, ids))
+    assert set(_owners(_bytes(torch.cat([clean for clean, _ in first]))[:PASS], _possible(folder, ids))) == {3, 4}
     with pytest.raises(ValueError, match="seed 3"):
-        patches.batches(10, 4, "cpu").load_state_dict(state)
-    assert not _equal(_take(patches.batches(10, 4, "cpu"), 7), first)
+        patches.batches(10, CROP, 4, "cpu").load_state_dict(state)
+    again.load_state_dict({"drawn": 70, "seed": 3, "rows": 54})  # as a release that drew stored patches kept it
+    assert _equal(_take(again, 7), rest)
+    assert not _equal(_take(patches.batches(10, CROP, 4, "cpu"), 7), first)
 
 
 @pytest.mark.whole
@@ -146,7 +167,7 @@ def test_trials_on_every_cpu_get_the_same_batches(ray_local: None, folder: Path,
 
     def trial(*sets: PatchSet) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], float]:
         # Two streams of each, as weights and architecture are trained on.
-        streams = [patches.batches(8, seed, "cpu") for patches in sets for seed in (1, 2)]
+        streams = [patches.batches(8, CROP, seed, "cpu") for patches in sets for seed in (1, 2)]
         batches = [next(stream) for _ in range(10) for stream in streams]
         return batches, ray.available_resources().get("CPU", 0.0)
 
@@ -175,7 +196,7 @@ def test_a_dropped_stream_ends_its_execution(ray_local: None, folder: Path, ids:
         return executions()
 
     assert wait_for(0) == 0
-    batches = open_patches(folder, ids, 0).batches(4, 0, "cpu")
+    batches = open_patches(folder, ids, 0).batches(4, CROP, 0, "cpu")
     next(batches)
     assert executions() == 1
     del batches
@@ -184,11 +205,11 @@ def test_a_dropped_stream_ends_its_execution(ray_local: None, folder: Path, ids:
 
 def test_wrong_requests_are_refused_at_once(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
     held_out = Manifest.load(folder).ids("test")
-    with pytest.raises(ValueError, match=f"no patches of {held_out[0]}"):
+    with pytest.raises(ValueError, match=f"no training images {held_out[0]}"):
         open_patches(folder, held_out, LARGE)
     with pytest.raises(ValueError, match="empty list"):
         open_patches(folder, [], LARGE)
     with pytest.raises(ValueError, match="dataset.json"):
         open_patches(folder.parent, ids, LARGE)
     with pytest.raises(ValueError, match="batch is 0"):
-        open_patches(folder, ids, 0).batches(0, 0, "cpu")
+        open_patches(folder, ids, 0).batches(0, CROP, 0, "cpu")

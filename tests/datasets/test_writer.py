@@ -18,7 +18,7 @@ from irnas_ray.system.worker_pool import WorkerKilled
 
 ROOT = Path(__file__).parents[2]
 #: Bytes of a part that holds two or three of the images below.
-SMALL_PART = 40_000
+SMALL_PART = 23_000
 
 
 @pytest.fixture
@@ -52,16 +52,12 @@ def test_files_do_not_depend_on_the_number_of_processes(tmp_path, data):
 
 def test_parts_are_of_bounded_size(tmp_path, data):
     found = prepare(data, tmp_path / "out")
-    sizes = [sum(path.stat().st_size for path in (found / name).iterdir()) for name in ("images", "patches")]
-    count = len(list((found / "images").iterdir()))
-    assert sum(sizes) / count < SMALL_PART * 1.5
-    layout = parquet.Layout("rgb", 16, 16, False, SMALL_PART)
+    assert max(path.stat().st_size for path in (found / "images").iterdir()) < SMALL_PART * 1.5
+    layout = parquet.Layout("rgb", False, SMALL_PART)
     images = [writer.SourceImage(str(index), "train", tmp_path) for index in range(50)]
     planned = writer.plan_parts(tmp_path, images, [(40, 40)] * 50, layout)
     assert sorted(int(image.image_id) for part in planned for image in part.images) == list(range(50))
-    stored = layout.stored_bytes(images[0], 40, 40)
-    assert stored == 3 * (40 * 40 + 9 * 16 * 16)
-    assert {len(part.images) for part in planned[:-1]} == {SMALL_PART // stored}
+    assert {len(part.images) for part in planned[:-1]} == {SMALL_PART // (3 * 40 * 40)}
 
 
 KILLED = """
@@ -92,7 +88,7 @@ def test_a_killed_data_set_is_continued(tmp_path, data):
     killed(data, tmp_path / "out")
     out = tmp_path / "out"
     kept = {path: path.stat().st_mtime_ns for record in (out / ".parts").iterdir() for path in _files(out, record)}
-    assert len(kept) >= 4
+    assert len(kept) >= 2
     seen: list[int] = []
     prepare(data, out, lambda done, total: seen.append(done), workers=1)
     assert seen[0] > 1 and seen[-1] == 12  # what was finished counts

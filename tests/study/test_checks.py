@@ -226,8 +226,8 @@ def test_every_end_of_many_domains_is_looked_at():
 
 def make_manifest(**values: Any) -> Manifest:
     images = (ImageEntry("a", "train", 99, 99, ""), ImageEntry("b", "test", 99, 99, ""))
-    facts: dict[str, Any] = {"form": "images", "source": None, "color": "gray", "patch": 96, "stride": 96}
-    facts |= {"paired": False, "fingerprint": "", "patches": 1, "files": {}, "versions": {}, "created": ""}
+    facts: dict[str, Any] = {"form": "images", "source": None, "color": "gray", "patch": 96}
+    facts |= {"paired": False, "fingerprint": "", "files": {}, "versions": {}, "created": ""}
     return Manifest(**(facts | {"images": images} | values))
 
 
@@ -246,8 +246,8 @@ def test_data_that_fit_pass():
 
 WRONG_DATA: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"color": "rgb"}, {}, "holds 3 channels, the network 1"),
-    ({"patch": 63}, {}, "patches of 63 pixels are smaller than the crops"),
-    ({"patch": 64}, {"final.crop": 65}, "patches of 64 pixels are smaller than the crops"),
+    ({"images": (ImageEntry("a", "train", 99, 63, ""),)}, {}, "a training image has a side of 63 pixels, less than"),
+    ({"images": (ImageEntry("a", "train", 64, 99, ""),)}, {"final.crop": 65}, "a training image has a side of 64"),
     ({"paired": True}, {}, "holds pairs; set degradation.kind=paired"),
     ({}, {"degradation.kind": "paired"}, "holds clean images only; set degradation.kind=gaussian"),
     ({"images": (ImageEntry("a", "train", 99, 99, ""),)}, {}, "holds no test images"),

@@ -159,7 +159,7 @@ class Patches:
 
     asked: list[int]
 
-    def batches(self, batch: int, seed: int, device: torch.device) -> ResidentPatches:
+    def batches(self, batch: int, crop: int, seed: int, device: torch.device) -> ResidentPatches:
         self.asked.append(batch)
         return ResidentPatches(torch.randint(255, (8, 1, 32, 32), dtype=torch.uint8), None, batch, seed)
 

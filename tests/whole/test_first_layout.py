@@ -97,8 +97,8 @@ def test_a_prepared_data_set_is_used_as_it_is(old: Path, ray_local: None) -> Non
     manifest = Manifest.load("prepared")
     (test,) = load_images("prepared", manifest.ids("test"))
     assert (test.clean[0] == read_image(Path("photos/test/gravel.png"), "gray")[..., 0]).all()
-    clean, degraded = next(open_patches("prepared", manifest.ids("train"), 2**20).batches(3, 0, "cpu"))
-    assert clean.shape == (3, 1, 48, 48) and degraded is None
+    clean, degraded = next(open_patches("prepared", manifest.ids("train"), 2**20).batches(3, 40, 0, "cpu"))
+    assert clean.shape == (3, 1, 40, 40) and degraded is None
     assert contents(old / "prepared") == before
 
 
