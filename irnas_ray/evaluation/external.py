@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import ImageOps
 from torch import Tensor
 
 from irnas_ray.evaluation.protocols import Protocol, get_protocol
 from irnas_ray.evaluation.scores import Evaluation, EvaluationImage, Score, collect
-from irnas_ray.images.files import IMAGE_SUFFIXES
-from irnas_ray.images.pillow import deep_pixels, is_deep, opened, refusal
+from irnas_ray.images import pillow
+from irnas_ray.images.files import IMAGE_SUFFIXES, named
 from irnas_ray.system.names import check_names, normalised
 
 logger = logging.getLogger(__name__)
@@ -118,29 +117,13 @@ def read_restored(path: Path, channels: int) -> Float[Tensor, "c h w"]:
     Raises:
         ValueError: if the file cannot be read, holds other kinds of pixels, or its colour does not fit the channels.
     """
-    try:
-        pixels = _read(path)
-    # Damaged files raise almost any exception.
-    except Exception as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
-    planes = np.atleast_3d(pixels).transpose(2, 0, 1)
-    planes = planes[: {2: 1, 4: 3}.get(len(planes))]  # without alpha
+    with named(path):
+        samples = pillow.read(path)
+    planes = np.atleast_3d(samples.floats()).transpose(2, 0, 1)
     if channels == 1 and len(planes) == 3 and (planes == planes[:1]).all():
         planes = planes[:1]
     if len(planes) != channels:
         kinds = {1: "gray", 3: "RGB"}
         given = kinds.get(len(planes), f"of {len(planes)} channels")
         raise ValueError(f"{path} is {given}, but the protocol scores {kinds[channels]} images")
-    return torch.from_numpy(planes.astype(np.float32)) / np.iinfo(pixels.dtype).max
-
-
-def _read(path: Path) -> np.ndarray:
-    with opened(path) as image:
-        problem = refusal(image)
-        if problem is not None:
-            raise ValueError(problem)
-        if is_deep(image):
-            return deep_pixels(path)
-        if image.mode not in ("L", "RGB", "RGBA"):
-            image = image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
-        return np.asarray(ImageOps.exif_transpose(image))
+    return torch.from_numpy(np.ascontiguousarray(planes))

@@ -1,14 +1,17 @@
 """Image files and 8-bit arrays: list, read, write, and the photographs that come with scikit-image."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from irnas_ray.images import pillow
+from irnas_ray.images.tags import Refused
 from irnas_ray.system.files import written
 from irnas_ray.system.names import check_names, normalised
 
@@ -19,9 +22,6 @@ COLORS = ("gray", "rgb")
 
 #: Rows that are rounded at a time when an image is written.
 STRIP = 256
-
-
-_GRAY_MODES = ("1", "L", "LA", "La")
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,9 @@ def natural_key(path: Path) -> tuple[list[str | int], str]:
 
 def read_header(path: Path | str) -> ImageHeader:
     """Size and kind of an image file without decoding it; ValueError with the path if it cannot be read."""
-    try:
-        with pillow.opened(path) as image:
-            gray, notices, refusal = _is_gray(image), pillow.notices(image), pillow.refusal(image)
-            height, width = pillow.shown_size(image)
-    # Pillow's plugins raise almost any exception on damaged files (struct.error, SyntaxError, EOFError, ...).
-    except Exception as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
-    if refusal:
-        raise ValueError(f"{path}: {refusal}")
+    with named(path), pillow.opened(path) as image:
+        gray, notices = pillow.is_gray(image), pillow.notices(image)
+        height, width = pillow.shown_size(image)
     return ImageHeader(height, width, gray, notices)
 
 
@@ -93,26 +87,25 @@ def read_image(path: Path | str, color: str) -> UInt8[np.ndarray, "h w c"]:
     a channel or colours that cannot be converted, or is gray where rgb is asked for.
     """
     channels = channels_of(color)
-    try:
-        with pillow.opened(path) as opened:
-            refusal = pillow.refusal(opened)
-            deep = pillow.is_deep(opened)
-            if not refusal and not deep:
-                opened.load()
-                image = ImageOps.exif_transpose(opened)
-        if not refusal and deep:
-            image = pillow.read_deep(path)
-    except Exception as error:  # as in read_header
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
-    if refusal:
-        raise ValueError(f"{path}: {refusal}")
-    if color == "rgb" and _is_gray(image):
+    with named(path):
+        samples = pillow.read(path)
+    if color == "rgb" and samples.gray:
         raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")
-    if not _is_gray(image):
-        # A palette or CMYK image has no luma of its own: convert("L") is only defined by way of RGB.
-        image = image.convert("RGB")
+    image = Image.fromarray(samples.bytes())
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+@contextlib.contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """Inside, whatever reading the file raises becomes a ValueError that names it."""
+    try:
+        yield
+    except Refused as error:
+        raise ValueError(f"{path}: {error}") from None
+    # Pillow's plugins raise almost any exception on damaged files (struct.error, SyntaxError, EOFError, ...).
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
 
 
 def write_image(path: Path | str, image: np.ndarray) -> None:
@@ -139,7 +132,3 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
         pixels[top : top + STRIP] = np.rint(np.clip(strip, 0, 1) * 255)
     with written(path) as file:
         Image.fromarray(pixels).save(file, format="PNG")
-
-
-def _is_gray(image: Image.Image) -> bool:
-    return image.mode in _GRAY_MODES or image.mode.startswith(("I", "F"))

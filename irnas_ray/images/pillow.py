@@ -1,14 +1,19 @@
 """Image files as Pillow opens them, and what it would lose in silence: 16 bits, orientation, odd layouts."""
 
 import contextlib
-import struct
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Float, UInt, UInt8, UInt16
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from irnas_ray.images.tags import Refused, check_tiff, deep_range, png_chunks, significant, significant_bits, tiff_tags
+
+_BYTE, _WORD = 255, 65535
+_GRAY_MODES = ("1", "L", "LA", "La")
 
 #: Pillow's name of a 16-bit layout -> the layout that takes the other byte of each value, the lower one, from the file.
 _LOWER_BYTE = {
@@ -16,24 +21,59 @@ _LOWER_BYTE = {
     for mode in ("RGB", "RGBA", "RGBX")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
-_PLANAR, _BITS_PER_SAMPLE, _ORIENTATION = 284, 258, 274
+_ORIENTATION = 274
+#: Formats with samples of 16 bits; a BMP packs three samples into as many.
+_DEEP_FORMATS = ("TIFF", "PNG")
 #: Files that hold several images; a camera's MPO adds previews of the same one.
 _PAGED = ("TIFF", "PNG", "WEBP")
 #: PNG chunks that may hold an orientation.
 _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 
+@dataclass(frozen=True)
+class Samples:
+    """The pixels of a file as shown, (h w) or (h w 3): 0 is black, and ``white`` white, of each channel or of all."""
+
+    values: UInt[np.ndarray, "*shape"]
+    white: int | UInt[np.ndarray, " c"]
+
+    @property
+    def gray(self) -> bool:
+        """Whether the file is gray."""
+        return self.values.ndim == 2
+
+    def bytes(self) -> UInt8[np.ndarray, "*shape"]:
+        """The nearest of 256 values."""
+        if self.values.dtype == np.uint8 and isinstance(self.white, int) and self.white == _BYTE:
+            return self.values
+        white = np.asarray(self.white, np.uint32)
+        return ((self.values.astype(np.uint32) * 510 + white) // (2 * white)).astype(np.uint8)
+
+    def floats(self) -> Float[np.ndarray, "*shape"]:
+        """Values in [0, 1], float32."""
+        return self.values.astype(np.float32) / np.asarray(self.white, np.float32)
+
+
 @contextlib.contextmanager
 def opened(path: Path | str) -> Iterator[Image.Image]:
-    """The file as Pillow opens it, not yet decoded; raises whatever Pillow does for damaged files."""
+    """The file as Pillow opens it, not yet decoded.
+
+    ``Refused`` if it cannot become 8-bit gray or RGB without guessing; raises whatever Pillow does for damaged files.
+    """
     # Given a path, Pillow maps gray TIFFs into memory, and scrambles those that an orientation turns.
     with open(path, "rb") as file:
         try:
             image = Image.open(file)
         except UnidentifiedImageError:
+            tags = tiff_tags(file)
+            if tags:
+                check_tiff(tags, readable=False)
             # Pillow's own words name the file object
             raise UnidentifiedImageError("is damaged at its beginning, or of no format that is known") from None
         with image:
+            if image.format == "TIFF":
+                check_tiff(image.tag_v2, readable=True)  # type: ignore[attr-defined]
+            _check_layout(image)
             yield image
 
 
@@ -54,7 +94,7 @@ def notices(image: Image.Image) -> tuple[str, ...]:
     pages = getattr(image, "n_frames", 1) if image.format in _PAGED else 1
     found = {
         "alpha channel dropped": image.has_transparency_data,
-        "16 bits a channel, rounded to 8": is_deep(image),
+        f"{_bits(image)} bits a channel, rounded to 8": is_deep(image),
         "CMYK, converted to RGB without its colour profile": image.mode == "CMYK",
         "1 bit a pixel, read as black and white": image.mode == "1",
         "several images in one file, only the first is read": pages > 1,
@@ -62,57 +102,75 @@ def notices(image: Image.Image) -> tuple[str, ...]:
     return tuple(notice for notice, applies in found.items() if applies)
 
 
-def refusal(image: Image.Image) -> str | None:
-    """Why an opened file's depth or colours cannot become 8-bit gray or RGB without guessing; None if they can."""
-    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
-        return (
-            f"has 32 bits a channel (mode {image.mode}), and nothing says which value is white; convert it to 16 bits"
-        )
-    if image.mode == "LAB":
-        return "is in the colours of CIE Lab; convert it to RGB"
-    # Pillow reads some of these as noise, and the others without their lower byte.
-    tags = getattr(image, "tag_v2", {})
-    planar = max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8 and tags.get(_PLANAR, 1) == 2
-    if planar or (";16" in _layout(image) and not is_deep(image)):
-        return "has 16 bits a channel in a layout that cannot be read; save it as a 16-bit RGB or gray PNG"
-    return None
+def is_gray(image: Image.Image) -> bool:
+    """Whether an opened file is gray."""
+    return image.mode in _GRAY_MODES or image.mode.startswith("I")
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an opened file that nothing refuses has 16 bits a channel."""
+    """Whether an opened file has more than 8 bits a channel."""
     return image.mode.startswith("I") or _layout(image) in _LOWER_BYTE
 
 
-def read_deep(path: Path | str) -> Image.Image:
-    """A 16-bit file as an 8-bit gray or RGB image, v -> round(v / 257); see ``deep_pixels``."""
-    return Image.fromarray(rounded(deep_pixels(path)))
+def read(path: Path | str) -> Samples:
+    """The pixels of a file at full depth; alpha is dropped, EXIF orientation applied, palettes and CMYK become RGB.
 
-
-def deep_pixels(path: Path | str) -> UInt16[np.ndarray, "*shape"]:
-    """The pixels of a 16-bit file, (h w) or (h w 3), at full depth; alpha is dropped, EXIF orientation applied.
-
-    Raises whatever Pillow does for damaged files.
+    Raises as ``opened``.
     """
     with opened(path) as image:
-        layout = _layout(image)
-        upper = _pixels(image)
+        white: int = _WORD if is_deep(image) else _BYTE
+        black_is_zero, told = True, None
+        if is_deep(image) and image.format == "TIFF":
+            white, negative = deep_range(image.tag_v2)  # type: ignore[attr-defined]
+            black_is_zero = not negative
+        if image.format == "PNG":
+            told = significant_bits(image.fp)  # type: ignore[attr-defined]
+        values = _deep(image, path) if is_deep(image) else _shallow(image)
+    if not black_is_zero:
+        values = (white - values).astype(values.dtype)
+    found = significant(values, *told) if told else None
+    return Samples(*found) if found else Samples(values, white)
+
+
+def _check_layout(image: Image.Image) -> None:
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        raise Refused(
+            f"has 32 bits a channel (mode {image.mode}), and nothing says which value is white; convert it to 16 bits"
+        )
+    # Pillow reads these without their lower byte.
+    if image.format in _DEEP_FORMATS and ";16" in _layout(image) and not is_deep(image):
+        raise Refused("has 16 bits a channel in a layout that cannot be read; save it as a 16-bit RGB or gray PNG")
+
+
+def _shallow(image: Image.Image) -> UInt8[np.ndarray, "*shape"]:
+    image.load()
+    shown = ImageOps.exif_transpose(image)
+    if not is_gray(shown):
+        return np.asarray(shown.convert("RGB"))
+    # Pillow leaves gray that is multiplied by alpha only in this way.
+    return np.asarray((shown.convert("LA") if shown.mode == "La" else shown).convert("L"))
+
+
+def _deep(image: Image.Image, path: Path | str) -> UInt16[np.ndarray, "*shape"]:
+    layout = _layout(image)
+    upper = _pixels(image)
     if layout not in _LOWER_BYTE:
         return upper.astype(np.uint16)
     # Pillow's colours have 8 bits: it takes the upper byte of a value and, told the other byte order, the lower one.
-    with opened(path) as image:
-        image.tile = [tile._replace(args=_relaid(tile.args)) for tile in image.tile]  # type: ignore[attr-defined]
-        lower = _pixels(image)
+    with opened(path) as again:
+        again.tile = [tile._replace(args=_relaid(tile.args)) for tile in again.tile]  # type: ignore[attr-defined]
+        lower = _pixels(again)
     return (upper[:, :, :3].astype(np.uint16) << 8) | lower[:, :, :3]
-
-
-def rounded(values: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """16-bit values as the nearest 8-bit ones: 65535 becomes 255."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
     image.load()
     return np.asarray(ImageOps.exif_transpose(image))
+
+
+def _bits(image: Image.Image) -> int:
+    tags = getattr(image, "tag_v2", None)
+    return int(deep_range(tags)[0]).bit_length() if tags else 16
 
 
 def _layout(image: Image.Image) -> str:
@@ -129,14 +187,5 @@ def _relaid(args: str | tuple) -> str | tuple:
 
 def _has_late_notes(image: Image.Image) -> bool:
     """Whether a PNG has notes behind its pixels, where Pillow has not read them yet."""
-    file = image.fp  # type: ignore[attr-defined]
-    start = file.tell()
-    file.seek(8)
-    pixels_seen = late = False
-    while len(head := file.read(8)) == 8 and not late:
-        length, name = struct.unpack(">I4s", head)
-        pixels_seen |= name == b"IDAT"
-        late = pixels_seen and name in _PNG_NOTES
-        file.seek(length + 4, 1)
-    file.seek(start)
-    return late
+    names = [name for name, *_ in png_chunks(image.fp)]  # type: ignore[attr-defined]
+    return b"IDAT" in names and any(name in _PNG_NOTES for name in names[names.index(b"IDAT") :])

@@ -133,5 +133,5 @@ def test_pictures_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(ValueError, match="broken.png: cannot be read"):
         read_restored(tmp_path / "broken.png", 1)
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(ValueError, match="float.tif: cannot be read .*32 bits a channel.*convert it to 16 bits"):
+    with pytest.raises(ValueError, match="float.tif: has 32 bits a channel .*convert it to unsigned 16 bits"):
         read_restored(tmp_path / "float.tif", 1)
