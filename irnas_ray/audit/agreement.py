@@ -33,7 +33,7 @@ def intraclass_correlation(scores: Float[Array, "networks seeds"]) -> Agreement:
 
     >>> import numpy as np, irnas_ray as ir
     >>> round(ir.audit.intraclass_correlation(np.array([[25.0, 25.1], [25.4, 25.5], [25.9, 25.8]])).value, 2)
-    0.98
+    0.97
     """
     networks, seeds = scores.shape
     if networks < 2 or seeds < 2:
