@@ -4,8 +4,9 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
+from typing import Any
 
 from irnas_ray.genotypes.cell import Cell, Edge
 from irnas_ray.genotypes.genotype import MULTIPLIERS, Genotype
@@ -71,6 +72,14 @@ class Encoding:
         # whatever else is impossible, the genotype says
         cell = tuple((Edge(0, name), Edge(1, name)) for name in kept)
         Genotype((cell,), (0,), self.multipliers, self.macro)
+
+    @staticmethod
+    def of(architecture: Any) -> "Encoding":
+        """The genotypes of a study's ``architecture`` settings; ValueError naming the one that is impossible."""
+        macro = Macro(**{field.name: getattr(architecture, field.name) for field in fields(Macro)})
+        operators, multipliers = tuple(architecture.operators), tuple(architecture.multipliers)
+        own = architecture
+        return Encoding(operators, own.nodes, own.layers, own.tie_cells, multipliers, macro)
 
     @property
     def cells(self) -> int:

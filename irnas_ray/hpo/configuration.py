@@ -12,9 +12,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from irnas_ray.hpo.objectives import Objective
+from irnas_ray.hpo.objectives import Limits, Objective
 from irnas_ray.hpo.replicate import ENDED, LONG, SHORT, Replicate
 from irnas_ray.hpo.rungs import Values
+
+#: Attribute of a proposal that was refused: its costs beyond the limits.
+BEYOND = "beyond the limits"
+#: Attribute of one that was not: how many were refused before it.
+REFUSED = "refused"
 
 
 class Configuration:
@@ -31,7 +36,9 @@ class Configuration:
         objectives: Sequence[Objective],
         trial: FrozenTrial,
         seeds: Sequence[int],
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits
         self._study, self._storage, self._objectives = study, storage, objectives
         self._names = [objective.metric for objective in objectives]
         self.number, self.params, self.state = trial.number, dict(trial.params), trial.state
@@ -145,6 +152,13 @@ class Configuration:
         for name in (*SHORT, *LONG):
             if name in best.found:
                 self._write(name, best.found[name])
+        self._keep_constraints(best.found)
+
+    def _keep_constraints(self, found: Mapping[str, Any]) -> None:
+        """Tell Optuna by how much the network that was found exceeds the limits, unless it knew that before."""
+        if self._limits is not None and not self._limits.exact:
+            for metric, share in self._limits.excess(found).items():
+                set_constraint(self._storage, self._trial_id, metric, share)
 
     def _keep_means(self) -> None:
         awaited = [r for r in self.replicates.values() if r.state not in ENDED]
@@ -166,6 +180,11 @@ class Configuration:
 
     def _write(self, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self._trial_id, key, value)
+
+
+def set_constraint(storage: optuna.storages.BaseStorage, trial_id: int, name: str, excess: float) -> None:
+    """Tell Optuna a constraint of a trial, kept where ``excess`` is at most 0; the second time replaces the first."""
+    storage.set_trial_system_attr(trial_id, f"constraints:{name}", excess)
 
 
 def _mean(rows: Sequence[Sequence[float]]) -> list[float]:

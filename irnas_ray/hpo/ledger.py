@@ -9,11 +9,21 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from irnas_ray.hpo.configuration import Configuration
+from irnas_ray.hpo.configuration import BEYOND, REFUSED, Configuration, set_constraint
 from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.replicate import ENDED, Replicate, finite_values
 from irnas_ray.hpo.rungs import Rungs, Verdict
 from irnas_ray.hpo.samplers import make_sampler
+
+#: Proposals in a row that may be beyond the limits before the study gives up.
+MOST_REFUSED = 1000
+
+
+class LimitsUnmet(BaseException):
+    """No proposal lies within the limits of the study.
+
+    No Exception: Tune takes those that a search algorithm raises for failures of a trial and runs it again.
+    """
 
 
 @dataclass(frozen=True)
@@ -211,7 +221,7 @@ class Ledger:
         plan = self.plan
         first = plan.seed + trial.number * plan.replicates
         seeds = range(first, first + plan.replicates)
-        configuration = Configuration(self.study, plan.storage, plan.objectives, trial, seeds)
+        configuration = Configuration(self.study, plan.storage, plan.objectives, trial, seeds, plan.limits)
         self._configurations[trial.number] = configuration
         self._rungs.enter(trial.number, configuration.running(), configuration.rungs)
         for replicate in configuration.replicates.values():
@@ -220,7 +230,45 @@ class Ledger:
         return configuration
 
     def _propose(self) -> Configuration:
-        """A new configuration, proposed by a sampler made anew for it."""
+        """A new configuration within the limits; those beyond are told to the study as such and cost nothing."""
+        storage, said = self.plan.storage, ""
+        for _ in range(MOST_REFUSED):
+            trial_id = self._ask()
+            beyond = self._beyond(trial_id)
+            if not beyond:
+                self._count_refused(trial_id)
+                return self._add(storage.get_trial(trial_id))
+            said = ", ".join(f"{cost:.0f} {metric}" for metric, cost in beyond.items())
+            storage.set_trial_user_attr(trial_id, BEYOND, beyond)
+            self.study.tell(storage.get_trial(trial_id).number, state=TrialState.PRUNED)
+        assert self.plan.limits is not None
+        limits = ", ".join(f"{metric} at most {most:g}" for metric, most in self.plan.limits.most.items())
+        raise LimitsUnmet(
+            f"none of the last {MOST_REFUSED} proposals has a network within the limits ({limits}; the last one had "
+            f"{said})"
+        )
+
+    def _beyond(self, trial_id: int) -> dict[str, float]:
+        """What a proposal costs where that is beyond a limit; its trial tells Optuna all costs as constraints."""
+        limits, storage = self.plan.limits, self.plan.storage
+        if limits is None:
+            return {}
+        costs = limits.known(storage.get_trial(trial_id).params)
+        excess = limits.excess(costs)
+        for metric, share in excess.items():
+            set_constraint(storage, trial_id, limits.name_of(metric), share)
+        return {metric: costs[metric] for metric, share in excess.items() if share > 0}
+
+    def _count_refused(self, trial_id: int) -> None:
+        """Note with a proposal how many were refused since the one before it, by an earlier driver too."""
+        trials = self.study.get_trials(deepcopy=False)
+        refused = sum(BEYOND in trial.user_attrs for trial in trials)
+        refused -= sum(trial.user_attrs.get(REFUSED, 0) for trial in trials)
+        if refused:
+            self.plan.storage.set_trial_user_attr(trial_id, REFUSED, refused)
+
+    def _ask(self) -> int:
+        """The id of a trial with a proposal, made by a sampler made anew for it."""
         plan = self.plan
         states = [state for state in TrialState if state != TrialState.WAITING]
         trials = self.study.get_trials(deepcopy=False, states=states)
@@ -235,8 +283,7 @@ class Ledger:
         else:
             trial = self.study.ask()
         plan.space.propose(trial)
-        trial_id = plan.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-        return self._add(plan.storage.get_trial(trial_id))
+        return plan.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"plan": self.plan, "total": self.total, "_ended_before": self._ended_before}

@@ -1,8 +1,8 @@
-"""What configurations are compared by: the validation score, and what the decoded network costs."""
+"""What configurations are compared by, the score and what the final network costs, and what that may be at most."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from irnas_ray.hpo.rungs import Values, dominates
 
@@ -38,6 +38,26 @@ OBJECTIVES = {
         Objective("latency", LATENCY, False, "seconds per megapixel", 3),
     )
 }
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the final network of a configuration may cost at most."""
+
+    #: Metric of the cost -> the most that is allowed.
+    most: Mapping[str, float]
+    #: What is known of a configuration's costs before any work.
+    known: Callable[[Mapping[str, Any]], Mapping[str, float]]
+    #: Whether that is what its network will cost, or only what none of its networks is below.
+    exact: bool
+
+    def excess(self, costs: Mapping[str, Any]) -> dict[str, float]:
+        """By which share each cost exceeds its limit: above zero where it does."""
+        return {metric: costs[metric] / most - 1 for metric, most in self.most.items() if metric in costs}
+
+    def name_of(self, metric: str) -> str:
+        """What the constraint that is known before any work is called in the Optuna study."""
+        return metric if self.exact else f"least {metric}"
 
 
 def objectives_of(names: Sequence[str]) -> list[Objective]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import optuna
 
-from irnas_ray.hpo.objectives import OBJECTIVES, Objective, objectives_of
+from irnas_ray.hpo.objectives import OBJECTIVES, Limits, Objective, objectives_of
 from irnas_ray.hpo.rungs import milestones
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.settings.study import StudyConfig
@@ -29,9 +29,13 @@ class StudyPlan:
     #: Rungs of the early stopping and its factor, see ``Rungs``; without rungs nothing is stopped early.
     milestones: Sequence[int] = ()
     factor: int = 3
+    #: What a final network may cost; None: anything.
+    limits: Limits | None = None
 
     @staticmethod
-    def of(config: StudyConfig, name: str, storage: optuna.storages.BaseStorage) -> "StudyPlan":
+    def of(
+        config: StudyConfig, name: str, storage: optuna.storages.BaseStorage, limits: Limits | None = None
+    ) -> "StudyPlan":
         """The plan of the study that the settings describe; ValueError as ``SearchSpace.of`` and ``objectives_of``."""
         tuned = config.tune
         return StudyPlan(
@@ -44,6 +48,7 @@ class StudyPlan:
             objectives_of(tuned.objectives),
             rungs_of(config),
             tuned.reduction_factor,
+            limits,
         )
 
     @property

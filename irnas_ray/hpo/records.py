@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from irnas_ray.hpo.configuration import BEYOND, REFUSED
 from irnas_ray.hpo.objectives import SCORE
 from irnas_ray.hpo.replicate import ENDED, SHORT
 
@@ -17,6 +18,9 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
         # a starting point that was not yet proposed
         return []
     attributes = trial.user_attrs
+    if BEYOND in attributes:
+        # refused: it was no trial
+        return []
     # one that this package did not run, or that is being proposed, stands for itself
     alone = {"seed": trial.number, "trial": f"trial {trial.number}", "state": trial.state.name, "error": None}
     replicates = attributes.get("replicates", [alone | {SCORE: trial.values[0] if trial.values else None}])
@@ -39,6 +43,7 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
                 "margins": json.loads(margins) if margins else [],
                 "lineage": json.loads(lineage) if lineage else [],
                 "error": replicate["error"],
+                **({REFUSED: attributes[REFUSED]} if REFUSED in attributes else {}),
             }
         )
     return records

@@ -1,12 +1,11 @@
 """From the settings of a study to its networks: the supernet that is searched, and the final network of a genotype."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 import torch
 
 from irnas_ray.genotypes.encoding import Encoding
 from irnas_ray.genotypes.genotype import Genotype
-from irnas_ray.genotypes.macro import Macro
 from irnas_ray.networks.derived import DerivedNetwork
 from irnas_ray.networks.operators import DeformableConvolution
 from irnas_ray.networks.supernet import SuperNet
@@ -39,6 +38,4 @@ def make_network(genotype: Genotype, settings: StudyConfig) -> DerivedNetwork:
 
 def make_encoding(settings: StudyConfig) -> Encoding:
     """The genotypes that the settings describe; ValueError naming the setting that is impossible."""
-    own = settings.architecture
-    macro = Macro(**{field.name: getattr(own, field.name) for field in fields(Macro)})
-    return Encoding(tuple(own.operators), own.nodes, own.layers, own.tie_cells, tuple(own.multipliers), macro)
+    return Encoding.of(settings.architecture)

@@ -6,6 +6,13 @@ import time
 import torch
 from torch import nn
 
+from irnas_ray.genotypes.cell import Edge
+from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.networks.building import make_encoding, make_network
+from irnas_ray.networks.derived import count_parameters
+from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.settings.study import StudyConfig
+
 #: Side in pixels of the image that is timed: a trial on a CPU should not wait, and a GPU have enough to do.
 TIMED_SIDE = {"cpu": 128, "cuda": 512}
 #: How often it is timed, after a first call that is not counted.
@@ -29,6 +36,28 @@ def seconds_per_megapixel(network: nn.Module, channels: int, device: torch.devic
             _wait(device)
             times.append(time.perf_counter() - start)
     return statistics.median(times[1:]) / side**2 * 1e6
+
+
+def size_of(genotype: Genotype, settings: StudyConfig) -> dict[str, int]:
+    """``parameters`` and ``multiply_adds_per_pixel`` of a genotype's final network; ValueError as ``make_network``."""
+    with torch.device("meta"):
+        network = make_network(genotype, settings)
+    return {"parameters": count_parameters(network), "multiply_adds_per_pixel": multiply_adds(network)}
+
+
+def least_size(settings: StudyConfig) -> dict[str, int]:
+    """What no final network of the settings' space is below, each on its own: networks of one operator are looked at.
+
+    Raises ValueError naming the setting that is impossible.
+    """
+    space = make_encoding(settings)
+    narrowest = space.multipliers.index(min(space.multipliers))
+    levels = tuple(min(layer + 1, narrowest) for layer in range(space.layers))
+    sizes = []
+    for operator in space.operators:
+        cell = tuple((Edge(0, operator), Edge(1, operator)) for _ in range(space.nodes))
+        sizes.append(size_of(Genotype((cell,) * space.cells, levels, space.multipliers, space.macro), settings))
+    return {name: min(size[name] for size in sizes) for name in sizes[0]}
 
 
 def _wait(device: torch.device) -> None:

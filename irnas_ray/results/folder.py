@@ -18,6 +18,7 @@ from irnas_ray.system.urls import absolute, join, masked
 FREE_TO_CHANGE = (
     *("results", "resume", "cluster", "final", "data.output"),
     *("tune.trials", "tune.max_failures", "tune.storage_patience", "tune.loggers"),
+    *("tune.max_parameters", "tune.max_multiply_adds"),
 )
 
 

@@ -232,6 +232,11 @@ class Tune:
     #: What configurations are compared by: score (the validation PSNR), and beside it parameters, multiply_adds or
     #: latency (seconds per megapixel, measured on the trial's device). Of several, the Pareto front is sought.
     objectives: list[str] = field(default_factory=lambda: ["score"])
+    #: Most parameters of a final network: a configuration with more is refused before it costs anything and does not
+    #: count among `trials` (docs/search.md). null: no limit.
+    max_parameters: int | None = bounded(None, at_least=1)
+    #: Most multiply-adds for each pixel of a final network; as `max_parameters`.
+    max_multiply_adds: int | None = bounded(None, at_least=1)
     #: Stop bad configurations early: asynchronous successive halving on the mean over the seeds, or by dominance where
     #: there are several objectives.
     early_stopping: bool = True

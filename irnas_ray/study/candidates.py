@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,10 @@ from irnas_ray.results.aggregates import front_of
 from irnas_ray.settings.study import StudyConfig
 
 #: Settings that shape a final network beside its genotype; where they are tuned, the trial's own value is used.
-BUILT_IN = ("architecture.residual", "architecture.activation", "architecture.sep_repeats")
+BUILT_IN = (
+    *("architecture.residual", "architecture.activation", "architecture.sep_repeats"),
+    *("final.width", "final.stem_channels", "final.aspp_channels", "final.low_level_channels"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,20 @@ class Candidate:
 
 
 def choose(
-    records: list[dict[str, Any]], count: int, objectives: Sequence[Objective] = (OBJECTIVES["score"],)
+    records: list[dict[str, Any]],
+    count: int,
+    objectives: Sequence[Objective] = (OBJECTIVES["score"],),
+    most: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Candidate]:
     """The best distinct genotypes of the finished trials, best first; ValueError if no trial finished.
 
-    With several objectives, those of the Pareto front.
+    With several objectives, those of the Pareto front. ``most`` limits their costs, by metric; ValueError if none
+    keeps the limits.
     """
     finished: list[Any] = [r for r in records if r["state"] == "COMPLETE" and math.isfinite(r["score"] or math.nan)]
-    if len(objectives) > 1:
+    if finished and most:
+        finished = _within(finished, most)
+    if len(objectives) > 1 and finished:
         finished = list(front_of(finished, objectives))
     if not finished:
         states = ", ".join(f"{record['id']} {record['state']}" for record in records) or "none was run"
@@ -72,3 +82,15 @@ def choose(
             rank = len(chosen) + 1
             chosen[identity] = Candidate(rank, f"final {rank}", record["id"], genotype, record["score"], settings)
     return list(chosen.values())
+
+
+def _within(finished: list[Any], most: Mapping[str, float]) -> list[Any]:
+    """The records whose costs keep the limits."""
+    kept = [record for record in finished if all(record[metric] <= limit for metric, limit in most.items())]
+    if kept:
+        return kept
+    least = ", ".join(f"{min(r[metric] for r in finished)} of {limit} {metric}" for metric, limit in most.items())
+    raise ValueError(
+        f"no trial found a network within tune.max_parameters and tune.max_multiply_adds (the least: {least}); raise "
+        "them and continue with resume=true, or search a smaller space under another name"
+    )

@@ -20,6 +20,8 @@ from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.results.layout import settings_in
 from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.study.candidates import BUILT_IN
+from irnas_ray.study.limits import check_limits, grid_within, most_of
 from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.training.schedules import SCHEDULES, Budget, check_schedule
 from irnas_ray.training.training import PRECISIONS
@@ -34,6 +36,8 @@ ONE_OF = {
     "final.precision": PRECISIONS,
     "tune.sampler": SAMPLERS,
 }
+#: What all trials of a study have in common.
+FIXED = ("architecture.channels", "search.epochs")
 #: SSIM's window does not fit into smaller crops.
 SMALLEST_CROP = 11
 
@@ -107,8 +111,11 @@ def check_domains(config: StudyConfig) -> SearchSpace:
     """The search space; ValueError unless every domain names a setting that may vary among trials and is reached."""
     space = SearchSpace.of(config)
     for key in config.domains:
-        if not key.startswith(("architecture.", "search.")) or key == "architecture.channels" or key == "search.epochs":
-            raise ValueError(f"domains.{key}: cannot differ between trials; possible: architecture.*, search.*")
+        if not key.startswith(("architecture.", "search.")) and key not in BUILT_IN or key in FIXED:
+            possible = ", ".join(name for name in BUILT_IN if name.startswith("final."))
+            raise ValueError(
+                f"domains.{key}: cannot differ between trials; possible: architecture.*, search.*, {possible}"
+            )
     space.check()
     return space
 
@@ -116,11 +123,18 @@ def check_domains(config: StudyConfig) -> SearchSpace:
 def check_search(config: StudyConfig) -> None:
     """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
     space = check_domains(config)
+    if most_of(config):
+        check_bounds(config)
+        for values in space.corners():
+            _check_networks(with_values(config, values))
+        check_limits(config, space)
     check_sampler(config.tune.sampler, space, len(config.tune.objectives))
     if config.tune.sampler == "grid":
-        size = grid_size(space)
+        size, which = grid_size(space), "the whole grid is"
+        if most_of(config):
+            size, which = grid_within(config, space, size), "what of the grid is within tune.max_* is"
         if config.tune.trials > size:
-            print(f"tune.trials: {config.tune.trials}, but the whole grid is {size}, so that many are run", flush=True)
+            print(f"tune.trials: {config.tune.trials}, but {which} {size}, so that many are run", flush=True)
             config.tune.trials = size
     check_population(config)
     if not config.resume:

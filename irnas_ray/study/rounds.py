@@ -21,6 +21,7 @@ from irnas_ray.results.aggregates import by_configuration, missing_of, state_of
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.results.layout import settings_in
 from irnas_ray.settings.study import StudyConfig
+from irnas_ray.study.limits import limits_of
 from irnas_ray.study.trial import TrialData, run_trial
 from irnas_ray.system.files import write_json
 from irnas_ray.tune.loggers import make_loggers
@@ -44,7 +45,7 @@ def run_search(
     asked for since, or that failed under all seeds in an earlier run.
     """
     records = folder.read_records()
-    plan = StudyPlan.of(config, folder.name, storage)
+    plan = StudyPlan.of(config, folder.name, storage, limits_of(config))
     study = claim_study(plan, folder.path, config.search_space)
     enqueue(study, config.tune, plan.space, settings_in)
     while True:

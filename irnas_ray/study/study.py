@@ -20,6 +20,7 @@ from irnas_ray.datasets.whole_images import ImageRecord, load_images
 from irnas_ray.evaluation.baselines import baselines
 from irnas_ray.evaluation.protocols import get_protocol
 from irnas_ray.evaluation.scores import Evaluation, evaluate
+from irnas_ray.hpo.ledger import LimitsUnmet
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.storage import StorageLost, opened_storage
 from irnas_ray.results.aggregates import missing_of
@@ -31,6 +32,7 @@ from irnas_ray.study.distributed_finals import check_workers
 from irnas_ray.study.final_training import FinalData
 from irnas_ray.study.finals import run_finals
 from irnas_ray.study.gpu_memory import search_resources
+from irnas_ray.study.limits import most_of
 from irnas_ray.study.pace import paced
 from irnas_ray.study.rounds import run_search
 from irnas_ray.study.summary import summarise
@@ -141,6 +143,10 @@ def _run_stages(
         raise
     except StorageLost as lost:
         raise OSError(f"{lost}; the trials' checkpoints are kept, continue with resume=true") from None
+    except LimitsUnmet as unmet:
+        raise ValueError(
+            f"tune.max_parameters, tune.max_multiply_adds: {unmet}; raise them, and continue with resume=true"
+        ) from None
     summarise(config, folder, seconds, records, finals, evaluations)
     _complain_of_failures(config, records, len(candidates) - len(finals))
     return folder.summary
@@ -174,7 +180,7 @@ def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candida
         resources = search_resources(stage.config, data, resources)
     with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
         records = run_search(stage.config, stage.folder, data, resources, storage)
-    return records, choose(records, stage.config.final.count, objectives_of(tuned.objectives))
+    return records, choose(records, stage.config.final.count, objectives_of(tuned.objectives), most_of(stage.config))
 
 
 def prepare_data(config: StudyConfig) -> Path:

@@ -8,8 +8,9 @@ import torch
 from irnas_ray.evaluation.comparison import comparison_table
 from irnas_ray.evaluation.scores import Evaluation, file_name
 from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.hpo.configuration import REFUSED
 from irnas_ray.hpo.objectives import objectives_of
-from irnas_ray.results.aggregates import configurations_of
+from irnas_ray.results.aggregates import by_configuration, configurations_of
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.results.layout import FinalLayout
 from irnas_ray.results.report import write_report
@@ -56,6 +57,8 @@ def summarise(
         ],
         "baselines": {_baseline(e, levels): {"psnr": e.psnr, "ssim": e.ssim, "sigma": e.sigma} for e in reference},
     }
+    if refused := sum(group[0].get(REFUSED, 0) for group in by_configuration(records).values()):
+        summary["refused"] = refused
     if len(objectives) > 1:
         summary["pareto"] = [entry["number"] for entry in configurations if entry["pareto"]]
     for evaluation in reference:

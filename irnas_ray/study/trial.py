@@ -17,9 +17,7 @@ from irnas_ray.genotypes.decoding import Margin
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.networks.building import make_network, make_supernet
-from irnas_ray.networks.costs import seconds_per_megapixel
-from irnas_ray.networks.derived import count_parameters
-from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.networks.costs import seconds_per_megapixel, size_of
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.search.bilevel import BilevelSearch, SearchReport, bilevel_search
 from irnas_ray.settings.study import StudyConfig, with_values
@@ -151,12 +149,9 @@ def describe(
 
 def network_costs(genotype: Genotype, settings: StudyConfig, device: torch.device) -> dict[str, str | float]:
     """What the final network of a genotype costs, and the device of the trial; its time only where it is asked for."""
-    with torch.device("meta"):
-        network = make_network(genotype, settings)
     found: dict[str, str | float] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "parameters": count_parameters(network),
-        "multiply_adds_per_pixel": multiply_adds(network),
+        **size_of(genotype, settings),
     }
     if "latency" in settings.tune.objectives:
         # the search's random numbers must not depend on what is measured

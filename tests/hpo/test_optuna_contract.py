@@ -12,10 +12,12 @@ import pytest
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
+from optuna.samplers._tpe.sampler import _split_trials
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState
 
+from irnas_ray.hpo.configuration import set_constraint
 from irnas_ray.hpo.storage import TRANSACTIONS, PatientStorage, open_storage
 
 CHANGED = f"written for Optuna 5.0.0, and this is {optuna.__version__}"
@@ -195,3 +197,17 @@ def test_what_samplers_must_remember_is_in_the_storage() -> None:
     assert any("generation" in key for key in kept["nsga"]), f"{kept}: {CHANGED}"
     with pytest.warns(ExperimentalWarning):
         optuna.samplers.nsgaii.BLXAlphaCrossover()
+
+
+def test_a_constraint_is_an_attribute_that_samplers_read(tmp_path: Path) -> None:
+    """``Trial.set_constraint`` needs a trial that is asked for anew, whose sampler then would be told of it twice."""
+    for storage in storages(tmp_path):
+        study = optuna.create_study(study_name="s", storage=storage)
+        set_constraint(storage, study.ask()._trial_id, "size", 2.0)
+        set_constraint(storage, id_of(storage, 0), "size", 0.5)
+        study.tell(0, state=TrialState.PRUNED)
+        trial = study.ask()
+        trial.set_constraint("size", -1)
+        study.tell(trial, 0.0)
+        assert [trial.constraints for trial in study.trials] == [{"size": 0.5}, {"size": -1}], CHANGED
+        assert _split_trials(study, study.trials, 1) == ([study.trials[1]], [study.trials[0]]), CHANGED

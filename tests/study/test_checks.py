@@ -158,7 +158,7 @@ CHOICE = CategoricalDistribution((1, 2))
 WRONG_DOMAINS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"architecture.nods": CHOICE}, ("architecture.nods", "possible: channels, layers, nodes")),
     ({"nodes": CHOICE}, ("nodes", "no such setting")),
-    ({"final.width": CHOICE}, ("domains.final.width: cannot differ", "architecture.*, search.*")),
+    ({"final.crop": CHOICE}, ("domains.final.crop: cannot differ", "architecture.*, search.*")),
     ({"data.patch": CHOICE}, ("domains.data.patch: cannot differ",)),
     ({"architecture.channels": CHOICE}, ("domains.architecture.channels: cannot differ",)),
     ({"search.epochs": CHOICE}, ("domains.search.epochs: cannot differ",)),
@@ -171,7 +171,7 @@ WRONG_DOMAINS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"search.batch": Conditional(IntDistribution(0, 8), {"search.crop": (64,)})}, ("search.batch: 0; at least 1",)),
     ({"search.batch": Conditional(CHOICE, {"search.crop": (48,)})}, ("domains.search.batch", "search.crop", "is 64")),
     ({"search.batch": Conditional(CHOICE, {"search.corp": (48,)})}, ("domains.search.batch: when: search.corp",)),
-    ({"final.width": Conditional(CHOICE, {"search.crop": (64,)})}, ("domains.final.width: cannot differ",)),
+    ({"final.crop": Conditional(CHOICE, {"search.crop": (64,)})}, ("domains.final.crop: cannot differ",)),
 ]
 
 

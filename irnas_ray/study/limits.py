@@ -1,0 +1,69 @@
+"""The limits of a study on what its final networks cost, checked before any work, and kept while it proposes."""
+
+import copy
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from irnas_ray.hpo.objectives import Limits
+from irnas_ray.hpo.search_space import SearchSpace
+from irnas_ray.networks.costs import least_size
+from irnas_ray.settings.study import StudyConfig, with_values
+
+#: Largest grid whose networks are all built to see which of them keep the limits.
+MOST_BUILT = 2000
+#: Metric of a cost -> the setting that limits it.
+LIMITED = {"parameters": "max_parameters", "multiply_adds_per_pixel": "max_multiply_adds"}
+
+
+def most_of(config: StudyConfig) -> dict[str, float]:
+    """Metric -> the most that a study allows; empty where it allows anything."""
+    limits = {metric: getattr(config.tune, name) for metric, name in LIMITED.items()}
+    return {metric: limit for metric, limit in limits.items() if limit is not None}
+
+
+def limits_of(config: StudyConfig) -> Limits | None:
+    """The limits of a study; None where it has none."""
+    most = most_of(config)
+    if not most:
+        return None
+    # kept beside the trials, where no password may lie
+    own = copy.deepcopy(config)
+    own.tune.storage = None
+    return Limits(most, functools.partial(known_costs, own), exact=False)
+
+
+def known_costs(config: StudyConfig, values: Mapping[str, Any]) -> dict[str, int]:
+    """What is known of a configuration's final network before any work: what none of its space is below."""
+    return least_size(with_values(config, values))
+
+
+def check_limits(config: StudyConfig, space: SearchSpace) -> None:
+    """ValueError if even the smallest network of the search space is beyond a limit."""
+    limits = limits_of(config)
+    if limits is None:
+        return
+    least: dict[str, float] = {}
+    for values in space.corners():
+        costs = limits.known(values)
+        if all(share <= 0 for share in limits.excess(costs).values()):
+            return
+        least = {metric: min(costs[metric], least.get(metric, costs[metric])) for metric in limits.most}
+    said = ", ".join(f"tune.{LIMITED[metric]}={most:g} ({least[metric]:g})" for metric, most in limits.most.items())
+    raise ValueError(
+        f"{said}: no configuration can meet this, in brackets is what the smallest network of the space has; raise the "
+        "limit, or make the networks smaller (final.width, architecture.layers, architecture.aspp=false)"
+    )
+
+
+def grid_within(config: StudyConfig, space: SearchSpace, size: int) -> int:
+    """How many configurations of a grid of ``size`` keep the limits; ValueError if it is too large to look at all."""
+    limits = limits_of(config)
+    assert limits is not None
+    if size > MOST_BUILT:
+        raise ValueError(
+            f"tune.sampler: a grid of {size} configurations is too large to find those within tune.max_*; "
+            f"use another sampler, or a grid of at most {MOST_BUILT}"
+        )
+    costs = (limits.excess(limits.known(values)).values() for values in space.grid())
+    return sum(all(share <= 0 for share in one) for one in costs)

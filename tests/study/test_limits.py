@@ -1,0 +1,102 @@
+"""Limits of what final networks cost: the smallest of a space, spaces that cannot meet them, and what is retrained."""
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from test_checks import make_config
+
+from irnas_ray.networks.building import make_encoding
+from irnas_ray.networks.costs import least_size, size_of
+from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.study.candidates import choose
+from irnas_ray.study.checks import check_search
+from irnas_ray.study.limits import limits_of
+
+TINY: dict[str, Any] = {
+    "final.width": 4,
+    "final.stem_channels": 4,
+    "final.aspp_channels": 4,
+    "final.low_level_channels": 2,
+}
+NODES: dict[str, Any] = {"architecture.nodes": IntDistribution(1, 2)}
+
+
+def tiny(values: dict[str, Any] | None = None, domains: dict[str, Any] | None = None) -> StudyConfig:
+    return make_config(TINY | (values or {}), domains if domains is not None else NODES)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"architecture.operators": ["conv", "sep", "dil"]},
+        {"architecture.multipliers": [1, 0.5]},
+        {"architecture.normalisation": "none", "architecture.aspp": False, "architecture.unshuffle": 2},
+    ],
+)
+def test_no_network_of_a_space_is_smaller_than_the_smallest(values):
+    config = tiny(values)
+    encoding, least = make_encoding(config), least_size(config)
+    sizes = [size_of(encoding.sample(Random(seed)), config) for seed in range(20)]
+    for metric in least:
+        assert 0 < least[metric] <= min(size[metric] for size in sizes)
+
+
+def test_a_limit_that_no_configuration_meets_is_refused_before_any_work():
+    least = {nodes: least_size(tiny({"architecture.nodes": nodes})) for nodes in (1, 2)}
+    small, large = least[1]["parameters"], least[2]["parameters"]
+    assert small < large
+    check_search(tiny({"tune.max_parameters": small}))
+    with pytest.raises(ValueError, match=rf"tune.max_parameters={small - 1} \({small}\): no configuration can meet"):
+        check_search(tiny({"tune.max_parameters": small - 1}))
+    costs = least[1]["multiply_adds_per_pixel"]
+    with pytest.raises(
+        ValueError, match=rf"tune.max_parameters={small} \({small}\), tune.max_multiply_adds=1 \({costs}\)"
+    ):
+        check_search(tiny({"tune.max_parameters": small, "tune.max_multiply_adds": 1}))
+    with pytest.raises(ValueError, match="tune.max_parameters: 0; at least 1"):
+        check_search(tiny({"tune.max_parameters": 0}))
+    # the channels of final networks can be tuned, so that they keep a limit
+    narrow: dict[str, Any] = {"final.aspp_channels": CategoricalDistribution((4, 2))}
+    check_search(tiny({"tune.max_parameters": small - 1}, narrow | {"architecture.nodes": IntDistribution(1, 1)}))
+
+
+def test_a_grid_is_as_large_as_what_keeps_the_limits(capsys):
+    limit = least_size(tiny({"architecture.nodes": 2}))["parameters"]
+    for most, trials in ((limit, 2), (limit - 1, 1)):
+        config = tiny({"tune.sampler": "grid", "tune.trials": 9, "tune.max_parameters": most})
+        check_search(config)
+        assert config.tune.trials == trials and f"within tune.max_* is {trials}" in capsys.readouterr().out
+    huge = {f"search.{name}": IntDistribution(1, 20) for name in ("batch", "tile", "steps_per_epoch")}
+    with pytest.raises(ValueError, match="a grid of 8000 configurations is too large"):
+        check_search(tiny({"tune.sampler": "grid", "tune.max_parameters": limit}, huge))
+
+
+def test_a_password_is_not_kept_with_the_limits():
+    limits = limits_of(tiny({"tune.max_parameters": 9999, "tune.storage": "postgresql://me:secret@host/db"}))
+    assert limits is not None and "secret" not in repr(limits)
+    assert limits_of(tiny()) is None
+
+
+def test_finals_keep_the_limits_and_are_built_as_their_trials_were():
+    config = tiny()
+    genotype = make_encoding(config).sample(Random(0))
+    base = {"state": "COMPLETE", "genotype": json.loads(genotype.to_json())}
+    records = [
+        base | {"id": name, "configuration": number, "score": score, "parameters": parameters, "config": own}
+        for number, (name, score, parameters, own) in enumerate(
+            [
+                ("large", 30.0, 900, {"final.width": 8, "seed": 1}),
+                ("small", 29.0, 300, {"final.width": 4, "search.ssim_weight": 0.5, "seed": 2}),
+            ]
+        )
+    ]
+    assert [candidate.trial for candidate in choose(records, 2)] == ["large", "small"]
+    (kept,) = choose(records, 2, most={"parameters": 300})
+    assert (kept.trial, kept.settings) == ("small", {"final.width": 4})
+    assert kept.make_network(with_values(config, kept.settings)).arguments()["width"] == 4
+    with pytest.raises(ValueError, match=r"no trial found a network within .*the least: 300 of 299 parameters"):
+        choose(records, 2, most={"parameters": 299})
