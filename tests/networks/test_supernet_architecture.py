@@ -5,27 +5,11 @@ import math
 import pytest
 import torch
 from reference import ReferenceSuperNet
-from supernet_cases import BASE, CASES, assert_equal, images, make_net, restoration
+from supernet_cases import BASE, CASES, assert_equal, images, make_net, one_hot_alpha, restoration
 
 from irnas_ray.genotypes.cell import OPERATORS
 from irnas_ray.genotypes.decoding import decode_cell, viterbi
 from irnas_ray.networks.supernet import SuperNet
-
-
-def one_hot_alpha(net: SuperNet, seed: int) -> list:
-    """Set alpha so that only two random operators a node are left; the cells they make."""
-    random = torch.Generator().manual_seed(seed)
-    preferred = torch.randn(net.alpha.shape, generator=random, dtype=net.alpha.dtype)
-    cells = [decode_cell(rows, net.operators)[0] for rows in preferred]
-    with torch.no_grad():
-        net.alpha.fill_(-1e4)
-        net.alpha[:, :, net.operators.index("none")] = 0
-        for index, cell in enumerate(cells):
-            for node, edges in enumerate(cell):
-                for edge in edges:
-                    row = node * (node + 3) // 2 + edge.source
-                    net.alpha[index, row, net.operators.index(edge.operator)] = 1e4
-    return cells if len(cells) > 1 else cells * net.layers
 
 
 def one_hot_beta(net: SuperNet, seed: int) -> list[list[int]]:

@@ -78,12 +78,12 @@ def activation_of(name: str) -> nn.Module:
     return nn.ReLU() if name == "relu" else nn.LeakyReLU(0.2)
 
 
-def operator(name: str, width: int, activation: str, sep_repeats: int) -> nn.Module:
+def operator(name: str, width: int, activation: str, sep_repeats: int, normalise_skip: bool = False) -> nn.Module:
     """One O^k of section 3.1: each convolution starts with a ReLU and is followed by a batch normalization."""
     if name == "none":
         return Zero()
     if name == "skip":
-        return nn.Identity()
+        return nn.BatchNorm2d(width, affine=False) if normalise_skip else nn.Identity()
     norm = nn.BatchNorm2d(width, affine=False)
     if name == "conv":
         return nn.Sequential(activation_of(activation), nn.Conv2d(width, width, 3, padding=1, bias=False), norm)
@@ -113,13 +113,15 @@ def project(inputs: int, outputs: int, activation: str) -> nn.Sequential:
 class ReferenceCell(nn.Module):
     """C: eq. 1-3."""
 
-    def __init__(self, width: int, nodes: int, operators: Sequence[str], activation: str, sep_repeats: int) -> None:
+    def __init__(
+        self, width: int, nodes: int, operators: Sequence[str], activation: str, sep_repeats: int, normalise_skip: bool
+    ) -> None:
         super().__init__()
         self.nodes, self.operators = nodes, tuple(operators)
         self.edges: Any = nn.ModuleDict(
             {
                 f"{source}_to_{node}": nn.ModuleList(
-                    operator(name, width, activation, sep_repeats) for name in operators
+                    operator(name, width, activation, sep_repeats, normalise_skip) for name in operators
                 )
                 for node in range(nodes)
                 for source in range(node + 2)
@@ -177,7 +179,7 @@ class ReferenceSuperNet(nn.Module):
                 width = self.widths[i]
                 for k in self.sources(layer, i):
                     self.f[f"{layer}_{k}_{i}"] = project(self.nodes * self.widths[k], width, activation)
-                    cell = ReferenceCell(width, self.nodes, net.operators, activation, repeats)
+                    cell = ReferenceCell(width, self.nodes, net.operators, activation, repeats, net.normalise_skip)
                     self.cells[self.cell_name(layer, k, i)] = cell
                 if i not in self.levels(layer - 1):
                     self.widen[f"{layer}_{i}"] = project(self.widths[i - 1], width, activation)

@@ -46,6 +46,8 @@ def links_between(reference: Any, net: SuperNet) -> list[Link]:
 
 def operator_links(name: str, kind: str, mine: Any, mixed: Any, destination: int) -> list[Link]:
     """Links of one operator of one edge, whose tensors are rows of those of the fused operator."""
+    if kind == "skip" and mixed.skip_norm is not None:
+        return _module(name, mine, mixed.skip_norm)
     if kind in ("skip", "none"):
         return []
     width, theirs = mixed.width, mixed.operators[kind]

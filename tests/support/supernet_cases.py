@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from irnas_ray.genotypes.decoding import decode_cell
 from irnas_ray.networks.supernet import SuperNet
 
 BASE: dict[str, Any] = {"channels": 1, "layers": 2, "nodes": 2, "width": 2, "stem_channels": 8}
@@ -27,6 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     "without def": {"operators": ("conv", "sep", "dil", "skip", "none")},
     "other order": {"operators": ("none", "skip", "def", "conv")},
     "further operators": {"operators": ("res", "gate", "attention", "skip"), "nodes": 1},
+    "normalised skip": {"normalise_skip": True, "operators": ("conv", "skip", "none"), "nodes": 3},
     "skip alone": {"operators": ("skip",), "nodes": 3},
     "conv alone": {"operators": ("conv",), "nodes": 3},
 }
@@ -38,7 +40,8 @@ def make_net(seed: int = 0, dtype: torch.dtype = torch.float64, **arguments) -> 
     net = SuperNet(**(BASE | arguments)).to(dtype)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            if "predictor" in name or name in ("alpha", "beta"):
+            # a joined cell and the offsets begin as nothing
+            if "predictor" in name or ".join." in name or name in ("alpha", "beta"):
                 parameter.normal_(0, 0.5)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -46,6 +49,22 @@ def make_net(seed: int = 0, dtype: torch.dtype = torch.float64, **arguments) -> 
                 module.running_mean.normal_(0, 0.3)
                 module.running_var.uniform_(0.5, 2)
     return net
+
+
+def one_hot_alpha(net: SuperNet, seed: int) -> list:
+    """Set alpha so that only two random operators a node are left; the cells they make."""
+    random = torch.Generator().manual_seed(seed)
+    preferred = torch.randn(net.alpha.shape, generator=random, dtype=net.alpha.dtype)
+    cells = [decode_cell(rows, net.operators)[0] for rows in preferred]
+    with torch.no_grad():
+        net.alpha.fill_(-1e4)
+        net.alpha[:, :, net.operators.index("none")] = 0
+        for index, cell in enumerate(cells):
+            for node, edges in enumerate(cell):
+                for edge in edges:
+                    row = node * (node + 3) // 2 + edge.source
+                    net.alpha[index, row, net.operators.index(edge.operator)] = 1e4
+    return cells if len(cells) > 1 else cells * net.layers
 
 
 def restoration(output: Tensor, seed: int = 1) -> Tensor:
