@@ -10,6 +10,9 @@ from torch import Tensor
 
 from irnas_ray.genotypes.cell import OPERATORS, Cell, Edge
 
+#: Margins below this are no finding.
+TIE = 0.02
+
 
 @dataclass(frozen=True)
 class Margin:
@@ -28,7 +31,7 @@ class Margin:
     @property
     def tie(self) -> bool:
         """Whether the margin is under 0.02, which is no finding."""
-        return self.margin < 0.02
+        return self.margin < TIE
 
 
 def decode_cell(

@@ -49,6 +49,8 @@ class MixedEdges(nn.Module):
                 if OPERATIONS[name].normalised and normalised
             }
         )
+        #: Remedies of a search: how often the source itself is added to every edge, and the dropout behind skip.
+        self.auxiliary, self.skip_dropout = 0.0, 0.0
         self.skip_norm = nn.BatchNorm2d(width, affine=False) if normalise_skip and "skip" in self.operators else None
 
     def forward(
@@ -66,10 +68,13 @@ class MixedEdges(nn.Module):
             if name not in self.norms:
                 read = self.skip_norm(source) if name == "skip" and self.skip_norm is not None else source
                 plain = self._operator(name)(read, activated).unflatten(1, (-1, self.width))
+                if name == "skip" and self.skip_dropout > 0 and self.training:
+                    # every edge drops pixels of its own
+                    plain = F.dropout(plain.expand(-1, self.destinations, -1, -1, -1), self.skip_dropout)
                 factor = weights[:, self.columns[name], None, None, None]
                 total = plain * factor if total is None else torch.addcmul(total, plain, factor)
         assert total is not None  # check_operators demands an operator besides `none`
-        return total
+        return total + self.auxiliary * source.unsqueeze(1) if self.auxiliary else total
 
     def path(self, source: Float[Tensor, "b c h w"], chosen: Mapping[int, str]) -> dict[int, Float[Tensor, "b c h w"]]:
         """Outputs of single operators, destination -> name, each with the weights that it has in the mixture.
@@ -172,6 +177,8 @@ class SuperCell(nn.Module):
             return mixed(source, weights)
         # the second computation must not move the running statistics again
         contexts = lambda: (nullcontext(), statistics_kept(mixed))  # noqa: E731
-        result = checkpoint(mixed, source, weights, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        # only dropout draws random numbers
+        drawn = isinstance(mixed, MixedEdges) and mixed.skip_dropout > 0
+        result = checkpoint(mixed, source, weights, use_reentrant=False, preserve_rng_state=drawn, context_fn=contexts)
         assert isinstance(result, Tensor)
         return result

@@ -21,7 +21,7 @@ from irnas_ray.networks.operators import (
     resized,
 )
 from irnas_ray.networks.resolution import Down, Up, shuffled, unshuffled
-from irnas_ray.networks.supercell import SuperCell
+from irnas_ray.networks.supercell import MixedEdges, SuperCell
 
 
 class SuperNet(nn.Module):
@@ -168,16 +168,22 @@ class SuperNet(nn.Module):
         border[:, -1, 2] = -torch.inf
         return border
 
-    def forward(self, image: Float[Tensor, "b c h w"], path: Genotype | None = None) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self,
+        image: Float[Tensor, "b c h w"],
+        path: Genotype | None = None,
+        alpha: Float[Tensor, "cells edges operators"] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
         """The restored image of a degraded one, by the mixture or by one ``path`` through it.
 
         A path is a genotype of this space; its operators have the weights that they share with all other paths, and
-        what is not on it is not computed. Raises ValueError where widths differ: a path has no second inputs then.
+        what is not on it is not computed. ``alpha`` weights the operators of the mixture in place of softmax(alpha).
+        Raises ValueError where widths differ: a path has no second inputs then.
         """
         if path is not None and len(self.widths) > 1:
             raise ValueError(f"path: needs a supernet of one width, not of {len(self.widths)} multipliers")
         macro, (height, width) = self.macro, image.shape[-2:]
-        alpha = torch.softmax(self.alpha, dim=-1)
+        alpha = torch.softmax(self.alpha, dim=-1) if alpha is None else alpha
         beta = torch.exp(self.log_beta())
         stem = self.stem(unshuffled(image, macro.unshuffle, macro.step()))
         outputs, firsts = [stem], [self.entry(stem)]
@@ -265,6 +271,12 @@ class SuperNet(nn.Module):
             new_outputs.append(output)
             firsts.append(first)
         return new_outputs, firsts
+
+    def set_remedies(self, auxiliary: float, skip_dropout: float) -> None:
+        """From now on add every edge's input to it ``auxiliary`` times, and drop so much behind every skip."""
+        for module in self.modules():
+            if isinstance(module, MixedEdges):
+                module.auxiliary, module.skip_dropout = auxiliary, skip_dropout
 
     def log_beta(self) -> Float[Tensor, "layers levels 3"]:
         """Log-probabilities of the transitions [halve, keep, double] out of each level; -inf over the border."""

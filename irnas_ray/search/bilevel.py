@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from irnas_ray.datasets.batches import Batch, EndlessBatches, State
 from irnas_ray.genotypes.decoding import Margin
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.search.health import Health, health_of
+from irnas_ray.search.paths import FairPaths, PathNetwork, perturbed
 from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import Search
 from irnas_ray.training.accumulation import Accumulation, Average
@@ -36,6 +39,8 @@ class SearchReport:
     seconds: float
     #: Most images that are computed at a time; None where whole batches fit into memory.
     micro_batch: int | None = None
+    #: What alpha and beta say now.
+    health: Health | None = None
 
 
 @dataclass
@@ -50,6 +55,8 @@ class SearchResult:
     #: As in the reports.
     micro_batch: int | None = None
     reports: list[SearchReport] = field(default_factory=list)
+    #: The health of the search at that validation; None where an earlier release saw it.
+    health: Health | None = None
 
 
 class BilevelSearch:
@@ -77,7 +84,11 @@ class BilevelSearch:
         self.weight_optimizer = torch.optim.SGD(
             self.weights, lr=own.weight_lr, momentum=own.momentum, weight_decay=own.weight_decay
         )
-        self.arch_optimizer = torch.optim.Adam(self.architecture, lr=own.arch_lr, weight_decay=own.arch_weight_decay)
+        betas = own.arch_beta1, 0.999
+        self.arch_optimizer = torch.optim.Adam(
+            self.architecture, lr=own.arch_rate(), betas=betas, weight_decay=own.arch_weight_decay
+        )
+        self.paths = FairPaths(net) if own.warmup_paths else None
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.weight_optimizer, T_max=own.epochs * own.steps_per_epoch, eta_min=own.weight_lr_min
         )
@@ -104,7 +115,9 @@ class BilevelSearch:
             )
         report = None
         if self.epoch % self.settings.validate_every == 0 or self.epoch == self.settings.epochs:
-            scores = self.validate(self.net)
+            # the statistics of the mixture are not yet trained on paths
+            on_path = self.paths is not None and self.epoch <= self.settings.warmup_epochs
+            scores = self.validate(PathNetwork(self.net, self.net.genotype()) if on_path else self.net)
             report = self._report(float(weight_loss), float(arch_loss), scores, time.perf_counter() - start)
         else:
             self.seconds += time.perf_counter() - start
@@ -114,11 +127,26 @@ class BilevelSearch:
         device = self.net.alpha.device
         weight_loss, arch_loss = torch.zeros((), device=device), torch.zeros((), device=device)
         for _ in range(self.settings.steps_per_epoch):
+            left = 1 - self._progress()
+            self.net.set_remedies(left * self.settings.auxiliary_skip, left * self.settings.skip_dropout)
             if train_architecture:
                 arch_loss += self._step(next(self.train_a), self.architecture, self.weights, self.arch_optimizer)
-            weight_loss += self._step(next(self.train_w), self.weights, self.architecture, self.weight_optimizer)
+            weight_loss += self._weight_step()
             self.schedule.step()
         return weight_loss / self.settings.steps_per_epoch, arch_loss / self.settings.steps_per_epoch
+
+    def _progress(self) -> float:
+        """Which share of the weight steps is done."""
+        return self.schedule.last_epoch / self.schedule.T_max
+
+    def _weight_step(self) -> Tensor:
+        through: dict[str, Any] = {}
+        if self.paths is not None and self.epoch < self.settings.warmup_epochs:
+            through["path"] = self.paths.next()
+        elif self.settings.alpha_noise > 0:
+            radius = self.settings.alpha_noise * (0.1 + 0.9 * self._progress())
+            through["alpha"] = perturbed(torch.softmax(self.net.alpha.detach(), dim=-1), radius)
+        return self._step(next(self.train_w), self.weights, self.architecture, self.weight_optimizer, **through)
 
     def _step(
         self,
@@ -126,11 +154,15 @@ class BilevelSearch:
         learned: list[nn.Parameter],
         frozen: list[nn.Parameter],
         optimizer: torch.optim.Optimizer,
+        **through: Any,
     ) -> Tensor:
         # what the step does not learn needs no gradient: a third of the backward pass of an architecture step
         for parameter in frozen:
             parameter.requires_grad_(False)
-        loss = self.accumulation.backward(self._loss, optimizer, batch)
+        loss = self.accumulation.backward(partial(self._loss, **through), optimizer, batch)
+        if self.settings.beta_decay > 0 and learned is self.architecture:
+            factor = self.settings.beta_decay * self._progress() * loss
+            (factor * torch.logsumexp(self.net.alpha, dim=-1).mean()).backward()
         if self.settings.gradient_clip is not None and learned is self.weights:
             torch.nn.utils.clip_grad_norm_(learned, self.settings.gradient_clip)
         optimizer.step()
@@ -138,19 +170,22 @@ class BilevelSearch:
             parameter.requires_grad_(True)
         return loss
 
-    def _loss(self, degraded: Tensor, clean: Tensor, average: Average | None) -> Tensor:
-        return restoration_loss(self.net(degraded), clean, self.settings.ssim_weight, average)
+    def _loss(self, degraded: Tensor, clean: Tensor, average: Average | None, **through: Any) -> Tensor:
+        return restoration_loss(self.net(degraded, **through), clean, self.settings.ssim_weight, average)
 
     def _report(self, weight_loss: float, arch_loss: float, scores: dict[str, float], elapsed: float) -> SearchReport:
         # alpha and beta of the warm-up are random, so its validations do not compete
         searched = self.epoch > self.settings.warmup_epochs
+        genotype, margins = self.net.genotype(), self.net.margins()
+        health = health_of(self.net, genotype, margins, self.settings.arch_rate() * self.settings.arch_steps())
         if not self.best or (searched and (not self.best["searched"] or scores["psnr"] > self.best["psnr"])):
             self.best = {
                 "searched": searched,
                 "psnr": float(scores["psnr"]),
                 "ssim": float(scores["ssim"]),
-                "genotype": self.net.genotype().to_json(),
-                "margins": [vars(margin).copy() for margin in self.net.margins()],
+                "genotype": genotype.to_json(),
+                "margins": [vars(margin).copy() for margin in margins],
+                "health": health.to_plain(),
             }
         self.seconds += elapsed
         return SearchReport(
@@ -165,6 +200,7 @@ class BilevelSearch:
             margins=[Margin(**margin) for margin in self.best["margins"]],
             seconds=self.seconds,
             micro_batch=self.accumulation.micro_batch,
+            health=health,
         )
 
     def result(self) -> SearchResult:
@@ -178,6 +214,7 @@ class BilevelSearch:
             ssim=self.best["ssim"],
             seconds=self.seconds,
             micro_batch=self.accumulation.micro_batch,
+            health=Health(**self.best["health"]) if "health" in self.best else None,
         )
 
     def state_dict(self) -> State:
@@ -193,6 +230,7 @@ class BilevelSearch:
             "seconds": self.seconds,
             "best": self.best,
             "micro_batch": self.accumulation.micro_batch,
+            "paths": {} if self.paths is None else self.paths.left,
             "random_state": torch.get_rng_state(),
         }
 
@@ -215,12 +253,14 @@ class BilevelSearch:
         self.epoch, self.seconds, self.best = int(state["epoch"]), float(state["seconds"]), dict(state["best"])
         # states of earlier releases have none
         self.accumulation.micro_batch = state.get("micro_batch")
+        if self.paths is not None:
+            self.paths.left = {name: list(left) for name, left in state.get("paths", {}).items()}
         torch.set_rng_state(state["random_state"].cpu())
 
     def _set_rates(self) -> None:
         """Replace the rates that a loaded state brought by this search's own."""
         for group in self.arch_optimizer.param_groups:
-            group["lr"] = self.settings.arch_lr
+            group["lr"] = self.settings.arch_rate()
         schedule = self.schedule
         if schedule.base_lrs == [self.settings.weight_lr]:
             # the schedule multiplies step by step: computed at once its rate would differ in the last bit

@@ -96,6 +96,10 @@ class Data:
     device_budget: int = bounded(4096, at_least=1)
 
 
+#: How far alpha travels in DARTS' own runs: Adam moves a logit by at most about its rate in a step.
+TRAVEL = 6.0
+
+
 @dataclass
 class Search:
     """The bilevel search of one trial (sections 3.3 and 4.1)."""
@@ -120,8 +124,11 @@ class Search:
     momentum: float = 0.9
     #: SGD's weight decay. Paper: 3e-4.
     weight_decay: float = bounded(3e-4, at_least=0)
-    #: Adam's rate for alpha and beta. Paper: 1e-3.
-    arch_lr: float = bounded(1e-3, at_least=0)
+    #: Adam's rate for alpha and beta; null: 6 divided by the architecture steps, so that alpha can travel as far as it
+    #: does in DARTS' own runs, however short the search. Paper: 1e-3.
+    arch_lr: float | None = bounded(1e-3, at_least=0)
+    #: Adam's first beta for alpha and beta. DARTS: 0.5; Adam's own, which the paper leaves alone: 0.9.
+    arch_beta1: float = bounded(0.9, at_least=0, at_most=0.999)
     #: Adam's weight decay for alpha and beta. Paper: 1e-3.
     arch_weight_decay: float = bounded(1e-3, at_least=0)
     #: Largest norm of the weights' gradient; null: not clipped. The paper does not say; 5 as DARTS, because without it
@@ -134,8 +141,30 @@ class Search:
     #: Share of a trial's arithmetic that its validations may take: short searches score only the middles of the images,
     #: or of some of them; at the paper's length nothing is left out. 1: always all.
     validation_share: float = bounded(0.05, more_than=0, at_most=1)
+    #: Train the weights of the warm-up on uniformly sampled paths instead of the mixture, each operator of an edge
+    #: equally often; for supernets of one width (architecture.multipliers=[1]).
+    warmup_paths: bool = False
+    #: beta-DARTS: this times the loss times the mean of logsumexp(alpha) is added to the architecture's loss, rising
+    #: linearly from 0. Its authors end at 25 to 50.
+    beta_decay: float = bounded(0.0, at_least=0)
+    #: DARTS-: every edge of the supernet also passes its input on, this many times at first, falling linearly to 0. Its
+    #: authors begin with 1.
+    auxiliary_skip: float = bounded(0.0, at_least=0)
+    #: Smooth DARTS: weight steps see alpha's probabilities with uniform noise up to this, growing from a tenth of it.
+    #: Its authors end at 0.3.
+    alpha_noise: float = bounded(0.0, at_least=0, at_most=1)
+    #: P-DARTS: dropout behind every skip of the supernet, this rate at first, falling linearly to 0.
+    skip_dropout: float = bounded(0.0, at_least=0, at_most=0.95)
     #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off.
     proxy_steps: int = bounded(0, at_least=0)
+
+    def arch_rate(self) -> float:
+        """Adam's rate for alpha and beta: ``arch_lr``, or what lets alpha travel by ``TRAVEL`` in this search."""
+        return TRAVEL / self.arch_steps() if self.arch_lr is None else self.arch_lr
+
+    def arch_steps(self) -> int:
+        """Architecture steps of the whole search, at least one."""
+        return max(1, (self.epochs - self.warmup_epochs) * self.steps_per_epoch)
 
 
 @dataclass

@@ -145,6 +145,12 @@ def check_search(config: StudyConfig) -> None:
 def _check_networks(config: StudyConfig) -> None:
     if not 0 <= config.search.warmup_epochs < config.search.epochs:
         raise ValueError(f"search.warmup_epochs: {config.search.warmup_epochs}; 0 to {config.search.epochs - 1}")
+    widths = len(config.architecture.multipliers)
+    if config.search.warmup_paths and widths > 1:
+        raise ValueError(
+            f"search.warmup_paths: paths need a supernet of one width, not of {widths}; set "
+            "architecture.multipliers=[1], or leave it out"
+        )
     with torch.device("meta"):
         try:
             SuperNet(**asdict(config.architecture))

@@ -84,7 +84,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
 
     if state is not None:
         state = continued(state, seed, train_w, train_a)
-    history = lineage(state, seed, own.weight_lr, own.arch_lr)
+    history = lineage(state, seed, own.weight_lr, own.arch_rate())
     kept = {"seed": seed, "lineage": json.dumps(history)}
     # only a population changes rates on the way
     grown = {"lineage": kept["lineage"]} if study.tune.perturb_every is not None else {}

@@ -63,7 +63,7 @@ def _check_rates(config: StudyConfig) -> None:
 
 def rate_of(config: StudyConfig, key: str) -> float:
     """The study's own value of one of ``RATES``."""
-    return float(getattr(config.search, key.partition(".")[2]))
+    return config.search.arch_rate() if key == "search.arch_lr" else float(config.search.weight_lr)
 
 
 def kept_checkpoints(config: StudyConfig) -> int:

@@ -18,7 +18,7 @@ from irnas_ray.networks.checkpoints import load_state, save_state
 from irnas_ray.search.bilevel import BilevelSearch
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.checks import check_search
-from irnas_ray.tune.perturbation import FACTORS, RATES, continued, explored, kept_checkpoints, lineage
+from irnas_ray.tune.perturbation import FACTORS, RATES, continued, explored, kept_checkpoints, lineage, rate_of
 
 WEIGHT_LR, ARCH_LR = RATES
 LOG = FloatDistribution(1e-3, 1e-1, log=True)
@@ -136,6 +136,9 @@ def test_what_a_population_can_have_passes() -> None:
     check_search(
         make_config({"architecture.width": IntDistribution(2, 4)}, tune__perturb_every=None, tune__replicates=2)
     )
+    short = make_config({WEIGHT_LR: LOG}, search__arch_lr=None)
+    check_search(short)
+    assert rate_of(short, ARCH_LR) == short.search.arch_rate() == 6 / short.search.arch_steps()
     assert kept_checkpoints(make_config()) == 7
     assert kept_checkpoints(make_config(search__validate_every=2)) == 5
     assert kept_checkpoints(make_config(tune__perturb_every=None)) == 2

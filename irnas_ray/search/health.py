@@ -1,0 +1,96 @@
+"""Whether a search has decided anything: what alpha and beta say besides the genotype that they favour."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from irnas_ray.genotypes.decoding import TIE, Margin
+from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.networks.supernet import SuperNet
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a search has come to, besides its genotype and its margins."""
+
+    #: Share of skip among the edges that the genotype keeps, and that of genotypes that are sampled uniformly.
+    skip_share: float
+    skip_expected: float
+    #: Mean entropy of the rows of alpha, and of the transitions of beta that have a choice, each as a share of the
+    #: largest: 1 prefers nothing. 0 where there is no choice.
+    alpha_entropy: float
+    beta_entropy: float
+    #: The largest margin of an operator that Adam can reach in this search; None where nothing moves alpha.
+    possible_margin: float | None
+    #: How many of the decisions inside cells are ties. Paths of widths are left out: they differ in probability where
+    #: beta prefers nothing, because levels at the border have fewer ways out.
+    ties: int
+    decisions: int
+    #: Mean probability of each operator over the edges, and of halving, keeping and doubling over layers and levels.
+    operators: dict[str, float]
+    moves: list[float]
+
+    def warning(self) -> str | None:
+        """One line if the search has decided nothing, else None."""
+        if self.possible_margin is not None and self.possible_margin < TIE:
+            return (
+                f"this search cannot decide anything: its largest possible margin is {self.possible_margin:.3f}, below "
+                f"{TIE}, where ties begin; search.arch_lr=null, or more architecture steps, lets alpha travel further"
+            )
+        if self.decisions and self.ties == self.decisions:
+            return f"this search has decided nothing: all {self.decisions} margins of its cells are ties"
+        return None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values, as they are kept in a study."""
+        return asdict(self)
+
+
+def health_of(net: SuperNet, genotype: Genotype, margins: Sequence[Margin], travel: float | None) -> Health:
+    """The health of a search now; ``travel`` is how far its logits can move in all, None where nothing moves them."""
+    kept = [edge.operator for cell in genotype.cells for node in cell for edge in node]
+    possible = [name for name in net.operators if name != "none"]
+    alpha = torch.softmax(net.alpha.detach().double(), dim=-1)
+    beta = net.log_beta().detach().double().exp()
+    inside = [margin for margin in margins if not margin.decision.startswith("layer ")]
+    means = alpha.mean(dim=(0, 1)).tolist()
+    return Health(
+        skip_share=kept.count("skip") / len(kept),
+        skip_expected=possible.count("skip") / len(possible),
+        alpha_entropy=entropy(alpha),
+        beta_entropy=entropy(beta),
+        possible_margin=None if travel is None else possible_margin(travel, len(net.operators)),
+        ties=sum(margin.tie for margin in inside),
+        decisions=len(inside),
+        operators=dict(zip(net.operators, means, strict=True)),
+        moves=beta.mean(dim=(0, 1)).tolist(),
+    )
+
+
+def entropy(probabilities: Float[Tensor, "*rows choices"]) -> float:
+    """Mean entropy of the rows, each as a share of the largest among its possible choices; 0 where there is no choice.
+
+    Choices of probability 0 are not possible.
+    """
+    rows = probabilities.reshape(-1, probabilities.shape[-1])
+    choices = (rows > 0).sum(dim=1)
+    rows, choices = rows[choices > 1], choices[choices > 1]
+    if not len(rows):
+        return 0.0
+    return float((-torch.special.xlogy(rows, rows).sum(dim=1) / choices.double().log()).mean())
+
+
+def possible_margin(travel: float, operators: int) -> float:
+    """The largest margin between two of so many operators whose logits have travelled so far from where all are equal.
+
+    The best one has gone up and all others down, so that for short ways it is about ``2 * travel / operators``.
+    """
+    if operators < 2:
+        return 0.0
+    # divided by exp(travel), which can be more than a float holds
+    return -math.expm1(-2 * travel) / (1 + (operators - 1) * math.exp(-2 * travel))
