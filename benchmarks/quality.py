@@ -5,9 +5,9 @@
 ``JOBS.json`` maps the name of a job to what is trained: ``cell`` or ``network``, ``width``, ``layers``, ``macro``,
 ``sigma`` (or ``pairs``), ``seeds``, ``steps``, ``final`` (settings of the recipe), ``train`` and ``validate`` (folders
 in ``--data``; one of ``stride`` images of the latter scores a training), ``score`` (a protocol, on the folder ``test``
-or what ``test`` names, or null); what ``defaults`` holds is every job's unless it says otherwise. Each seed leaves ``NAME-sSEED.json`` and
-``.pt``, its network, and while it is not finished ``.state.pt``, from which the next call goes on. One CPU thread, or a
-GPU.
+or what ``test`` names, or null); what ``defaults`` holds is every job's unless it says otherwise. Each seed leaves
+``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished ``.state.pt``, from which the next call goes
+on. One CPU thread, or a GPU.
 """
 
 import argparse
@@ -139,8 +139,8 @@ def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: floa
         return
     record |= {"validation_psnr": best["psnr"], "best_step": best["step"]}
     if job.get("score"):
-        protocol = get_protocol(job["score"])
-        result = ir.evaluate(restorer(network), read(data / job.get("test", "test"), color, pairs)[:scored], protocol, job.get("sigma"))
+        test = read(data / job.get("test", "test"), color, pairs)[:scored]
+        result = ir.evaluate(restorer(network), test, get_protocol(job["score"]), job.get("sigma"))
         record |= {"protocol": job["score"], "images": len(result.scores), "psnr": result.psnr, "ssim": result.ssim}
     write_json(target, record)
     kept.unlink(missing_ok=True)
