@@ -3,11 +3,19 @@
 import logging
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from types import FrameType
+from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 
+from irnas_ray.cluster.internals import ASK, joined_address
+from irnas_ray.cluster.local_cluster import check_start, start
 from irnas_ray.settings.study import Cluster
 
 #: glibc gives large tensors back to the system after every use, and faulting them in again took half of a validation's
@@ -17,12 +25,29 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "67108864",
 }
+#: Seconds in which a cluster must answer that is to be joined.
+PATIENCE = 10
+REMEDY = "start it, name one that runs (cluster.address=HOST:PORT), or start one here with cluster.address=local"
+
+
+def check_connection(cluster: Cluster) -> None:
+    """OSError naming the variable or setting and the remedy if ``connect`` would fail; nothing is left of the attempt.
+
+    A cluster that is to be joined is asked for an answer, which takes ten seconds at most.
+    """
+    if ray.is_initialized():
+        return
+    address = _address(cluster)
+    if address is None:
+        check_start()
+    else:
+        _ask(address, cluster)
 
 
 def connect(cluster: Cluster) -> str | None:
     """Join the cluster that the settings or the environment name, or start one here; the dashboard's address.
 
-    Raises ValueError if the address does not answer.
+    Raises as ``check_connection``; OSError if Ray does not start; KeyboardInterrupt if it is told to end meanwhile.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # the study prints its own progress; with the old output and verbose=0 Tune prints none
@@ -34,13 +59,65 @@ def connect(cluster: Cluster) -> str | None:
     quiet()
     if ray.is_initialized():
         return None
+    _stop_cleanly_on_termination()
     try:
-        # what workers print is kept in Ray's logs; their reports and errors reach the user through the study
-        context = ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ValueError(f"cluster.address: cannot join {cluster.address or 'a local cluster'} ({error})") from None
+        context = start() if _address(cluster) is None else _join(cluster)
+    except SystemExit:
+        # while Ray starts, it has a handler of its own for SIGTERM
+        raise KeyboardInterrupt from None
     _stop_cleanly_on_termination()
     return context.dashboard_url or None
+
+
+def asks_for_token() -> bool:
+    """Whether the cluster that was joined asks for a token: Ray notes that where it turns it on for a new one."""
+    return os.environ.get("RAY_AUTH_MODE") == "token"
+
+
+def _join(cluster: Cluster) -> Any:
+    try:
+        # what workers print is kept in Ray's logs; their reports and errors reach the user through the study
+        return ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise OSError(f"{_source(cluster)}: cannot join the cluster at {_address(cluster)} ({error})") from None
+
+
+def _address(cluster: Cluster) -> str | None:
+    """Where the cluster is that is to be joined; None where one is to be started here."""
+    named = cluster.address or os.environ.get("RAY_ADDRESS")
+    if named and "://" in named:
+        return named
+    try:
+        return joined_address(cluster.address)
+    except (ConnectionError, ValueError) as error:
+        raise OSError(f"{_source(cluster)}: {str(error).partition('. ')[0]}; {REMEDY}") from None
+
+
+def _source(cluster: Cluster) -> str:
+    if cluster.address not in (None, "auto"):
+        return "cluster.address"
+    return "RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else "the cluster that `ray start` began here"
+
+
+def _ask(address: str, cluster: Cluster) -> None:
+    """OSError unless a cluster answers at an address within a few seconds, where Ray would wait for minutes."""
+    deadline = time.monotonic() + PATIENCE
+    place = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        socket.create_connection((place.hostname or "", place.port or 10001), timeout=PATIENCE / 2).close()
+        if "://" not in address:
+            left = deadline - time.monotonic()
+            subprocess.run([sys.executable, "-c", ASK, address], capture_output=True, timeout=left, check=True)
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {PATIENCE} s"
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"status {error.returncode}"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    else:
+        return
+    raise OSError(f"{_source(cluster)}: no Ray cluster answers at {address} ({reason}); {REMEDY}")
 
 
 def _stop_cleanly_on_termination() -> None:

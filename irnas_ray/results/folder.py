@@ -36,13 +36,17 @@ class StudyFolder(StudyLayout):
         chosen = config.cluster.storage
         #: The folder or URL in which Tune keeps its runs: trials, reports and checkpoints.
         self.storage = str(self.trials) if chosen is None else join(absolute(chosen), self.name)
+        self._held = False
 
     def run(self, name: str) -> str:
         """Folder or URL of a run of Tune."""
         return join(self.storage, name)
 
-    def check(self, config: StudyConfig) -> None:
-        """ValueError unless the study is new, or exists and is to be resumed with settings that fit it."""
+    def check(self, config: StudyConfig, fingerprint: str | None = None) -> None:
+        """ValueError unless the study is new, or exists and is to be resumed with settings that fit it.
+
+        So must the images, where the ``fingerprint`` of the data is given.
+        """
         if not self.config.exists():
             if config.resume:
                 raise ValueError(f"study {self.name!r}: nothing to resume in {self.path}; leave out resume=true")
@@ -50,6 +54,9 @@ class StudyFolder(StudyLayout):
                 raise ValueError(f"{self.path} holds other files; choose another name with study=NAME or results=DIR")
             return
         if not config.resume:
+            # whoever works on it must not be told to continue it
+            with contextlib.nullcontext() if self._held else self.lock():
+                pass
             raise ValueError(
                 f"study {self.name!r} exists in {self.path}; continue it with resume=true, "
                 "or choose another name with study=NAME"
@@ -62,6 +69,11 @@ class StudyFolder(StudyLayout):
         if changed:
             listed = ", ".join(f"{key} ({before.get(key)!r} -> {now.get(key)!r})" for key in changed[:5])
             raise ValueError(f"study {self.name!r} was begun with other settings: {listed}; use a new name")
+        if fingerprint is not None and self._begun_with().get("fingerprint", "") != fingerprint:
+            raise ValueError(
+                f"study {self.name!r} was begun with other images: the files of data.source have changed since, so its "
+                "trials and the new ones would not be comparable; use a new name"
+            )
 
     def _begun_with(self) -> dict[str, Any]:
         try:
@@ -72,13 +84,8 @@ class StudyFolder(StudyLayout):
     def create(self, config: StudyConfig, fingerprint: str = "") -> None:
         """Make the folder and write ``config.yaml``; OSError naming the folder if it cannot be written.
 
-        ``fingerprint`` is that of the data; ValueError if the study was begun with others.
+        ``fingerprint`` is that of the data.
         """
-        if self.config.exists() and self._begun_with().get("fingerprint", "") != fingerprint:
-            raise ValueError(
-                f"study {self.name!r} was begun with other images: the files of data.source have changed since, so its "
-                "trials and the new ones would not be comparable; use a new name"
-            )
         try:
             for folder in (self.path, self.trials, self.genotypes):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +98,11 @@ class StudyFolder(StudyLayout):
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the study for this process, however it ends; ValueError if another one works on it."""
+        """Hold the study for this process, however it ends; ValueError if another one works on it.
+
+        What was made for a study that was not begun in the end is removed.
+        """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -102,7 +113,16 @@ class StudyFolder(StudyLayout):
                 raise OSError(
                     f"cannot write the study's folder {self.path}: {error.strerror}; choose results=DIR"
                 ) from None
-            yield
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+                if not self.config.exists():
+                    (self.path / LOCK).unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # it holds something else, such as prepared data
+                        for folder in made:
+                            folder.rmdir()
 
 
 def as_plain(config: StudyConfig) -> dict[str, Any]:

@@ -287,7 +287,7 @@ class Tune:
 class Cluster:
     """What a trial may use."""
 
-    #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one.
+    #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one; local: always that.
     address: str | None = None
     #: CPUs for each trial, and for each process of a final training.
     cpus_per_trial: int = bounded(1, at_least=1)

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 import torch
 
-from irnas_ray.cluster.connection import connect
+from irnas_ray.cluster.connection import asks_for_token, check_connection, connect
 from irnas_ray.cluster.jobs import check_places
 from irnas_ray.cluster.placement import slots, trial_resources
 from irnas_ray.datasets.builder import fingerprint, prepare
@@ -97,12 +97,12 @@ def run(config: StudyConfig, candidates_of: CandidatesOf) -> Path:
         with checking_settings():
             check_settings(config)
         folder.check(config)
+        check_connection(config.cluster)
         prepared = prepare_data(config)
         manifest = Manifest.load(prepared)
         check_data(config, manifest)
     with folder.lock():
-        folder.check(config)
-        folder.create(config, manifest.fingerprint)
+        folder.check(config, manifest.fingerprint)
         return _run_stages(config, folder, prepared, manifest, seconds, candidates_of)
 
 
@@ -121,8 +121,10 @@ def _run_stages(
             resources = trial_resources(config.cluster)
             check_workers(config, resources)
             if dashboard:
-                print(f"Ray dashboard: http://{dashboard}", flush=True)
+                hint = " (it asks for a token, which `ray get-auth-token` tells)" if asks_for_token() else ""
+                print(f"Ray dashboard: http://{dashboard}{hint}", flush=True)
             claim_storage(folder)
+            folder.create(config, manifest.fingerprint)
             config = paced(config, folder, resources, slots(resources, config.cluster.max_concurrent))
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)

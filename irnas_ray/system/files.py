@@ -71,4 +71,6 @@ def locked(path: Path) -> Iterator[IO[str]]:
     """
     with open(path, "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(file.fileno()).st_nlink:
+            raise BlockingIOError(f"{path} was just removed by who held it")
         yield file

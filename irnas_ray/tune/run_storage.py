@@ -41,7 +41,7 @@ def claim_storage(folder: StudyFolder) -> None:
     place = folder.storage if is_elsewhere(folder) else None
     known = json.loads(claim.read_text()) if claim.exists() else None
     if known is None:
-        if is_elsewhere(folder) and any(entry.is_dir() for entry in folder.trials.iterdir()):
+        if is_elsewhere(folder) and any(entry.is_dir() for entry in folder.trials.glob("*")):
             raise ValueError(f"cluster.storage: study {folder.name!r} was begun without; its trials are in its folder")
         known = {"storage": place, "id": uuid.uuid4().hex}
     if known["storage"] != place:
@@ -51,7 +51,8 @@ def claim_storage(folder: StudyFolder) -> None:
             "continue it with the same cluster.storage"
         )
     try:
-        if _owner(folder.storage) not in (None, "", known["id"]):
+        before = _owner(folder.storage)
+        if before not in (None, "", known["id"]):
             raise ValueError(
                 f"cluster.storage: {folder.storage} holds the trials of another study of this name; choose another "
                 "name with study=NAME, or another storage"
@@ -59,8 +60,14 @@ def claim_storage(folder: StudyFolder) -> None:
         _write(join(folder.storage, OWNER), json.dumps({"id": known["id"]}))
     except (OSError, pyarrow.ArrowException) as error:
         raise ValueError(f"cluster.storage: {folder.storage} cannot be written ({error})") from None
+    try:
+        _check_nodes(folder.storage, known["id"])
+    except ValueError:
+        if before is None:
+            filesystem, path = open_storage(join(folder.storage, OWNER))
+            filesystem.delete_file(path)
+        raise
     write_json(claim, known)
-    _check_nodes(folder.storage, known["id"])
 
 
 def is_elsewhere(folder: StudyFolder) -> bool:

@@ -160,8 +160,30 @@ def test_only_one_process_works_on_a_study(tmp_path, begun):
         pass
 
 
-def test_a_study_is_not_continued_with_other_images(tmp_path, begun):
+def test_who_works_on_a_study_is_told_before_how_to_continue_it(tmp_path, begun):
     other = StudyFolder(make_config(tmp_path))
-    other.create(make_config(tmp_path), "")
+    with begun.lock():
+        with pytest.raises(ValueError, match="another process is working on study 'mine'"):
+            other.check(make_config(tmp_path))
+        with pytest.raises(ValueError, match="continue it with resume=true"):
+            begun.check(make_config(tmp_path))
+    with pytest.raises(ValueError, match="continue it with resume=true"):
+        other.check(make_config(tmp_path))
+
+
+def test_nothing_is_left_of_a_study_that_was_not_begun(tmp_path):
+    config = make_config(tmp_path)
+    for begins in (False, True):
+        study = StudyFolder(config)
+        with study.lock():
+            study.check(config)
+            if begins:
+                study.create(config)
+        assert list(tmp_path.iterdir()) == ([tmp_path / "results"] if begins else [])
+
+
+def test_a_study_is_not_continued_with_other_images(tmp_path, begun):
+    config = make_config(tmp_path, resume=True)
+    begun.check(config, "")
     with pytest.raises(ValueError, match="begun with other images"):
-        other.create(make_config(tmp_path), "0123456789ab")
+        begun.check(config, "0123456789ab")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import ray
 from ray import cloudpickle, tune
+from ray._private import ray_constants
 from ray._private.runtime_env import constants, working_dir
 from ray.train._internal import syncer
 from ray.train._internal.storage import StorageContext
@@ -194,6 +195,23 @@ def test_a_node_has_free_resources(ray_local: None) -> None:
     assert found.keys() == {node["NodeID"] for node in ray.nodes()}, CHANGED
     # what the trials held may not yet be free again
     assert 0 < next(iter(found.values()))["CPU"] <= 2, CHANGED
+
+
+def test_which_cluster_ray_would_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert cluster_internals.joined_address(None) is None, CHANGED
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert cluster_internals.joined_address(None) == "10.0.0.1:6379", CHANGED
+    assert cluster_internals.joined_address("local") is None, CHANGED
+
+
+def test_a_cluster_can_be_kept_on_loopback() -> None:
+    """What then listens, how long its sockets' paths are and who answers: ``cluster/test_local_cluster.py``."""
+    source = inspect.getsource(ray.util.get_node_ip_address)
+    assert "if not ray_constants.ENABLE_RAY_CLUSTER:" in source and "get_localhost_ip()" in source, CHANGED
+    with cluster_internals.loopback_only():
+        assert not ray_constants.ENABLE_RAY_CLUSTER, CHANGED
+    assert ray_constants.ENABLE_RAY_CLUSTER, CHANGED
 
 
 def test_a_job_knows_itself_by_a_variable_and_its_folder() -> None:
