@@ -94,6 +94,17 @@ def test_an_interval_misses_the_truth_at_most_as_often_as_it_says(runs, seeds, r
     assert missed <= 33
 
 
+@pytest.mark.parametrize("sizes", [(5, 5), (5, 9)])
+def test_percentiles_are_widened_by_students_t_and_for_the_runs_of_the_smaller_arm(sizes):
+    first, second = arms(6, ((sizes[0], 1, 1), (sizes[1], 1, 1)))
+    delta = first.mean() - second.mean()
+    welch = stats.ttest_ind(first.ravel(), second.ravel(), equal_var=False).df
+    widening = stats.t.ppf(0.975, welch) / stats.norm.ppf(0.975) * math.sqrt(5 / 4)
+    # percentiles of 201 even steps: the sixth and the sixth but last
+    found = difference_interval(first, second, delta + np.linspace(-1.0, 3.0, 201))
+    assert found == pytest.approx((delta - 0.9 * widening, delta + 2.9 * widening))
+
+
 def test_an_interval_of_many_runs_is_that_of_welch():
     first, second = arms(5, ((400, 1, 1), (300, 1, 1)))
     drawn = hierarchical_draws(first, second, np.zeros((1, 1, 1)), 10_000, 0)
