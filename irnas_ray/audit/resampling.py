@@ -45,11 +45,17 @@ def hierarchical_draws(
     # in blocks, because each draw holds a weight for every image
     for start in range(0, draws, 1000):
         size = min(1000, draws - start)
-        weights = generator.multinomial(images, np.full(images, 1 / images), size=size).T / images
-        own[0].append(_run_means(searched @ weights, generator))
-        own[1].append(_run_means(random @ weights, generator))
+        weights = _image_weights(images, size, generator)
+        own[0].append(_run_means(np.tensordot(searched, weights, axes=1), generator))
+        own[1].append(_run_means(np.tensordot(random, weights, axes=1), generator))
         own[2].append((uniform.mean(axis=1) @ weights).T)
     return Draws(*(np.concatenate(blocks) for blocks in own))
+
+
+def _image_weights(images: int, draws: int, generator: np.random.Generator) -> Float[Array, "images draws"]:
+    """How often each image is drawn, as a share of all; a multinomial draw, which numpy's own takes ten times as long."""
+    places = generator.integers(images, size=(images, draws)) * draws + np.arange(draws)
+    return np.bincount(places.ravel(), minlength=images * draws).reshape(images, draws) / images
 
 
 def _run_means(values: Float[Array, "runs seeds draws"], generator: np.random.Generator) -> Float[Array, " draws"]:

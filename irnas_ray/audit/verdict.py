@@ -68,9 +68,9 @@ class Judgement:
         enough = min(self.counts[:2]) >= FEWEST_RUNS
         (searched, random, uniform), counts = self.means, self.counts
         rows = [
-            ["searched, mean (dB)", f"{searched:.3f}", "", f"{counts[0]} runs"],
-            ["random, mean (dB)", f"{random:.3f}", "", f"{counts[1]} runs"],
-            ["uniform networks, mean (dB)", f"{uniform:.3f}", "", f"{counts[2]} networks"],
+            ["searched, mean (dB)", f"{searched:.3f}", "", f"runs: {counts[0]}"],
+            ["random, mean (dB)", f"{random:.3f}", "", f"runs: {counts[1]}"],
+            ["uniform networks, mean (dB)", f"{uniform:.3f}", "", f"networks: {counts[2]}"],
             ["searched - random (dB)", f"{self.delta:+.3f}", span(self.interval, "+.3f"), "hierarchical bootstrap"],
             ["p", f"{self.p_value:.4f}" if enough else "–", "", "permutation of runs, two-sided"],
             ["ICC", decimal(self.icc, ".2f"), span(self.icc_interval, ".2f"), "architecture against training seed"],

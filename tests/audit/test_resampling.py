@@ -67,6 +67,16 @@ def test_the_images_are_the_same_for_all_in_a_draw():
     np.testing.assert_allclose(drawn.uniform - drawn.random[:, None], [[-1, 2]] * 2500)
 
 
+def test_each_level_adds_its_own_variance():
+    rng = np.random.default_rng(3)
+    only_images = np.broadcast_to(rng.normal(size=6), (3, 2, 6))
+    only_seeds = np.broadcast_to(rng.normal(size=4)[None, :, None], (3, 4, 6))
+    drawn = hierarchical_draws(only_images, only_seeds, np.zeros((1, 1, 6)), 20_000, 0)
+    assert np.var(drawn.searched) == pytest.approx(np.var(only_images[0, 0]) / 6, rel=0.05)
+    # three runs draw four seeds each, and do so each on its own
+    assert np.var(drawn.random) == pytest.approx(np.var(only_seeds[0, :, 0]) / (3 * 4), rel=0.05)
+
+
 def test_draws_are_seeded():
     again = [hierarchical_draws(*arms(), NOTHING, 1500, seed).searched for seed in (3, 3, 4)]
     assert (again[0] == again[1]).all() and (again[0] != again[2]).any()
