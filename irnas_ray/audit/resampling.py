@@ -53,7 +53,7 @@ def hierarchical_draws(
 
 
 def _image_weights(images: int, draws: int, generator: np.random.Generator) -> Float[Array, "images draws"]:
-    """How often each image is drawn, as a share of all; a multinomial draw, which numpy's own takes ten times as long."""
+    """How often each image is drawn, as a share of all; in a tenth of the time of numpy's multinomial."""
     places = generator.integers(images, size=(images, draws)) * draws + np.arange(draws)
     return np.bincount(places.ravel(), minlength=images * draws).reshape(images, draws) / images
 
