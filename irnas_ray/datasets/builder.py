@@ -147,5 +147,5 @@ def _manifest(
         files={name: size for record in records for name, size in sorted(record.files.items())},
         versions=versions(*_LIBRARIES),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        images=tuple(ImageEntry(x.image_id, x.split, x.height, x.width, x.sha256) for x in examined),
+        images=tuple(ImageEntry(x.image_id, x.split, x.height, x.width, x.sha256, x.degraded_sha256) for x in examined),
     )

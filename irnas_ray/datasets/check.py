@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from irnas_ray.datasets.builder import check_data_settings
 from irnas_ray.datasets.contact_sheet import CONTACT_SHEET, unused, write_contact_sheet
 from irnas_ray.datasets.manifest import MANIFEST, Manifest
+from irnas_ray.datasets.parquet import check_pixels, read_rows
 from irnas_ray.images import sources
 from irnas_ray.images.files import channels_of, read_header, read_image
 from irnas_ray.images.findings import Examined, Finding, examine, examine_headers
@@ -142,11 +142,13 @@ def _recognise(piece: Piece, tick: Tick) -> list[Known]:
 
 
 def _prepared(folder: Path) -> list[Known]:
-    channels = Manifest.load(folder).channels
+    manifest = Manifest.load(folder)
+    entries = {image.image_id: image for image in manifest.images}
     known = []
     for path in sorted((folder / "images").glob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(16, columns=["image_id", "height", "width", "clean"]):
-            for row in batch.to_pylist():
-                pixels = np.frombuffer(row["clean"], np.uint8).reshape(channels, row["height"], row["width"])
-                known.append(known_image(row["image_id"], [pixels]))
+        table = read_rows([path], ["image_id", "clean"])
+        check_pixels(table, entries, path)
+        for image_id, clean in zip(table["image_id"].to_pylist(), table["clean"], strict=True):
+            shape = manifest.channels, entries[image_id].height, entries[image_id].width
+            known.append(known_image(image_id, [np.frombuffer(clean.as_buffer(), np.uint8).reshape(shape)]))
     return known

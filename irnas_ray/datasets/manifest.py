@@ -21,7 +21,10 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One image: its id, split (train or test), size in pixels, and the SHA-256 of its clean (c, h, w) pixels."""
+    """One image: its id, split (train or test), size in pixels, and the SHA-256 of its clean (c, h, w) pixels.
+
+    That of the degraded pixels is None for clean images, and in data sets of former releases.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -30,6 +33,7 @@ class ImageEntry:
     height: int
     width: int
     sha256: str
+    degraded_sha256: str | None = None
 
 
 @dataclass(frozen=True)

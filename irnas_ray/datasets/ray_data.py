@@ -1,5 +1,6 @@
 """Parquet -> Ray Data -> batches of uint8 patches on the trial's device."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pyarrow as pa
 import ray.data
 import torch
 from jaxtyping import UInt8
+from ray.exceptions import RayTaskError
 from torch import Tensor
 
 from irnas_ray.datasets.batches import Patches, PatchSource, ResidentImages, State
@@ -110,7 +112,9 @@ class StreamedPatches:
             return self._held
         if self._tables is None:
             self._tables = _endless(self._patches.selection, self._plan, self._seed, self._drawn)
-        return self._patches.tensors(next(self._tables), self._plan.crop, self._device)
+        with _plain_errors():
+            table = next(self._tables)
+        return self._patches.tensors(table, self._plan.crop, self._device)
 
     def state_dict(self) -> State:
         """Position in the stream, and what it depends on."""
@@ -135,7 +139,7 @@ def open_patches(folder: Path | str, image_ids: Sequence[str], device_budget_byt
 
     Up to `device_budget_bytes` of pixels they are read into Ray's object store now, and each trial keeps them on its
     device; beyond it trials stream them from the files, which every node must then see under the same path. ValueError
-    if the folder is not a prepared data set or has no such training image.
+    if the folder is not a prepared data set, has no such training image, or holds pixels that have changed.
     """
     # Readers and trials run elsewhere, with other current folders.
     folder = Path(folder).absolute()
@@ -162,7 +166,20 @@ def _materialized(selection: Selection) -> ray.data.Dataset:
         num_cpus=0,
         compute=ray.data.TaskPoolStrategy(size=min(READERS, len(selection.files))),
     )
-    return tables.materialize()
+    with _plain_errors():
+        return tables.materialize()
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What a reading task found wrong with the data, without where in Ray it was found."""
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, ValueError):
+            # Ray adds lines about its attempts
+            raise ValueError(str(error.cause).partition("\n")[0]) from None
+        raise
 
 
 def _endless(selection: Selection, plan: CropPlan, seed: int, drawn: int) -> Iterator[pa.Table]:

@@ -1,16 +1,17 @@
 """Crops of images in Parquet files as Arrow tables; free of torch and Ray, so that a reading process stays small."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
 from jaxtyping import UInt8
 
 from irnas_ray.datasets.crops import CropPlan, Crops
 from irnas_ray.datasets.manifest import ImageEntry, Manifest
+from irnas_ray.datasets.parquet import check_pixels, read_rows
 
 #: Bytes of images whose crops are shuffled among each other when streaming.
 WINDOW_BYTES = 128 * 2**20
@@ -50,10 +51,16 @@ class Selection:
         """Bytes of a file's selected pixels."""
         return len(self.columns) * self.channels * sum(image.height * image.width for image in file.images)
 
-    def read(self, file: ImageFile) -> pa.Table:
-        """The selected images of a file: image_id and the pixel columns."""
-        chosen = pads.field("image_id").isin([image.image_id for image in file.images])
-        return pads.dataset(file.path, format="parquet").to_table(columns=["image_id", *self.columns], filter=chosen)
+    def read(self, file: ImageFile, checked: bool = True) -> pa.Table:
+        """The selected images of a file: image_id and the pixel columns.
+
+        ValueError naming the file, or the image in it, if it cannot be read or, ``checked``, its pixels have changed.
+        """
+        entries = {image.image_id: image for image in file.images}
+        table = read_rows([file.path], ["image_id", *self.columns], list(entries))
+        if checked:
+            check_pixels(table, entries, file.path)
+        return table
 
 
 def select(folder: Path, manifest: Manifest, image_ids: Sequence[str]) -> Selection:
@@ -62,7 +69,7 @@ def select(folder: Path, manifest: Manifest, image_ids: Sequence[str]) -> Select
     chosen = {image.image_id: image for image in manifest.images if image.image_id in wanted}
     files = []
     for path in sorted((folder / "images").glob("*.parquet")):
-        held = pads.dataset(path, format="parquet").to_table(columns=["image_id"])["image_id"].to_pylist()
+        held = read_rows([path], ["image_id"])["image_id"].to_pylist()
         images = tuple(chosen[image_id] for image_id in held if image_id in chosen)
         if images:
             files.append(ImageFile(str(path), images))
@@ -75,10 +82,11 @@ def stream(selection: Selection, crop: int, seed: int, drawn: int) -> Iterator[p
 
     Files are reshuffled each pass and read in windows of `WINDOW_BYTES`, whose crops are shuffled among each other. The
     order depends on the seed and the files alone, so that a stream can be continued anywhere: passed windows are
-    skipped unread. Tables hold the pixel columns only, as (c, crop, crop) bytes.
+    skipped unread. Tables hold the pixel columns only, as (c, crop, crop) bytes. In its first pass a stream compares
+    pixels with their SHA-256.
     """
-    turn, passed = divmod(drawn, CropPlan.of(selection.images, crop).count)
-    while True:
+    first, passed = divmod(drawn, CropPlan.of(selection.images, crop).count)
+    for turn in itertools.count(first):
         generator = np.random.default_rng([seed, turn])
         windows = _windows(selection, generator)
         shares = CropPlan.of([x for window in windows for x in _images(window)], crop).shares(generator)
@@ -88,13 +96,12 @@ def stream(selection: Selection, crop: int, seed: int, drawn: int) -> Iterator[p
                 passed -= int(own.sum())
                 continue
             crops = CropPlan.of(_images(window), crop).draw(own, np.random.default_rng([seed, turn, number]))
-            yield from _cut(selection, window, crops[passed:], crop)
+            yield from _cut(selection, window, crops[passed:], crop, checked=turn == first)
             passed = 0
-        turn += 1
 
 
-def _cut(selection: Selection, window: list[ImageFile], crops: Crops, crop: int) -> Iterator[pa.Table]:
-    pixels = _pixels(selection, window)
+def _cut(selection: Selection, window: list[ImageFile], crops: Crops, crop: int, checked: bool) -> Iterator[pa.Table]:
+    pixels = _pixels(selection, window, checked)
     shape = (selection.channels, crop, crop)
     step = max(1, TABLE_BYTES // (len(selection.columns) * int(np.prod(shape))))
     for start in range(0, len(crops), step):
@@ -106,12 +113,12 @@ def _cut(selection: Selection, window: list[ImageFile], crops: Crops, crop: int)
         yield pa.table({name: _column(side) for name, side in sides.items()})
 
 
-def _pixels(selection: Selection, window: list[ImageFile]) -> list[dict[str, Pixels]]:
+def _pixels(selection: Selection, window: list[ImageFile], checked: bool) -> list[dict[str, Pixels]]:
     """The images of a window, column by column, as views of what was read."""
     found: dict[str, dict[str, Pixels]] = {}
     sizes = {image.image_id: (selection.channels, image.height, image.width) for image in _images(window)}
     for file in window:
-        table = selection.read(file)
+        table = selection.read(file, checked)
         for row, image_id in enumerate(table["image_id"].to_pylist()):
             found[image_id] = {
                 name: np.frombuffer(table[name][row].as_buffer(), np.uint8).reshape(sizes[image_id])

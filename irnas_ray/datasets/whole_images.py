@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.dataset as pads
 from jaxtyping import UInt8
 
 from irnas_ray.datasets.manifest import Manifest, is_prepared
+from irnas_ray.datasets.parquet import check_pixels, read_rows
 from irnas_ray.images import sources
 from irnas_ray.images.findings import conversions
 from irnas_ray.settings.study import Data
@@ -27,7 +27,9 @@ class ImageRecord:
 
 
 def load_images(folder: Path | str, ids: tuple[str, ...] | list[str]) -> list[ImageRecord]:
-    """The whole images of a prepared folder with the given ids, in that order; ValueError for an unknown id.
+    """The whole images of a prepared folder with the given ids, in that order.
+
+    ValueError for an unknown id, and naming what cannot be read or has changed since it was stored.
 
     >>> from skimage import data
     >>> import irnas_ray as ir
@@ -38,8 +40,10 @@ def load_images(folder: Path | str, ids: tuple[str, ...] | list[str]) -> list[Im
     >>> record.image_id, record.clean.shape, record.clean.dtype
     ('2', (1, 64, 64), dtype('uint8'))
     """
-    channels = Manifest.load(folder).channels
-    table = pads.dataset(Path(folder) / "images").to_table(filter=pads.field("image_id").isin(list(ids)))
+    manifest = Manifest.load(folder)
+    channels, entries = manifest.channels, {image.image_id: image for image in manifest.images}
+    table = read_rows(sorted((Path(folder) / "images").glob("*.parquet")), image_ids=ids)
+    check_pixels(table, entries, folder)
     rows = {row["image_id"]: row for row in table.to_pylist()}
     missing = [image_id for image_id in ids if image_id not in rows]
     if missing:

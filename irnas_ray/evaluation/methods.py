@@ -1,7 +1,6 @@
 """Which methods a comparison is between: networks, folders of restored images, baselines, and earlier scores."""
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from irnas_ray.networks.inference import restorer
 from irnas_ray.settings.commands import EvaluateConfig
 from irnas_ray.settings.degradations import degradation_from_dict
 from irnas_ray.system.exit_status import WrongSetting, checking_settings
+from irnas_ray.system.files import read_json
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,9 @@ def find_candidates(config: EvaluateConfig, device: torch.device | str) -> Candi
 def read_scores(path: Path) -> list[Evaluation]:
     """The evaluations of a ``scores.json``; ValueError naming the file if it is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"scores: {path} cannot be read ({reason})") from None
+        content = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"scores: {error}") from None
     rows = content.get("evaluations") if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise ValueError(f"scores: {path} holds no evaluations; give the scores.json of an earlier evaluation")

@@ -20,6 +20,11 @@ FORMAT = "irnas_ray.genotype"
 VERSION = 2
 
 
+#: Most nodes of a cell and most layers; what a file may hold at most is far more than they need.
+MOST_NODES = MOST_LAYERS = 100
+MOST_BYTES = 8 * 2**20
+
+
 @dataclass(frozen=True)
 class _File:
     cells: list[list[tuple[tuple[str, int], tuple[str, int]]]]
@@ -60,6 +65,11 @@ class Genotype:
     macro: Macro = PAPER
 
     def __post_init__(self) -> None:
+        if len(self.levels) > MOST_LAYERS:
+            raise ValueError(f"levels: {len(self.levels)} layers; at most {MOST_LAYERS}")
+        for index, cell in enumerate(self.cells):
+            if len(cell) > MOST_NODES:
+                raise ValueError(f"cells[{index}]: {len(cell)} nodes; at most {MOST_NODES}")
         canonical = tuple(tuple(tuple(sorted(node)) for node in cell) for cell in self.cells)
         object.__setattr__(self, "cells", canonical)
         object.__setattr__(self, "levels", tuple(self.levels))
@@ -114,6 +124,8 @@ class Genotype:
     @staticmethod
     def from_json(text: str) -> "Genotype":
         """Read a genotype from JSON text; ValueError names the field that is missing or wrong."""
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"genotype: a text of {len(text)} characters; at most {MOST_BYTES}")
         try:
             value = json.loads(text)
         except (ValueError, TypeError, RecursionError) as error:
@@ -141,7 +153,8 @@ class Genotype:
     def load(path: str | Path) -> "Genotype":
         """Read a genotype file; ValueError names the file and the field on bad input."""
         try:
-            text = Path(path).read_text()
+            with open(path, encoding="utf-8") as file:
+                text = file.read(MOST_BYTES + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"genotype file {path}: cannot be read ({error})") from None
         try:

@@ -27,6 +27,8 @@ ATTEMPT, BETWEEN_LINES = 2, 10
 LOCAL_DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
 #: What SQLite says when waiting may help; the transaction has been taken back by then, so it can be repeated.
 PASSING = ("is locked", "disk is full")
+#: What it says of a file that is not, or no longer, whole.
+DAMAGE = ("malformed", "is not a database", "disk I/O error")
 #: Methods of a storage that are one transaction each; those with an underscore are called by Optuna's cache.
 TRANSACTIONS = (
     "create_new_study delete_study set_study_user_attr set_study_system_attr get_study_id_from_name"
@@ -48,6 +50,10 @@ class StorageLost(BaseException):
 
     No Exception: Tune takes those that a search algorithm raises for failures of a trial and runs it again.
     """
+
+
+class StorageDamaged(ValueError):
+    """The file of the storage is damaged, or something else."""
 
 
 class PatientStorage(RDBStorage):
@@ -122,6 +128,10 @@ def _wait(transaction: Callable[[], Result], what: str, patience: float, opened:
         except (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
             reason = _passing(error) or (_lost(error) if opened else None)
             if reason is None:
+                if damage := _damage(error):
+                    raise StorageDamaged(
+                        f"tune.storage: {what} cannot be read ({damage}); the file is damaged, use a copy of it"
+                    ) from None
                 raise
         now = time.monotonic()
         if now - start >= 60 * patience:
@@ -145,6 +155,14 @@ def _passing(error: BaseException) -> str | None:
     """What SQLite said, if it is something that passes."""
     for cause in _causes(error):
         if isinstance(cause, sqlalchemy.exc.OperationalError) and any(text in str(cause.orig) for text in PASSING):
+            return str(cause.orig)
+    return None
+
+
+def _damage(error: BaseException) -> str | None:
+    """What SQLite said, if its file is damaged or none of its own."""
+    for cause in _causes(error):
+        if isinstance(cause, sqlalchemy.exc.DBAPIError) and any(text in str(cause.orig) for text in DAMAGE):
             return str(cause.orig)
     return None
 
@@ -198,6 +216,8 @@ def open_storage(url: str | None, folder: Path, patience: float = 1, wal: bool =
         if url is not None and url.startswith("journal:"):
             return FileJournal(Path(url.removeprefix("journal:")).absolute())
         return PatientStorage(_with_password(url) if url else sqlite_url(folder / "study.db"), patience, wal)
+    except StorageDamaged:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"tune.storage: cannot open {shown} ({reason})") from None

@@ -63,6 +63,8 @@ class Examined:
     degraded: Thumbnail | None = None
     #: Faults that this image alone shows.
     findings: tuple[Finding, ...] = field(default=())
+    #: Content hash of the degraded pixels, where the data are pairs.
+    degraded_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which ``from_json`` makes an equal object."""
@@ -107,6 +109,7 @@ def examine(image: SourceImage, clean: UInt8[np.ndarray, "c h w"], degraded: np.
         thumbnails[0],
         thumbnails[1],
         tuple(findings),
+        None if degraded is None else content_hash(degraded),
     )
 
 

@@ -1,11 +1,14 @@
 """The final network that a genotype describes (right side of figure 2, with ASPP), built to be trained from scratch."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from irnas_ray.genotypes.cell import Cell, Edge
 from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.networks.costs import check_parameters
 from irnas_ray.networks.operators import (
     ACTIVATIONS,
     OPERATIONS,
@@ -21,6 +24,8 @@ from irnas_ray.networks.operators import (
 from irnas_ray.networks.resolution import Down, Up, shuffled, unshuffled
 
 ASPP_RATES = (2, 4, 6)
+#: Parameters of an edge for each pair of its channels, where they are many.
+_EDGE_PARAMETERS = {"conv": 9, "dil": 9, "def": 9, "sep": 1}
 
 
 class DerivedEdge(nn.Module):
@@ -131,6 +136,7 @@ class DerivedNetwork(nn.Module):
         for name, value in self._arguments.items():
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ValueError(f"{name}: {value}; at least 1")
+        check_parameters(self._least_parameters())
         self.residual = residual
         self.normalised = self.macro.normalisation == "batch"
         stem_width = stem_channels if self.normalised else level_width(width, genotype.multipliers[0])
@@ -145,6 +151,16 @@ class DerivedNetwork(nn.Module):
             self.low_level = _projection(low_level, low_level_channels, activation, self.normalised)
             inputs += low_level_channels
         self.head = self._make_head(inputs, aspp_channels, activation)
+
+    def _least_parameters(self) -> int:
+        """Parameters of the edges, stem and pyramid, without what a closer look would add."""
+        own: Any = self._arguments
+        genotype, stem = self.genotype, own["stem_channels"]
+        least = 9 * self.channels * stem + own["aspp_channels"] ** 2 + own["low_level_channels"]
+        for layer, level in enumerate(genotype.levels):
+            edges = [_EDGE_PARAMETERS.get(edge.operator, 0) for node in genotype.cell(layer) for edge in node]
+            least += (sum(edges) + 1) * level_width(own["width"], genotype.multipliers[level]) ** 2
+        return least
 
     def _make_cells(self, width: int, stem_width: int, activation: str, sep_repeats: int) -> tuple[int, int]:
         """Build the cells; the channels of the last one's output, and of the low-level features."""

@@ -3,6 +3,11 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irnas_ray.networks.costs import check_parameters
+
+#: Most convolutions.
+MOST_LAYERS = 1000
+
 
 class DnCNN(nn.Module):
     """Plain 3x3 convolutions that predict the noise: convolution, ReLU; convolution, BatchNorm, ReLU; convolution.
@@ -10,7 +15,8 @@ class DnCNN(nn.Module):
     Takes and gives images (b c h w) in [0, 1] of any height and width, degraded - predicted noise. The defaults are
     those of Zhang et al. 2017 (IEEE TIP 26(7), section III) for gray images and one noise level: 17 layers of 64
     channels, 556,096 parameters. As there weights begin as He et al. 2015 have it, but the last layer's are zero, so
-    that the untrained network changes nothing. Raises ValueError if a number is too small.
+    that the untrained network changes nothing. Raises ValueError if a number is too small
+    or far too large.
 
     >>> import torch
     >>> import irnas_ray as ir
@@ -24,6 +30,9 @@ class DnCNN(nn.Module):
         for name, value, least in (("channels", channels, 1), ("depth", depth, 2), ("width", width, 1)):
             if value < least:
                 raise ValueError(f"{name}: {value}; at least {least}")
+        if depth > MOST_LAYERS:
+            raise ValueError(f"depth: {depth}; at most {MOST_LAYERS}")
+        check_parameters(9 * width * ((depth - 2) * width + channels))
         self.channels = channels
         self._arguments: dict[str, int] = {"channels": channels, "depth": depth, "width": width}
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from irnas_ray.genotypes.cell import OPERATORS, Cell
 from irnas_ray.genotypes.decoding import Margin, decode_cell, edges_of, viterbi, width_margins
-from irnas_ray.genotypes.genotype import MULTIPLIERS, Genotype
+from irnas_ray.genotypes.genotype import MOST_LAYERS, MOST_NODES, MULTIPLIERS, Genotype
 from irnas_ray.genotypes.macro import Macro
 from irnas_ray.kernels.mixed_batch_norm import normalised_sum
+from irnas_ray.networks.costs import MOST_CANDIDATES, check_parameters
 from irnas_ray.networks.operators import (
     activate,
     check_activation,
@@ -79,6 +80,9 @@ class SuperNet(nn.Module):
         for name, value in (("channels", channels), ("layers", layers), ("nodes", nodes), ("width", width)):
             if value < 1:
                 raise ValueError(f"{name}: {value}; at least 1")
+        for name, value, most in (("layers", layers, MOST_LAYERS), ("nodes", nodes, MOST_NODES)):
+            if value > most:
+                raise ValueError(f"{name}: {value}; at most {most}")
         if not multipliers:
             raise ValueError("multipliers: at least one width is needed")
         check_operators(list(operators))
@@ -88,6 +92,10 @@ class SuperNet(nn.Module):
         self.share_cells, self.residual = share_cells, residual
         self.activation, self.recompute = activation, recompute
         self.widths = [level_width(width, multiplier) for multiplier in multipliers]
+        candidates = layers * len(self.widths) * edges_of(nodes) * len(operators)
+        if candidates > MOST_CANDIDATES:
+            raise ValueError(f"layers: {candidates} candidate operators on all edges; at most {MOST_CANDIDATES}")
+        check_parameters(layers * edges_of(nodes) * max(self.widths) ** 2 + stem_channels * channels)
         self.reach = [min(layer + 1, len(multipliers) - 1) for layer in range(layers)]
 
         self._build_stem(channels * unshuffle**2, stem_channels)

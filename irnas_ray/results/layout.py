@@ -1,10 +1,11 @@
 """What lies where in a study's folder: the one place that knows the names of its files, and reads those of records."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from irnas_ray.system.files import read_json
 
 
 class StudyLayout:
@@ -126,10 +127,7 @@ def settings_in(folder: Path) -> dict[str, Any]:
 def _read_json(path: Path, default: Any) -> Any:
     if not path.exists():
         return default
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from None
+    value = read_json(path)
     if not isinstance(value, type(default)):
         raise ValueError(f"{path} holds something else than expected")
     return value

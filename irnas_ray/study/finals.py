@@ -17,6 +17,7 @@ from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.distributed_finals import WAITING, concurrent_finals, run_distributed_final
 from irnas_ray.study.final_training import FinalData, run_final
+from irnas_ray.system.files import read_json
 from irnas_ray.tune.internals import TRAIN_CHECKPOINT
 from irnas_ray.tune.loggers import make_loggers
 from irnas_ray.tune.run_storage import open_storage
@@ -72,7 +73,7 @@ def _collect(results: list[tune.Result], folder: StudyFolder) -> list[dict[str, 
                 # an earlier run of the study trained something else here
                 shutil.move(target, _unused(target.with_name(f"earlier-{target.name}")))
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state.pt", ".*"))
-        finals.append(json.loads(FinalLayout(target).metrics.read_text()))
+        finals.append(read_json(FinalLayout(target).metrics))
     return finals
 
 

@@ -1,7 +1,6 @@
 """How long a study takes on this machine: a step is timed first, and trainings are shortened where it is too slow."""
 
 import itertools
-import json
 import math
 import time
 from dataclasses import replace
@@ -15,7 +14,7 @@ from irnas_ray.results.folder import StudyFolder
 from irnas_ray.search.bilevel import BilevelSearch
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.worker import prepare_device
-from irnas_ray.system.files import write_json
+from irnas_ray.system.files import read_json, write_json
 from irnas_ray.training.training import Training
 
 #: Share of the time that steps may take; validations, scores, and starts of processes take the rest.
@@ -35,7 +34,7 @@ def paced(config: StudyConfig, folder: StudyFolder, resources: dict[str, float],
     if config.minutes is None:
         return config
     if folder.pace.exists():
-        measured = json.loads(folder.pace.read_text())
+        measured = read_json(folder.pace)
     else:
         step = _time_steps.options(num_cpus=resources["cpu"], num_gpus=resources["gpu"])
         measured = ray.get(step.remote(config))

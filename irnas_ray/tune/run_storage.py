@@ -15,7 +15,7 @@ from ray.tune import Result
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irnas_ray.results.folder import StudyFolder
-from irnas_ray.system.files import write_json
+from irnas_ray.system.files import read_json, write_json
 from irnas_ray.system.urls import join
 from irnas_ray.tune.internals import RECORDS, own_folder, recorded_trials
 from irnas_ray.tune.moved_modules import moved_modules_found
@@ -39,7 +39,7 @@ def claim_storage(folder: StudyFolder) -> None:
     """
     claim = folder.trials / CLAIM
     place = folder.storage if is_elsewhere(folder) else None
-    known = json.loads(claim.read_text()) if claim.exists() else None
+    known = read_json(claim) if claim.exists() else None
     if known is None:
         if is_elsewhere(folder) and any(entry.is_dir() for entry in folder.trials.glob("*")):
             raise ValueError(f"cluster.storage: study {folder.name!r} was begun without; its trials are in its folder")

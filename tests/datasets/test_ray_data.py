@@ -113,7 +113,9 @@ def test_passed_windows_are_not_read(folder: Path, ids: tuple[str, ...], monkeyp
     selection = _selected(folder, ids)
     opened: list[str] = []
     read = reader.Selection.read
-    monkeypatch.setattr(reader.Selection, "read", lambda self, file: opened.append(file.path) or read(self, file))
+    monkeypatch.setattr(
+        reader.Selection, "read", lambda self, file, *more: opened.append(file.path) or read(self, file)
+    )
     next(reader.stream(selection, CROP, 7, 1000 * PASS + PASS - 1))
     assert len(opened) == 1
 

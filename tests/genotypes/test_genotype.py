@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irnas_ray.genotypes.cell import OPERATORS, Cell, Edge
-from irnas_ray.genotypes.genotype import FORMAT, Genotype
+from irnas_ray.genotypes.genotype import FORMAT, MOST_BYTES, Genotype
 
 NAMES = [name for name in OPERATORS if name != "none"]
 CELL: Cell = ((Edge(0, "conv"), Edge(1, "def")), (Edge(2, "skip"), Edge(0, "sep")))
@@ -221,3 +221,18 @@ def test_every_legal_name_can_be_written(tmp_path):
 
 def test_the_format_is_named_in_the_file():
     assert good()["format"] == FORMAT and good()["version"] == 1
+
+
+@pytest.mark.parametrize(("nodes", "layers"), [(10_000, 1), (101, 1), (1, 10_000), (1, 101)])
+def test_a_genotype_of_thousands_of_nodes_or_layers_is_refused(nodes, layers):
+    edges = [["conv", 0], ["skip", 1]]
+    value = {"format": "irnas_ray.genotype", "version": 1, "multipliers": [1]}
+    text = json.dumps(value | {"cells": [[edges] * nodes], "levels": [0] * layers})
+    with pytest.raises(ValueError, match=f"{max(nodes, layers)} (nodes|layers); at most 100"):
+        Genotype.from_json(text)
+
+
+def test_a_file_that_is_no_genotype_is_not_read_whole(tmp_path):
+    (tmp_path / "large.json").write_bytes(b"[" * (MOST_BYTES + 2))
+    with pytest.raises(ValueError, match=f"large.json: genotype: a text of {MOST_BYTES + 1} characters; at most"):
+        Genotype.load(tmp_path / "large.json")

@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy
 import yaml
 from head_node import free_port
-from study_cases import wait_for
+from study_cases import ROOT, wait_for
 
 from irnas_ray.hpo import starting_points as warm_start
 from irnas_ray.hpo import storage as storage_module
@@ -389,3 +389,15 @@ def test_storages(tmp_path: Path) -> None:
     assert len(again.trials) == 1
     with pytest.raises(ValueError, match="tune.storage: cannot open nonsense"):
         open_storage("nonsense://host/db", tmp_path)
+
+
+@pytest.mark.parametrize("page", [0, 1, 3, 10, 15])
+def test_a_damaged_database_is_named(tmp_path: Path, page: int) -> None:
+    """Whether that shows when it is opened or only when it is read."""
+    file = tmp_path / "study.db"
+    content = bytearray((ROOT / "tests" / "data" / "first_layout" / "finished" / "study.db").read_bytes())
+    content[4096 * page : 4096 * (page + 1)] = b"Z" * 4096
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"tune.storage: .*{file} cannot be read .*; the file is damaged, use a copy"):
+        (study,) = open_storage(None, tmp_path).get_all_studies()
+        open_storage(None, tmp_path).get_all_trials(study._study_id)

@@ -162,6 +162,7 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("arguments", {"channels": 1}, "width"),
     ("arguments", changed(ARGUMENTS, "width", 4), "size mismatch"),
     ("arguments", changed(ARGUMENTS, "width", 3), "width: 3 times 1.5"),
+    ("arguments", changed(ARGUMENTS, "width", 10**6), "at most 1e.09 are built"),
     ("arguments", 7, "do not fit together"),
     ("arguments", changed(ARGUMENTS, "activation", "tanh"), "activation"),
 ]

@@ -9,8 +9,10 @@ from irnas_ray.hpo.objectives import LATENCY
 from irnas_ray.networks import costs
 from irnas_ray.networks.building import make_network
 from irnas_ray.networks.costs import TIMED_CALLS, seconds_per_megapixel
-from irnas_ray.networks.derived import count_parameters
+from irnas_ray.networks.derived import DerivedNetwork, count_parameters
+from irnas_ray.networks.dncnn import DnCNN
 from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.trial import network_costs
 
@@ -55,3 +57,33 @@ def test_costs_are_those_of_the_final_network_and_cost_no_random_numbers(objecti
     assert found["device"] == "cpu"
     assert (LATENCY in found) == ("latency" in objectives)
     assert found.get(LATENCY, 1) > 0
+
+
+TOO_LARGE = {
+    "width": lambda: DerivedNetwork(load_genotype("irnas_denoise"), channels=1, width=10**6),
+    "stem": lambda: DerivedNetwork(load_genotype("irnas_denoise"), channels=1, width=4, stem_channels=10**9),
+    "pyramid": lambda: DerivedNetwork(load_genotype("irnas_denoise"), channels=1, width=4, aspp_channels=10**5),
+    "channels": lambda: DerivedNetwork(load_genotype("irnas_denoise"), channels=10**9, width=4),
+    "DnCNN's width": lambda: DnCNN(channels=1, width=10**6),
+    "DnCNN's depth": lambda: DnCNN(channels=1, depth=10**6, width=1),
+    "supernet's width": lambda: SuperNet(channels=1, layers=4, nodes=5, width=10**6),
+    "supernet's nodes": lambda: SuperNet(channels=1, layers=4, nodes=10**4, width=4),
+    "supernet's layers": lambda: SuperNet(channels=1, layers=10**4, nodes=5, width=4),
+    "supernet's edges": lambda: SuperNet(channels=1, layers=100, nodes=100, width=4),
+}
+
+
+@pytest.mark.parametrize("build", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_networks_of_absurd_sizes_are_refused_before_they_are_built(build, monkeypatch):
+    def built(*_: object, **__: object) -> None:
+        raise AssertionError("something of it was built")
+
+    monkeypatch.setattr(nn.Conv2d, "__init__", built)
+    with pytest.raises(ValueError, match="at most"):
+        build()
+
+
+def test_the_largest_paper_network_is_far_from_the_bound():
+    with torch.device("meta"):
+        network = DerivedNetwork(load_genotype("irnas_denoise"), channels=3, width=40)
+    assert network._least_parameters() < count_parameters(network) < costs.MOST_PARAMETERS / 50
