@@ -17,14 +17,6 @@ from irnas_ray.settings.study import StudyConfig
 TIMED_SIDE = {"cpu": 128, "cuda": 512}
 #: How often it is timed, after a first call that is not counted.
 TIMED_CALLS = 3
-#: Parameters and candidate operators beyond which no network or supernet is built: a thousand times those of the paper.
-MOST_PARAMETERS, MOST_CANDIDATES = 10**9, 10**5
-
-
-def check_parameters(least: int) -> None:
-    """ValueError if a network of at least so many parameters is too large; called before it is built."""
-    if least > MOST_PARAMETERS:
-        raise ValueError(f"a network of more than {least:.1e} parameters; at most {MOST_PARAMETERS:.0e} are built")
 
 
 def seconds_per_megapixel(network: nn.Module, channels: int, device: torch.device) -> float:

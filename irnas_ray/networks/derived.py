@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from irnas_ray.genotypes.cell import Cell, Edge
 from irnas_ray.genotypes.genotype import Genotype
-from irnas_ray.networks.costs import check_parameters
 from irnas_ray.networks.operators import (
     ACTIVATIONS,
     OPERATIONS,
@@ -22,6 +21,7 @@ from irnas_ray.networks.operators import (
     resized,
 )
 from irnas_ray.networks.resolution import Down, Up, shuffled, unshuffled
+from irnas_ray.networks.size import check_parameters
 
 ASPP_RATES = (2, 4, 6)
 #: Parameters of an edge for each pair of its channels, where they are many.

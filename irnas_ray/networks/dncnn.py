@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irnas_ray.networks.costs import check_parameters
+from irnas_ray.networks.size import check_parameters
 
 #: Most convolutions.
 MOST_LAYERS = 1000

@@ -12,7 +12,6 @@ from irnas_ray.genotypes.decoding import Margin, decode_cell, edges_of, viterbi,
 from irnas_ray.genotypes.genotype import MOST_LAYERS, MOST_NODES, MULTIPLIERS, Genotype
 from irnas_ray.genotypes.macro import Macro
 from irnas_ray.kernels.mixed_batch_norm import normalised_sum
-from irnas_ray.networks.costs import MOST_CANDIDATES, check_parameters
 from irnas_ray.networks.operators import (
     activate,
     check_activation,
@@ -22,6 +21,7 @@ from irnas_ray.networks.operators import (
     resized,
 )
 from irnas_ray.networks.resolution import Down, Up, shuffled, unshuffled
+from irnas_ray.networks.size import MOST_CANDIDATES, check_parameters
 from irnas_ray.networks.supercell import MixedEdges, SuperCell
 
 

@@ -12,6 +12,7 @@ from irnas_ray.networks.costs import TIMED_CALLS, seconds_per_megapixel
 from irnas_ray.networks.derived import DerivedNetwork, count_parameters
 from irnas_ray.networks.dncnn import DnCNN
 from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.networks.size import MOST_PARAMETERS
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.trial import network_costs
@@ -86,4 +87,4 @@ def test_networks_of_absurd_sizes_are_refused_before_they_are_built(build, monke
 def test_the_largest_paper_network_is_far_from_the_bound():
     with torch.device("meta"):
         network = DerivedNetwork(load_genotype("irnas_denoise"), channels=3, width=40)
-    assert network._least_parameters() < count_parameters(network) < costs.MOST_PARAMETERS / 50
+    assert network._least_parameters() < count_parameters(network) < MOST_PARAMETERS / 50
