@@ -150,9 +150,12 @@ class Encoding:
         if foreign := {e.operator for cell in genotype.cells for node in cell for e in node} - {*self.operators}:
             raise ValueError(f"genotype: operator {sorted(foreign)[0]!r}; the space has {', '.join(self.operators)}")
 
-    def sample(self, rng: Random) -> Genotype:
-        """A genotype, each with the same probability: levels too, so that no path of widths is favoured."""
-        return self.build(functools.partial(_drawn, rng))
+    def sample(self, rng: Random, like: Genes | None = None) -> Genotype:
+        """A genotype, each with the same probability: levels too, so that no path of widths is favoured.
+
+        Genes that ``like`` has, be it of another space, are kept where they are possible; only the rest is drawn.
+        """
+        return self.build(functools.partial(_drawn, rng, like or {}))
 
     def sample_distinct(
         self,
@@ -285,7 +288,9 @@ def _given(genes: Genes, used: set[str], gene: Gene) -> str | int:
     return genes[gene.name]
 
 
-def _drawn(rng: Random, gene: Gene) -> str | int:
+def _drawn(rng: Random, like: Genes, gene: Gene) -> str | int:
+    if like.get(gene.name) in gene.choices:
+        return like[gene.name]
     # whole numbers, because there may be more genotypes than a float can count
     drawn = rng.randrange(sum(gene.weights))
     bounds = itertools.accumulate(gene.weights)

@@ -18,6 +18,8 @@ from irnas_ray.hpo.rungs import Values
 
 #: Attribute of a proposal that was refused: its costs beyond the limits.
 BEYOND = "beyond the limits"
+#: Attribute of a proposal: how many were drawn before it that the study had already.
+REPEATED = "drawn again"
 #: Attribute of one that was not: how many were refused before it.
 REFUSED = "refused"
 

@@ -9,11 +9,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from irnas_ray.hpo.configuration import BEYOND, REFUSED, Configuration, set_constraint
+from irnas_ray.hpo.configuration import BEYOND, REFUSED, REPEATED, Configuration, set_constraint
+from irnas_ray.hpo.methods import Method
 from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.replicate import ENDED, Replicate, finite_values
 from irnas_ray.hpo.rungs import Rungs, Verdict
-from irnas_ray.hpo.samplers import make_sampler
 
 #: Proposals in a row that may be beyond the limits before the study gives up.
 MOST_REFUSED = 1000
@@ -274,7 +274,7 @@ class Ledger:
         trials = self.study.get_trials(deepcopy=False, states=states)
         half = [trial for trial in trials if trial.state == TrialState.RUNNING and "replicates" not in trial.user_attrs]
         number = half[0].number if half else len(trials)
-        self.study.sampler = make_sampler(plan.sampler, plan.seed, number, plan.space, len(plan.objectives))
+        self.study.sampler = plan.make_sampler(number)
         study_id = plan.storage.get_study_id_from_name(plan.name)
         if half:
             # the driver died while it was proposed
@@ -283,6 +283,8 @@ class Ledger:
         else:
             trial = self.study.ask()
         plan.space.propose(trial)
+        if isinstance(self.study.sampler, Method) and self.study.sampler.repeated:
+            trial.set_user_attr(REPEATED, self.study.sampler.repeated)
         return plan.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
 
     def __getstate__(self) -> dict[str, Any]:

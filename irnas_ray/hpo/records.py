@@ -7,9 +7,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from irnas_ray.genotypes.encoding import PREFIX
 from irnas_ray.hpo.configuration import BEYOND, REFUSED
 from irnas_ray.hpo.objectives import SCORE
-from irnas_ray.hpo.replicate import ENDED, SHORT
+from irnas_ray.hpo.replicate import ENDED, NOT_ALWAYS, SHORT
 
 
 def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
@@ -34,11 +35,10 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
                 "id": replicate["trial"],
                 "configuration": trial.number,
                 "state": replicate["state"],
-                "config": {**trial.params, "seed": replicate["seed"]},
+                "config": without_genes(trial.params) | {"seed": replicate["seed"]},
                 # what a seed that runs has reached is known as the mean over the seeds
                 SCORE: last if replicate["state"] == "RUNNING" else replicate[SCORE],
-                # parts of a batch are known only where whole ones did not fit into memory
-                **{name: replicate.get(name) for name in SHORT if name != "micro_batch" or name in replicate},
+                **{name: replicate.get(name) for name in SHORT if name not in NOT_ALWAYS or name in replicate},
                 "genotype": json.loads(genotype) if genotype else None,
                 "margins": json.loads(margins) if margins else [],
                 "lineage": json.loads(lineage) if lineage else [],
@@ -47,6 +47,11 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+def without_genes(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the domains: the genes that are proposed beside them stand in the record as a genotype."""
+    return {key: value for key, value in params.items() if not key.startswith(PREFIX)}
 
 
 def ended_since(study: optuna.Study, earlier: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

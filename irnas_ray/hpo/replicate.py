@@ -11,7 +11,12 @@ from irnas_ray.hpo.objectives import LATENCY
 from irnas_ray.hpo.rungs import Values
 
 #: What a trial reports that is kept: short values with each seed, and long ones as attributes of their own.
-SHORT = ("psnr", "ssim", "digest", "seconds", "device", "parameters", "multiply_adds_per_pixel", LATENCY, "micro_batch")
+SHORT = (
+    *("psnr", "ssim", "digest", "seconds", "device", "parameters", "multiply_adds_per_pixel", LATENCY),
+    *("steps", "training_multiply_adds", "micro_batch"),
+)
+#: What is kept where it is known: parts of a batch only where whole ones did not fit into memory.
+NOT_ALWAYS = ("steps", "training_multiply_adds", "micro_batch")
 LONG = ("genotype", "margins", "lineage")
 #: States after which a seed runs no more.
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

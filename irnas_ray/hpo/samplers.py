@@ -69,7 +69,12 @@ def make_sampler(name: str, seed: int, number: int, space: SearchSpace, objectiv
     check_sampler(name, space, objectives)
     if name == "grid":
         return GridSampler(list(space.grid()), seed)
-    return _MAKERS[name](int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+    return _MAKERS[name](seed_of(seed, number))
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of the sampler that proposes a configuration."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def check_sampler(name: str, space: SearchSpace, objectives: int = 1) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
+from irnas_ray.genotypes.encoding import Encoding, Gene
 from irnas_ray.hpo.domains import Conditional, Domains, conditions_of, contains, distribution_of, values_of
-from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.settings.study import Architecture, StudyConfig, with_values
 
+#: How the names of an architecture's settings begin.
+OWN = "architecture."
 #: Most configurations whose extremes are all looked at.
 MOST_CORNERS = 64
 
@@ -24,6 +27,8 @@ class SearchSpace:
     domains: Domains
     #: The study's own values of the settings that domains and their conditions name.
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    #: Whose genotypes are proposed beside the domains; None: they are found by supernets.
+    architecture: Architecture | None = None
 
     @staticmethod
     def of(config: StudyConfig) -> "SearchSpace":
@@ -45,7 +50,13 @@ class SearchSpace:
                 for part in key.split("."):
                     value = getattr(value, part)
                 fixed[key] = value
-        return SearchSpace(dict(config.domains), fixed)
+        return SearchSpace(dict(config.domains), fixed, None if config.search.supernet else config.architecture)
+
+    def encoding(self, values: Mapping[str, Any]) -> Encoding:
+        """The genotypes that are proposed where domains have these values."""
+        assert self.architecture is not None
+        own = {key.removeprefix(OWN): value for key, value in values.items() if key.startswith(OWN)}
+        return Encoding.of(replace(self.architecture, **own))
 
     def distribution(self, name: str) -> BaseDistribution:
         """The distribution of a domain, whether it is conditional or not."""
@@ -84,12 +95,16 @@ class SearchSpace:
         return settled
 
     def propose(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Let a trial's sampler choose a value of each domain that is tuned under the values before it."""
+        """Let a trial's sampler choose a value of each domain that is tuned under the values before it, then genes."""
         chosen: dict[str, Any] = {}
         for name in self.in_order():
             if self.holds(name, chosen):
                 chosen[name] = _suggest(trial, name, self.distribution(name))
-        return {name: chosen[name] for name in self.domains if name in chosen}
+        values = {name: chosen[name] for name in self.domains if name in chosen}
+        if self.architecture is not None:
+            encoding = self.encoding(values)
+            values |= encoding.encode(encoding.build(lambda gene: _choose(trial, gene)))
+        return values
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Every configuration once, the last domain changing fastest; one empty configuration where there is no domain.
@@ -188,6 +203,12 @@ class SearchSpace:
 
 def _first_beside(distribution: BaseDistribution, named: list[Any]) -> list[Any]:
     return [value for value in values_of(distribution) or [] if value not in named][:1]
+
+
+def _choose(trial: optuna.Trial, gene: Gene) -> str | int:
+    chosen = trial.suggest_categorical(gene.name, gene.choices)
+    assert isinstance(chosen, str | int)
+    return chosen
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -155,9 +155,22 @@ def _of_genotype(name: str, space: SearchSpace) -> tuple[list[Point], list[str]]
         else:
             notes.append(f"{key}={value!r} of {name} is left out: outside {space.distribution(key)}")
     point = {key: value for key, value in point.items() if space.may_hold(key, point)}
+    if space.architecture is not None:
+        return _with_genes(point, load_genotype(name), name, space, notes)
     if not point:
         return [], [*notes, f"nothing that {name} says ({', '.join(said)}) is tuned with its value"]
     return [point], [*notes, f"begins with {', '.join(f'{key}={value!r}' for key, value in point.items())} of {name}"]
+
+
+def _with_genes(
+    point: Point, genotype: Genotype, name: str, space: SearchSpace, notes: list[str]
+) -> tuple[list[Point], list[str]]:
+    """The point with the genotype itself, where the values of its domains give a space that holds it."""
+    try:
+        genes = space.encoding(point).encode(genotype)
+    except ValueError as error:
+        return ([point] if point else []), [*notes, f"{name} itself is left out: {error}"]
+    return [point | genes], [*notes, f"begins with {name} itself"]
 
 
 def described(genotype: Genotype) -> Point:

@@ -22,6 +22,12 @@ FREE_TO_CHANGE = (
 )
 
 
+#: Of the settings under ``final`` these may differ where search trials train final networks.
+FREE_OF_RECIPE = tuple(
+    f"final.{name}" for name in ("count", "steps", "minutes", "workers", "validate_every", "seed", "protocol", "images")
+)
+
+
 LOCK = ".lock"
 
 
@@ -65,7 +71,10 @@ class StudyFolder(StudyLayout):
         before = _flat(as_plain(type(config)())) | _flat(self._begun_with())
         now = _flat(as_plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE) and key not in ("study", "fingerprint")]
+        free: tuple[str, ...] = FREE_TO_CHANGE
+        if not config.search.supernet:
+            free = (*(key for key in free if key != "final"), *FREE_OF_RECIPE)
+        changed = [key for key in changed if not key.startswith(free) and key not in ("study", "fingerprint")]
         if changed:
             listed = ", ".join(f"{key} ({before.get(key)!r} -> {now.get(key)!r})" for key in changed[:5])
             raise ValueError(f"study {self.name!r} was begun with other settings: {listed}; use a new name")

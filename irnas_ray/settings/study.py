@@ -98,12 +98,21 @@ class Data:
 
 #: How far alpha travels in DARTS' own runs: Adam moves a logit by at most about its rate in a step.
 TRAVEL = 6.0
+#: Methods whose trials train a supernet; those of the others train the network of one genotype.
+SUPERNETS = ("darts",)
 
 
 @dataclass
 class Search:
-    """The bilevel search of one trial (sections 3.3 and 4.1)."""
+    """The search of one trial: bilevel as in the paper (sections 3.3 and 4.1), or a short training of one genotype."""
 
+    #: How genotypes are found: darts, by a supernet in each trial; or evolution, tpe, random: proposed beside the
+    #: domains, each trial trains one for `epochs` by the recipe under `final` (docs/search.md).
+    method: str = "darts"
+    #: evolution: so many of the newest configurations are parents; null: a third of `tune.trials`.
+    population: int | None = bounded(None, at_least=2)
+    #: evolution: so many parents, drawn at random, compete for each child.
+    tournament: int = bounded(3, at_least=1)
     #: Epochs. Paper: 100.
     epochs: int = bounded(100, at_least=1)
     #: First epochs that train weights only. Paper: 20.
@@ -155,7 +164,7 @@ class Search:
     alpha_noise: float = bounded(0.0, at_least=0, at_most=1)
     #: P-DARTS: dropout behind every skip of the supernet, this rate at first, falling linearly to 0.
     skip_dropout: float = bounded(0.0, at_least=0, at_most=0.95)
-    #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off.
+    #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off. Only with a supernet.
     proxy_steps: int = bounded(0, at_least=0)
 
     def arch_rate(self) -> float:
@@ -165,6 +174,11 @@ class Search:
     def arch_steps(self) -> int:
         """Architecture steps of the whole search, at least one."""
         return max(1, (self.epochs - self.warmup_epochs) * self.steps_per_epoch)
+
+    @property
+    def supernet(self) -> bool:
+        """Whether trials train a supernet."""
+        return self.method in SUPERNETS
 
 
 @dataclass
@@ -382,6 +396,9 @@ def short_values(values: Mapping[str, Any]) -> str:
     last = Counter(key.rpartition(".")[2] for key in values)
     parts = []
     for key, value in values.items():
+        if key.startswith("genotype."):
+            # a genotype is shown as such
+            continue
         name = key.rpartition(".")[2]
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         parts.append(f"{name if last[name] == 1 else key}={shown}")

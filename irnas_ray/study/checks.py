@@ -1,6 +1,7 @@
 """Everything that can be known to be wrong before hours of work: settings against each other and against the data."""
 
 from dataclasses import asdict
+from random import Random
 from typing import Any
 
 import torch
@@ -10,16 +11,19 @@ from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.degradations.factory import KINDS, check_degradation
 from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.evaluation.protocols import check_form, get_protocol, protocol_id
+from irnas_ray.hpo.methods import METHODS
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.samplers import SAMPLERS, check_sampler, grid_size
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.images.sources import form_of
-from irnas_ray.networks.operators import level_width
+from irnas_ray.networks.building import make_encoding
+from irnas_ray.networks.costs import size_of
+from irnas_ray.networks.operators import check_activation, check_operators, level_width
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.results.layout import settings_in
 from irnas_ray.settings.bounds import check_bounds
-from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.settings.study import SUPERNETS, StudyConfig, Tune, with_values
 from irnas_ray.study.candidates import BUILT_IN
 from irnas_ray.study.limits import check_limits, grid_within, most_of
 from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
@@ -35,9 +39,16 @@ ONE_OF = {
     "final.schedule": SCHEDULES,
     "final.precision": PRECISIONS,
     "tune.sampler": SAMPLERS,
+    "search.method": (*SUPERNETS, *METHODS),
 }
 #: What all trials of a study have in common.
-FIXED = ("architecture.channels", "search.epochs")
+FIXED = ("architecture.channels", "search.epochs", "search.method")
+#: What the genes of a genotype may be, where genes are proposed.
+GIVING_GENES = ("architecture.operators", "architecture.multipliers")
+#: What shapes supernets only.
+OF_SUPERNETS = tuple(
+    f"architecture.{name}" for name in ("width", "share_cells", "stem_channels", "recompute", "normalise_skip")
+)
 #: SSIM's window does not fit into smaller crops.
 SMALLEST_CROP = 11
 
@@ -122,13 +133,15 @@ def check_domains(config: StudyConfig) -> SearchSpace:
 
 def check_search(config: StudyConfig) -> None:
     """ValueError if the study cannot propose from its domains as it is told; a grid ends it when it is through."""
+    _check_method(config)
     space = check_domains(config)
     if most_of(config):
         check_bounds(config)
         for values in space.corners():
             _check_networks(with_values(config, values))
         check_limits(config, space)
-    check_sampler(config.tune.sampler, space, len(config.tune.objectives))
+    if config.search.supernet:
+        check_sampler(config.tune.sampler, space, len(config.tune.objectives))
     if config.tune.sampler == "grid":
         size, which = grid_size(space), "the whole grid is"
         if most_of(config):
@@ -142,7 +155,42 @@ def check_search(config: StudyConfig) -> None:
         starting_points(config.tune, space, settings_in)
 
 
+def _check_method(config: StudyConfig) -> None:
+    """ValueError naming the setting that a method without a supernet cannot have; domains without effect are left out.
+
+    Those that a search space has for supernets are no mistake of who chooses another method for it.
+    """
+    own, tuned = config.search, config.tune
+    if own.supernet or own.method not in METHODS:
+        return
+    without = f"search.method={own.method} has no supernet"
+    if tuned.perturb_every is not None:
+        raise ValueError(f"tune.perturb_every: {without}, whose rates a population changes; leave it out")
+    if tuned.sampler != Tune().sampler:
+        raise ValueError(
+            f"tune.sampler: {tuned.sampler}, but search.method={own.method} proposes; leave one of both out"
+        )
+    if len(tuned.objectives) > METHODS[own.method].objectives:
+        raise ValueError(
+            f"tune.objectives: search.method={own.method} has one objective; with several use tpe or random"
+        )
+    if own.method == "evolution" and own.population is not None and own.population >= tuned.trials:
+        raise ValueError(
+            f"search.population: {own.population}; less than tune.trials={tuned.trials}, or no child is ever born"
+        )
+    for key in GIVING_GENES:
+        if key in config.domains:
+            raise ValueError(f"domains.{key}: {without}, and the genes of all its genotypes have the same values")
+    idle = [key for key in config.domains if key.startswith("search.") or key in OF_SUPERNETS]
+    if idle:
+        print(f"{', '.join(f'domains.{key}' for key in idle)}: not tuned, because {without}", flush=True)
+        config.domains = {key: domain for key, domain in config.domains.items() if key not in idle}
+
+
 def _check_networks(config: StudyConfig) -> None:
+    if not config.search.supernet:
+        _check_genotypes(config)
+        return
     if not 0 <= config.search.warmup_epochs < config.search.epochs:
         raise ValueError(f"search.warmup_epochs: {config.search.warmup_epochs}; 0 to {config.search.epochs - 1}")
     widths = len(config.architecture.multipliers)
@@ -161,6 +209,22 @@ def _check_networks(config: StudyConfig) -> None:
             level_width(config.final.width, multiplier)
         except ValueError as error:
             raise ValueError(f"final.{error}") from None
+
+
+def _check_genotypes(config: StudyConfig) -> None:
+    """ValueError naming the setting unless every genotype of the space has a final network."""
+    try:
+        check_operators(config.architecture.operators)
+        check_activation(config.architecture.activation)
+        encoding = make_encoding(config)
+    except ValueError as error:
+        raise ValueError(f"architecture.{error}") from None
+    try:
+        for multiplier in config.architecture.multipliers:
+            level_width(config.final.width, multiplier)
+        size_of(encoding.sample(Random(0)), config)
+    except ValueError as error:
+        raise ValueError(f"final.{error}") from None
 
 
 def _fill_protocol(config: StudyConfig) -> None:

@@ -10,12 +10,15 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irnas_ray.cluster.placement import AUTO, gpu_share, nodes
+from irnas_ray.genotypes.cell import Edge
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.search_space import SearchSpace
-from irnas_ray.networks.building import make_supernet
+from irnas_ray.networks.building import make_encoding, make_supernet
+from irnas_ray.networks.costs import size_of
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.search.bilevel import bilevel_search
 from irnas_ray.settings.study import StudyConfig, with_values
-from irnas_ray.study.trial import TrialData, search_parts, train_proxy
+from irnas_ray.study.trial import TrialData, search_parts, short_training, train_proxy
 from irnas_ray.study.worker import prepare_device
 
 GIB = 2**30
@@ -76,7 +79,7 @@ def largest(config: StudyConfig) -> dict[str, Any]:
 
     def size(values: Mapping[str, Any]) -> tuple[float, bool]:
         settings = with_values(config, values)
-        own = settings.search
+        own = settings.search if settings.search.supernet else settings.final
         return own.batch * own.crop**2 * _parameters(settings), not settings.architecture.recompute
 
     # corners of many domains differ from each other in one, so every domain is moved to its own best end
@@ -90,8 +93,19 @@ def largest(config: StudyConfig) -> dict[str, Any]:
 
 
 def _parameters(settings: StudyConfig) -> int:
+    if not settings.search.supernet:
+        return max(size_of(genotype, settings)["parameters"] for genotype in _extremes(settings))
     with torch.device("meta"):
         return count_parameters(make_supernet(settings))
+
+
+def _extremes(settings: StudyConfig) -> list[Genotype]:
+    """Genotypes of one operator throughout, as wide as the space allows."""
+    space = make_encoding(settings)
+    widest = space.multipliers.index(max(space.multipliers))
+    levels = tuple(min(layer + 1, widest) for layer in range(space.layers))
+    cells = [tuple((Edge(0, name), Edge(1, name)) for _ in range(space.nodes)) for name in space.operators]
+    return [Genotype((cell,) * space.cells, levels, space.multipliers, space.macro) for cell in cells]
 
 
 def measure_on_gpus(config: StudyConfig, data: TrialData) -> list[Measurement]:
@@ -156,6 +170,11 @@ def _measure_step(config: StudyConfig, data: TrialData) -> Measurement | None:
 
 def one_step(config: StudyConfig, data: TrialData, device: torch.device) -> None:
     """What in a trial takes memory, once: patches, a weight and an architecture step, a validation, a proxy's step."""
+    if not config.search.supernet:
+        short = with_values(config, {"search.epochs": 1, "search.steps_per_epoch": 1, "search.validate_every": 1})
+        for genotype in _extremes(config):
+            short_training(genotype, short, data, 0, device).run()
+        return
     parts = search_parts(config, data, 0, device)
     found = bilevel_search(*parts, epochs=2, warmup_epochs=1, steps_per_epoch=1, validate_every=2)
     if config.search.proxy_steps:

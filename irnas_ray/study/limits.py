@@ -7,8 +7,10 @@ from typing import Any
 
 from irnas_ray.hpo.objectives import Limits
 from irnas_ray.hpo.search_space import SearchSpace
-from irnas_ray.networks.costs import least_size
-from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.networks.building import make_encoding
+from irnas_ray.networks.costs import least_size, size_of
+from irnas_ray.settings.study import StudyConfig
+from irnas_ray.study.worker import settings_of
 
 #: Largest grid whose networks are all built to see which of them keep the limits.
 MOST_BUILT = 2000
@@ -30,12 +32,15 @@ def limits_of(config: StudyConfig) -> Limits | None:
     # kept beside the trials, where no password may lie
     own = copy.deepcopy(config)
     own.tune.storage = None
-    return Limits(most, functools.partial(known_costs, own), exact=False)
+    return Limits(most, functools.partial(known_costs, own), exact=not config.search.supernet)
 
 
 def known_costs(config: StudyConfig, values: Mapping[str, Any]) -> dict[str, int]:
-    """What is known of a configuration's final network before any work: what none of its space is below."""
-    return least_size(with_values(config, values))
+    """What is known of a configuration's final network before any work: its costs, where it says which genotype it has,
+    else what no network of its space is below.
+    """
+    settings, genes = settings_of(config, values)
+    return size_of(make_encoding(settings).decode(genes), settings) if genes else least_size(settings)
 
 
 def check_limits(config: StudyConfig, space: SearchSpace) -> None:

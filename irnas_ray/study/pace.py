@@ -4,12 +4,13 @@ import itertools
 import math
 import time
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import ray
 import torch
 
-from irnas_ray.networks.building import make_network, make_supernet
+from irnas_ray.networks.building import make_encoding, make_network, make_supernet
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.search.bilevel import BilevelSearch
 from irnas_ray.settings.study import StudyConfig, with_values
@@ -79,17 +80,16 @@ def _time_steps(config: StudyConfig) -> dict[str, float]:
 def time_steps(config: StudyConfig, device: torch.device) -> dict[str, float]:
     """Seconds of a step of a search trial and of a final training, under the study's own settings."""
     torch.manual_seed(0)
-    net = make_supernet(config).to(device)
-    network = make_network(net.genotype(), config).to(device)
+    network = make_network(make_encoding(config).sample(Random(0)), config).to(device)
     final = replace(config.final, steps=2 * TIMED_STEPS, minutes=None, validate_every=TIMED_STEPS)
     training = Training(network, _batches(config, final.batch, final.crop, device), _no_scores, final)
     training.run()
     own = replace(config.search, epochs=3, warmup_epochs=1, steps_per_epoch=TIMED_STEPS, validate_every=3)
     train_w, train_a = (_batches(config, own.batch, own.crop, device) for _ in range(2))
     found = {"final_step": _timed(training.run, device)}
-    if getattr(config.search, "method", "darts") != "darts":
+    if not config.search.supernet:
         return found | {"search_step": found["final_step"]}
-    search = BilevelSearch(net, train_w, train_a, _no_scores, own)
+    search = BilevelSearch(make_supernet(config).to(device), train_w, train_a, _no_scores, own)
     search.run_epoch()
     return found | {"search_step": _timed(search.run_epoch, device)}
 

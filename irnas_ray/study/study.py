@@ -175,14 +175,22 @@ def is_searched(config: StudyConfig, folder: StudyFolder) -> bool:
 
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
-    train_w, train_a = stage.patches(stage.split.train_w, 2), stage.patches(stage.split.train_a, 2)
-    tuned, data = stage.config.tune, TrialData(train_w, train_a, stage.validation)
+    tuned, data = stage.config.tune, _trial_data(stage)
     resources = stage.resources
     if not is_searched(stage.config, stage.folder):
         resources = search_resources(stage.config, data, resources)
     with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
         records = run_search(stage.config, stage.folder, data, resources, storage)
     return records, choose(records, stage.config.final.count, objectives_of(tuned.objectives), most_of(stage.config))
+
+
+def _trial_data(stage: Stage) -> TrialData:
+    """What trials are trained and validated on; without a supernet all images but Train V train the weights."""
+    split = stage.split
+    if not stage.config.search.supernet:
+        both = stage.patches((*split.train_w, *split.train_a), 1)
+        return TrialData(both, both, stage.validation)
+    return TrialData(stage.patches(split.train_w, 2), stage.patches(split.train_a, 2), stage.validation)
 
 
 def prepare_data(config: StudyConfig) -> Path:

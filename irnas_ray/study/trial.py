@@ -1,4 +1,4 @@
-"""One Tune trial: a supernet searched with one configuration and one seed, reported and saved after each validation."""
+"""One Tune trial: a supernet or a network trained with one configuration and one seed, saved after each validation."""
 
 import functools
 import json
@@ -16,17 +16,19 @@ from irnas_ray.degradations.factory import validation_degradations
 from irnas_ray.genotypes.decoding import Margin
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import LATENCY, SCORE, objectives_of
-from irnas_ray.networks.building import make_network, make_supernet
+from irnas_ray.networks.building import make_encoding, make_network, make_supernet
 from irnas_ray.networks.costs import seconds_per_megapixel, size_of
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.search.bilevel import BilevelSearch, SearchReport, bilevel_search
-from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.search.short_training import ShortTraining
+from irnas_ray.settings.study import Final, StudyConfig
 from irnas_ray.study.worker import (
     failure_reported,
     final_batches,
     make_batches,
     prepare_device,
     scored_degradation,
+    settings_of,
     take_over_process,
 )
 from irnas_ray.training.training import train
@@ -39,7 +41,10 @@ from irnas_ray.tune.run_storage import note_parameters
 
 @dataclass(frozen=True)
 class TrialData:
-    """What all trials of a study share: patches of Train W and Train A, and the images of Train V."""
+    """What all trials of a study share: patches of Train W and Train A, and the images of Train V.
+
+    Without a supernet nothing is divided: both hold all patches.
+    """
 
     train_w: PatchSet
     train_a: PatchSet
@@ -68,12 +73,13 @@ def run_trial(config: dict[str, Any], study: StudyConfig, data: TrialData, left:
         return values | {"epoch": reports.last.get("epoch", 0) + 1}
 
     with failure_reported(reports, unknown):
-        _search(config, study, data, reports)
+        (_search if study.search.supernet else _train)(config, study, data, reports)
 
 
 def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
+    """The trial of a method with a supernet, which finds a genotype."""
     seed = int(config["seed"])
-    settings = with_values(study, {key: value for key, value in config.items() if key != "seed"})
+    settings, _ = settings_of(study, config)
     take_over_process()
     device = prepare_device(study.cluster.cpus_per_trial)
     state = reports.load()
@@ -116,6 +122,68 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
     found |= costs(result.genotype) | reports.divided(result.micro_batch, own.batch)
     reports.report(metrics | found | grown)
+
+
+def _train(config: dict[str, Any], study: StudyConfig, data: TrialData, reports: Reports) -> None:
+    """The trial of a method without a supernet: its configuration says which genotype's network is trained."""
+    seed, (settings, genes) = int(config["seed"]), settings_of(study, config)
+    genotype = make_encoding(settings).decode(genes)
+    take_over_process()
+    device = prepare_device(study.cluster.cpus_per_trial)
+    state, epochs = reports.load(), settings.search.epochs
+    training = short_training(genotype, settings, data, seed, device)
+    reports.follow(training.network)
+    costs = network_costs(genotype, settings, device)
+    if state is not None:
+        training.load_state_dict(state)
+        reports.last = {"epoch": training.epoch}
+
+    def found() -> dict[str, Any]:
+        spent = spent_on(training.step, int(costs["multiply_adds_per_pixel"]), settings.final)
+        said = describe(genotype, [], training.scores["psnr"], training.scores["ssim"], training.seconds)
+        return said | costs | spent | reports.divided(training.accumulation.micro_batch, settings.final.batch)
+
+    while not training.finished:
+        now = training.run()
+        metrics = {
+            "epoch": training.epoch,
+            "progress": f"epoch {training.epoch}/{epochs}",
+            "fraction": training.epoch / (epochs + 1),
+            "finished": False,
+            SCORE: now.psnr,
+            "loss": now.loss,
+        }
+        reports.report(metrics | found(), training.state_dict())
+    metrics = {
+        "epoch": epochs + 1,
+        "progress": "end",
+        "fraction": 1.0,
+        "finished": True,
+        SCORE: training.scores["psnr"],
+    }
+    reports.report(metrics | found())
+
+
+def short_training(
+    genotype: Genotype, settings: StudyConfig, data: TrialData, seed: int, device: torch.device
+) -> ShortTraining:
+    """What a trial without a supernet works with: a new network, its batches of all training images, its validation."""
+    own, final = settings.search, settings.final
+    torch.manual_seed(seed)
+    network = make_network(genotype, settings).to(device)
+    batches = final_batches(data.train_w, settings, seed, device)
+    pixels = validation_pixels(own.validation_share, own.steps_per_epoch * own.validate_every, final.batch, final.crop)
+    degradations = validation_degradations(scored_degradation(settings))
+    validate = validator(data.validation, degradations, own.tile, device, pixels)
+    return ShortTraining(network, batches, validate, final, own)
+
+
+def spent_on(steps: int, multiply_adds: int, final: Final) -> dict[str, int]:
+    """What the training steps of a final network cost: their number, and their multiply-adds, forward and backward.
+
+    The backward pass counts twice: for the gradient of its input and of its weights.
+    """
+    return {"steps": steps, "training_multiply_adds": 3 * steps * multiply_adds * final.batch * final.crop**2}
 
 
 def search_parts(
