@@ -35,7 +35,7 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
                 "id": replicate["trial"],
                 "configuration": trial.number,
                 "state": replicate["state"],
-                "config": without_genes(trial.params) | {"seed": replicate["seed"]},
+                "config": _without_genes(trial.params) | {"seed": replicate["seed"]},
                 # what a seed that runs has reached is known as the mean over the seeds
                 SCORE: last if replicate["state"] == "RUNNING" else replicate[SCORE],
                 **{name: replicate.get(name) for name in SHORT if name not in NOT_ALWAYS or name in replicate},
@@ -49,7 +49,7 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
     return records
 
 
-def without_genes(params: Mapping[str, Any]) -> dict[str, Any]:
+def _without_genes(params: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the domains: the genes that are proposed beside them stand in the record as a genotype."""
     return {key: value for key, value in params.items() if not key.startswith(PREFIX)}
 

@@ -100,6 +100,8 @@ class Data:
 TRAVEL = 6.0
 #: Methods whose trials train a supernet; those of the others train the network of one genotype.
 SUPERNETS = ("darts",)
+#: How the names of a genotype's genes begin, which stand beside values of settings.
+GENES = "genotype."
 
 
 @dataclass
@@ -391,12 +393,21 @@ def with_values(config: Settings, values: Mapping[str, Any]) -> Settings:
     return changed
 
 
+def settings_of(config: Settings, values: Mapping[str, Any]) -> tuple[Settings, dict[str, str | int]]:
+    """The settings of a trial whose configuration has these values and ``seed``, and the genes of its genotype.
+
+    Without a genotype there are none. Raises ValueError as ``with_values``.
+    """
+    genes = {key: value for key, value in values.items() if key.startswith(GENES)}
+    return with_values(config, {key: values[key] for key in values.keys() - genes.keys() - {"seed"}}), genes
+
+
 def short_values(values: Mapping[str, Any]) -> str:
     """Values under the last part of their dotted keys, or under the whole key where two would look the same."""
     last = Counter(key.rpartition(".")[2] for key in values)
     parts = []
     for key, value in values.items():
-        if key.startswith("genotype."):
+        if key.startswith(GENES):
             # a genotype is shown as such
             continue
         name = key.rpartition(".")[2]

@@ -9,8 +9,7 @@ from irnas_ray.hpo.objectives import Limits
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.networks.building import make_encoding
 from irnas_ray.networks.costs import least_size, size_of
-from irnas_ray.settings.study import StudyConfig
-from irnas_ray.study.worker import settings_of
+from irnas_ray.settings.study import StudyConfig, settings_of
 
 #: Largest grid whose networks are all built to see which of them keep the limits.
 MOST_BUILT = 2000

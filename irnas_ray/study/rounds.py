@@ -103,7 +103,7 @@ def _run_round(
         )
     records = ended_since(study, earlier)
     # a population changes rates on the way
-    last = {id_of(result): result.config for result in results if result.config}
+    last = {id_of(result): result.config for result in results if result.config and config.search.supernet}
     for record in records:
         record["round"] = number
         record["config"] = last.get(record["id"], record["config"])

@@ -21,14 +21,13 @@ from irnas_ray.networks.costs import seconds_per_megapixel, size_of
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.search.bilevel import BilevelSearch, SearchReport, bilevel_search
 from irnas_ray.search.short_training import ShortTraining
-from irnas_ray.settings.study import Final, StudyConfig
+from irnas_ray.settings.study import Final, StudyConfig, settings_of
 from irnas_ray.study.worker import (
     failure_reported,
     final_batches,
     make_batches,
     prepare_device,
     scored_degradation,
-    settings_of,
     take_over_process,
 )
 from irnas_ray.training.training import train

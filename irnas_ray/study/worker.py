@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -14,9 +14,8 @@ from irnas_ray.cluster.connection import quiet
 from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.ray_data import PatchSet
 from irnas_ray.degradations.factory import make_degradation
-from irnas_ray.genotypes.encoding import PREFIX
 from irnas_ray.settings.degradations import Degradation
-from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.settings.study import StudyConfig
 from irnas_ray.training.accumulation import TooLarge
 from irnas_ray.tune.reports import Reports
 
@@ -59,13 +58,6 @@ def failure_reported(
         yield
     except given_up as error:
         reports.fail(error, unknown() | {"progress": "the end"})
-
-
-def settings_of(study: StudyConfig, values: Mapping[str, Any]) -> tuple[StudyConfig, dict[str, str | int]]:
-    """The settings of a trial's configuration, and the genes in it; both are empty where it has none."""
-    genes = {key: value for key, value in values.items() if key.startswith(PREFIX)}
-    own = {key: value for key, value in values.items() if key not in genes and key != "seed"}
-    return with_values(study, own), genes
 
 
 def make_batches(

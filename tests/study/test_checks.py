@@ -286,3 +286,56 @@ def test_the_protocol_names_the_degradation():
     config = make_config({"degradation.kind": "rain", "final.protocol": other})
     with pytest.raises(ValueError, match="settings of degradation.rain that are not the ones given"):
         check_settings(config)
+
+
+EVOLUTION = {"search.method": "evolution"}
+WRONG_METHODS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"tune.perturb_every": 2}, {}, "tune.perturb_every: search.method=evolution has no supernet"),
+    ({"tune.sampler": "gp"}, {}, "tune.sampler: gp, but search.method=evolution proposes"),
+    ({"tune.objectives": ["score", "parameters"]}, {}, "tune.objectives: search.method=evolution has one"),
+    ({"search.population": 16}, {}, "search.population: 16; less than tune.trials=16"),
+    ({}, {"architecture.operators": CHOICE}, "domains.architecture.operators: search.method=evolution has no supernet"),
+]
+
+
+@pytest.mark.parametrize(("values", "domains", "message"), WRONG_METHODS)
+def test_what_a_method_cannot_do_is_refused(values, domains, message):
+    with pytest.raises(ValueError, match=message):
+        check_search(make_config(EVOLUTION | values, domains))
+
+
+def test_a_method_without_a_supernet_needs_no_domain_and_leaves_out_those_of_supernets(capsys):
+    check_search(make_config(EVOLUTION))
+    check_settings(make_config(EVOLUTION))
+    domains: dict[str, Any] = {"search.arch_lr": FloatDistribution(0, 1), "architecture.width": CHOICE}
+    config = make_config(EVOLUTION | {"tune.sampler": "tpe"}, domains | {"final.width": CHOICE})
+    check_search(config)
+    assert list(config.domains) == ["final.width"]
+    said = "domains.search.arch_lr, domains.architecture.width: not tuned, because search.method=evolution has no "
+    assert capsys.readouterr().out == f"{said}supernet\n"
+    kept = make_config(domains=domains)
+    check_search(kept)
+    assert kept.domains == domains and not capsys.readouterr().out
+
+
+GENOTYPES_WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"architecture.operators": ["conv", "blur"]}, ("architecture.operators: unknown operator 'blur'",)),
+    ({"architecture.operators": ["none"]}, ("architecture.operators",)),
+    ({"architecture.nodes": 0}, ("architecture.", "0 nodes")),
+    ({"architecture.unshuffle": 3}, ("architecture.unshuffle: 3",)),
+    ({"final.width": 3, "architecture.multipliers": [1, 0.5]}, ("final.width: 3 times 0.5",)),
+]
+
+
+@pytest.mark.parametrize(("values", "parts"), GENOTYPES_WRONG)
+def test_impossible_genotypes_are_named(values, parts):
+    message = refused(EVOLUTION | values)
+    assert all(part in message for part in parts), message
+
+
+def test_what_a_supernet_cannot_have_others_can():
+    both = {"architecture.lower_level": True, "architecture.layers": 3}
+    assert "lower_level" in refused(both)
+    check_settings(make_config(EVOLUTION | both))
+    # nothing is warmed up
+    check_settings(make_config(EVOLUTION | {"search.epochs": 3}))
