@@ -75,6 +75,7 @@ def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tup
     if isinstance(settings, RetrainConfig):
         _refuse_classes_of_files(settings, arguments)
     if isinstance(settings, StudyConfig):
+        _refuse_trust_of_files(settings, arguments)
         read_domains(settings.domains)
     return settings, text
 
@@ -162,6 +163,12 @@ def _refuse_classes_of_files(settings: RetrainConfig, arguments: list[str]) -> N
     for name in map(str, [settings.network, *(compared if isinstance(compared, list) else [])]):
         if ":" in name and not any(name in argument for argument in arguments):
             raise ValueError(f"network: a file names {name}, whose code would run; give it on the command line, too")
+
+
+def _refuse_trust_of_files(settings: StudyConfig, arguments: list[str]) -> None:
+    """ValueError where a file says that others' records are to be trusted, and the command line does not."""
+    if settings.trust and not any(_section(argument) == "trust" for argument in arguments):
+        raise ValueError("trust: a file says true, so that code of others could run; give it on the command line, too")
 
 
 def _explain(error: Exception, valid: Callable[[], DictConfig]) -> str:

@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import logging
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -22,6 +21,7 @@ import ray
 from irnas_ray.cluster.internals import LONGEST_SOCKET, loopback_only
 from irnas_ray.system.exit_status import INTERRUPTED
 from irnas_ray.system.files import locked
+from irnas_ray.system.kept_secret import kept_secret
 
 #: How the folder begins that each driver gives to its Ray, and the file in it that is held while the driver lives.
 OWN, HELD = "irnas-", ".driver"
@@ -58,7 +58,8 @@ def start() -> Any:
     check_start()
     token = _token_file()
     if token is not None:
-        _make_token(token)
+        # Ray itself would let everyone read it
+        kept_secret(token)
     variable, place = _temporary()
     held = contextlib.ExitStack()
     try:
@@ -175,21 +176,6 @@ def _token_file() -> Path | None:
         what = f"{token} cannot be read" if token.exists() else f"{home} cannot be written"
         raise OSError(f"HOME: {what}, and {need}; {remedy}")
     return token
-
-
-def _make_token(token: Path) -> None:
-    """Make a token unless there is one; Ray would let everyone read it."""
-    if token.exists():
-        return
-    token.parent.mkdir(mode=0o700, exist_ok=True)
-    made = token.with_name(f".{secrets.token_hex(8)}")
-    made.touch(mode=0o600)
-    made.write_text(secrets.token_hex(32))
-    try:
-        with contextlib.suppress(FileExistsError):  # another driver was first
-            os.link(made, token)
-    finally:
-        made.unlink()
 
 
 def _may_write(folder: Path) -> bool:

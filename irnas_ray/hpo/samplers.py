@@ -1,8 +1,11 @@
 """The Optuna samplers by name, made so that a resumed study proposes what an undisturbed one would."""
 
+import io
+import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,10 @@ STARTUP = 5
 POPULATION = 8
 #: Largest grid; going through more takes longer than anyone waits.
 MOST_GRID = 100_000
+#: What the state of CMA-ES is made of, in both homes of numpy's.
+CMAES_PARTS = {("cmaes._cma", "CMA"), ("numpy", "dtype"), ("numpy", "ndarray")} | {
+    (f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")
+}
 
 
 def _tpe(seed: int) -> BaseSampler:
@@ -31,7 +38,26 @@ def _gp(seed: int) -> BaseSampler:
     return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
 
 
+def read_cmaes(state: bytes) -> Any:
+    """CMA-ES as it was when it wrote its state; UnpicklingError where something else is written there."""
+    return _StateOfCmaes(io.BytesIO(state)).load()
+
+
+class _StateOfCmaes(pickle.Unpickler):
+    """Reads what CMA-ES keeps of itself in a storage that may be of others, as a pickle; makes nothing else of it."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in CMAES_PARTS:
+            raise pickle.UnpicklingError(
+                f"the state of tune.sampler=cmaes in the study's storage names {module}.{name}"
+            )
+        return super().find_class(module, name)
+
+
 def _cmaes(seed: int) -> BaseSampler:
+    # Optuna has no other door: it unpickles whatever a trial's attributes hold
+    module: Any = optuna.samplers._cmaes
+    module.pickle = SimpleNamespace(dumps=pickle.dumps, loads=read_cmaes)
     return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
 
 

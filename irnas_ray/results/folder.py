@@ -16,7 +16,7 @@ from irnas_ray.system.urls import absolute, join, masked
 
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
 FREE_TO_CHANGE = (
-    *("results", "resume", "cluster", "final", "data.output"),
+    *("results", "resume", "trust", "cluster", "final", "data.output"),
     *("tune.trials", "tune.max_failures", "tune.storage_patience", "tune.loggers"),
     *("tune.max_parameters", "tune.max_multiply_adds"),
 )

@@ -336,6 +336,8 @@ class StudyConfig:
     results: str = "results"
     #: Continue the study of this name.
     resume: bool = False
+    #: With resume: read also what somebody else wrote of Tune's records, which can run code; on the command line only.
+    trust: bool = False
     #: Name of the file in search_spaces/.
     search_space: str = "quickstart"
     #: Minutes that trials and final trainings together should take at most: a step is timed first, and where the

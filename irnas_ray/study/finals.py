@@ -20,8 +20,8 @@ from irnas_ray.study.final_training import FinalData, run_final
 from irnas_ray.system.files import read_json
 from irnas_ray.tune.internals import TRAIN_CHECKPOINT
 from irnas_ray.tune.loggers import make_loggers
-from irnas_ray.tune.run_storage import open_storage
 from irnas_ray.tune.runner import find_run, fit
+from irnas_ray.tune.storage import open_storage
 
 
 def run_finals(
@@ -31,7 +31,7 @@ def run_finals(
     # other candidates or settings are another run: Tune would continue the old ones and ignore the new
     content = json.dumps([study.final.identity(), [candidate.identity() for candidate in candidates]], sort_keys=True)
     run = f"finals-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-    found = find_run(folder.run(run))
+    found = find_run(folder.run(run), trusted=study.trust)
     ranks = {candidate.rank for candidate in candidates} - {int((ended.config or {})["rank"]) for ended in found.ended}
     shared: dict[str, Any] = {"study": study, "candidates": candidates, "data": data, "board": folder.tensorboard / run}
     trainable: Callable[..., None] = run_final

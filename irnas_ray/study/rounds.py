@@ -77,7 +77,7 @@ def _run_round(
 ) -> list[dict[str, Any]]:
     study = optuna.load_study(study_name=plan.name, storage=plan.storage)
     ended = {record["id"] for record in ended_since(study, earlier)}
-    run = find_run(folder.run(f"round-{number}"), ended)
+    run = find_run(folder.run(f"round-{number}"), ended, config.trust)
     ledger = Ledger(plan, len(earlier) + size, run.kept)
     for result in run.ended:
         # the driver may have died just before it told the study

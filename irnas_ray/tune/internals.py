@@ -20,6 +20,8 @@ Search = TypeVar("Search")
 #: What Tune records of a run, one file for each driver that worked on it: its trials, then the searcher's side. Its
 #: ``Tuner.can_restore`` only asks whether a run was ever begun.
 RECORDS = ("experiment_state-*.json", "searcher-state-*.pkl", "search_gen_state-*", "basic-variant-state-*")
+#: In the folder of a trial that failed: its exception as a pickle, which Tune reads when it lists results.
+ERROR = "error.pkl"
 #: How the names of a trial's checkpoints begin, which a number follows; Tune names only those that it still knows.
 CHECKPOINT = "checkpoint_"
 #: The metric in which Tune is told of a checkpoint of Ray Train; no page of Ray's names it.

@@ -16,7 +16,7 @@ from irnas_ray.datasets.batches import State
 from irnas_ray.networks.checkpoints import load_state, save_state
 from irnas_ray.tune.heartbeat import Pulse
 from irnas_ray.tune.internals import CHECKPOINT, remove_unsent_checkpoint
-from irnas_ray.tune.run_storage import open_storage
+from irnas_ray.tune.storage import open_storage
 
 STATE = "state.pt"
 #: Seconds between the first two attempts to save what cannot be saved later, and most between later ones.

@@ -10,21 +10,25 @@ from typing import Any
 import pyarrow
 import ray
 from pyarrow.fs import FileSelector, FileSystem, FileType
-from ray import cloudpickle
+from ray import cloudpickle, tune
 from ray.tune import Result
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.system.files import read_json, write_json
-from irnas_ray.system.urls import join
-from irnas_ray.tune.internals import RECORDS, own_folder, recorded_trials
+from irnas_ray.system.urls import join, split
+from irnas_ray.tune.authorship import is_own
+from irnas_ray.tune.internals import CHECKPOINT, ERROR, RECORDS, own_folder, recorded_trials
 from irnas_ray.tune.moved_modules import moved_modules_found
+from irnas_ray.tune.storage import open_storage
 
 #: In the storage: the id of the study whose trials lie beside it. In the study's folder: that id, and the storage
 #: where that is another one.
 OWNER, CLAIM = "study.json", "storage.json"
 #: In a trial's folder: what it was begun with.
 BEGUN = "begun.json"
+#: In a trial's folder, as Ray's documentation names it: a line of JSON for each of its reports.
+REPORTS = "result.json"
 #: How long a node may take to start a worker and look.
 PROBE_SECONDS = 120
 
@@ -75,16 +79,6 @@ def is_elsewhere(folder: StudyFolder) -> bool:
     return folder.storage != str(folder.trials)
 
 
-def open_storage(url: str) -> tuple[FileSystem, str]:
-    """The file system of a path or URL and the path in it; ValueError if pyarrow knows no such file system."""
-    try:
-        return FileSystem.from_uri(url)
-    except (OSError, pyarrow.ArrowException, ImportError, ValueError) as error:
-        raise ValueError(
-            f"cluster.storage: cannot open {url} ({error}); give a folder, or a URL such as s3://bucket/prefix"
-        ) from None
-
-
 def trial_folders(run: str) -> list[str]:
     """The folders of all trials of a run; none if it was never begun."""
     return sorted(join(run, name) for name, kind in _entries(run) if kind == FileType.Directory)
@@ -110,16 +104,22 @@ def parameters(folder: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def why_over(run: str) -> str | None:
-    """Why Tune cannot continue a run, of whose record it needs every file; None where it can.
+def why_over(run: str, trusted: bool = True) -> str | None:
+    """Why Tune cannot, or may not, continue a run, of whose record it needs every file; None where it can.
 
-    Tune itself would begin such a run anew in the same folder, without a word.
+    Tune itself would begin such a run anew in the same folder, without a word. Reading the record runs what it says,
+    so that it is read only where this user wrote it or it is ``trusted``.
     """
     filesystem, path = open_storage(run)
     names = sorted(name for name, _ in _entries(run))
     newest = [max(fnmatch.filter(names, pattern), default=None) for pattern in RECORDS]
     try:
         contents = [None if name is None else _read(filesystem, f"{path}/{name}") for name in newest]
+        if not trusted and not is_own(run, _unpickled(run, newest, contents)):
+            return (
+                "the record of this run is not read, because reading it can run code, and it was not written by you, "
+                "or its driver was killed just then (trust=true reads it)"
+            )
         with moved_modules_found():
             for content in contents[1:]:
                 if content is not None:
@@ -133,19 +133,38 @@ def why_over(run: str) -> str | None:
     return "the record of this run is damaged, its driver was probably killed while it wrote"
 
 
+def _unpickled(run: str, names: list[str | None], contents: list[bytes | None]) -> dict[str, bytes]:
+    """The files of a run that Tune would unpickle, name -> content, given those of its record."""
+    filesystem, _ = open_storage(run)
+    files = {name: content for name, content in zip(names, contents, strict=True) if name and content is not None}
+    for folder in trial_folders(run):
+        place = open_storage(join(folder, ERROR))[1]
+        if filesystem.get_file_info(place).type == FileType.File:
+            files[f"{split(folder)[1]}/{ERROR}"] = _read(filesystem, place)
+    return files
+
+
 def ended_trials(run: str) -> list[Result]:
     """The trials of a run that finished, gave up or were stopped early, from their own folders."""
-    filesystem, _ = open_storage(run)
     results = []
     for folder in trial_folders(run):
         try:
-            result = Result.from_path(open_storage(folder)[1], storage_filesystem=filesystem)
-        except Exception:  # it never reported, or was cut off at any byte while it did: met with almost any exception
+            result = _result(folder)
+        except (OSError, ValueError, LookupError):  # it never reported, or was cut off at any byte while it did
             continue
         # the file of an error stays where a trial recovered from it
         if has_ended(result.metrics or {}):
             results.append(result)
     return results
+
+
+def _result(folder: str) -> Result:
+    """A trial's last report and newest checkpoint; Ray's own ``Result.from_path`` unpickles its error, too."""
+    filesystem, path = open_storage(folder)
+    metrics = json.loads(_read(filesystem, f"{path}/{REPORTS}").decode().splitlines()[-1])
+    names = [name for name, kind in _entries(folder) if kind == FileType.Directory and name.startswith(CHECKPOINT)]
+    checkpoint = tune.Checkpoint(f"{path}/{max(names)}", filesystem) if names else None
+    return Result(metrics=metrics, checkpoint=checkpoint, error=None, path=path, _storage_filesystem=filesystem)
 
 
 def has_ended(metrics: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.system.urls import join, split
+from irnas_ray.tune.authorship import Authorship
 from irnas_ray.tune.heartbeat import HangWatch
 from irnas_ray.tune.internals import allow_failures, let_outlive_checkpoints
 from irnas_ray.tune.moved_modules import moved_modules_found
@@ -42,12 +43,12 @@ class Run:
     left: tuple[tuple[dict[str, Any], str], ...] = ()
 
 
-def find_run(place: str, known: Collection[str] = ()) -> Run:
+def find_run(place: str, known: Collection[str] = (), trusted: bool = True) -> Run:
     """The run that goes on from what lies in a folder or URL.
 
     A run that Tune cannot continue, perhaps because its driver was killed while writing, is left as it is: a new
     one beside it runs what had not ended there. ``known`` are trials that are known to have ended, whatever their
-    folders say.
+    folders say. So is a run whose record another user wrote, unless it is ``trusted``.
     """
     ended: list[tune.Result] = []
     kept: set[str] = set()
@@ -56,7 +57,7 @@ def find_run(place: str, known: Collection[str] = ()) -> Run:
     for number in range(1, 1000):
         current = place if number == 1 else join(above, f"{name}-again-{number}")
         folders = trial_folders(current)
-        reason = why_over(current) if folders else None
+        reason = why_over(current, trusted) if folders else None
         if reason is None:
             return Run(current, bool(folders), ended, frozenset(kept), tuple(left))
         found = ended_trials(current)
@@ -104,6 +105,7 @@ def fit(
     runner = tune.with_resources(trainable, resources)
     let_outlive_checkpoints(runner)
     above, name = split(run.place)
+    authorship = Authorship(run.place)
     watches = [] if hang_minutes is None else [HangWatch(name, hang_minutes, progress)]
     tuner = tune.Tuner(
         runner,
@@ -123,7 +125,7 @@ def fit(
             storage_path=above,
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=checkpoints),
-            callbacks=[progress, _Failures(max_failures), *watches, *loggers],
+            callbacks=[progress, _Failures(max_failures), authorship, *watches, *loggers],
             verbose=0,
         ),
     )
@@ -132,7 +134,10 @@ def fit(
             # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old
             # one; what the study was told has failed stays so: a later round makes up for it
             tuner = tune.Tuner.restore(run.place, runner, resume_errored=search is None, param_space=param_space)
-        grid = tuner.fit()
+        try:
+            grid = tuner.fit()
+        finally:
+            authorship.mark()
     results = [grid[index] for index in range(len(grid))]
     # an interrupted fit returns as if nothing had happened
     ended = [result for result in results if result.error is not None or has_ended(result.metrics or {})]

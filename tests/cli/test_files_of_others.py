@@ -169,6 +169,11 @@ def test_a_class_is_run_only_if_the_command_line_names_it(stand):
     assert retrain(network="dncnn", network_arguments=TARGET).network_arguments == TARGET
 
 
+def test_only_the_command_line_trusts_others(stand):
+    assert "give it on the command line" in str(composed(space(trust=True)))
+    assert composed(space(trust=True), "trust=true").trust and composed(space(), "trust=true").trust
+
+
 WRONG_ARGUMENTS = {
     "hydra.run.dir=proof": "no effect",
     "hydra/launcher=canary": "no effect",

@@ -1,6 +1,7 @@
 """Samplers: what they propose depends on the study alone, they optimise, and grids are gone through once."""
 
 import itertools
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from irnas_ray.hpo.domains import Conditional, Domains
-from irnas_ray.hpo.samplers import MOST_GRID, POPULATION, SAMPLERS, STARTUP, check_sampler, grid_size, make_sampler
+from irnas_ray.hpo.samplers import (
+    MOST_GRID,
+    POPULATION,
+    SAMPLERS,
+    STARTUP,
+    check_sampler,
+    grid_size,
+    make_sampler,
+    read_cmaes,
+)
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
 
@@ -177,3 +187,28 @@ def test_what_a_sampler_can_do_is_not_refused() -> None:
         check_sampler(name, SearchSpace({"a": CHOICE, "b": CONTINUOUS}))
     for name in ("tpe", "gp", "nsga2", "random"):
         check_sampler(name, SearchSpace({"a": CHOICE, "b": Conditional(CONTINUOUS, {"a": ("b",)})}), 3)
+
+
+class Code:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("raise SystemExit('code of others ran')",)
+
+
+def test_the_state_of_cmaes_in_a_storage_of_others_runs_no_code() -> None:
+    """Optuna unpickles it."""
+    space = {"a": FloatDistribution(0, 1), "b": FloatDistribution(0, 1)}
+    study = optuna.create_study(sampler=make_sampler("cmaes", 0, 0, SearchSpace(space)))
+    for _ in range(10):
+        trial = study.ask(space)
+        study.tell(trial, sum(trial.params.values()))
+    attributes = [trial.system_attrs for trial in study.get_trials() if "cma:optimizer:0" in trial.system_attrs]
+    state = bytes.fromhex("".join(attributes[-1][f"cma:optimizer:{part}"] for part in range(2)))
+    assert read_cmaes(state).dim == 2
+    trial = study.ask(space)
+    trial.storage.set_trial_system_attr(trial._trial_id, "cma:optimizer:0", pickle.dumps(Code()).hex())
+    study.tell(trial, 0.0)
+    study.sampler = make_sampler("cmaes", 0, 11, SearchSpace(space))
+    with pytest.raises(pickle.UnpicklingError, match="tune.sampler=cmaes in the study's storage names builtins.exec"):
+        study.ask(space)

@@ -16,6 +16,7 @@ from study_cases import wait_for
 
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.system.urls import absolute, join, split
+from irnas_ray.tune.authorship import read_marks
 from irnas_ray.tune.run_storage import ended_trials, trial_folders, why_over
 from irnas_ray.tune.runner import Interrupted, Run, find_run, fit
 
@@ -150,6 +151,54 @@ def test_where_tune_cannot_continue_only_what_had_not_ended_is_begun_anew(
     # a later driver finds both, and has nothing left to do
     again = find_run(str(place))
     assert again.begun and again.place == run.place and len(again.ended) == 1
+
+
+class Code:
+    """What runs when it is unpickled."""
+
+    def __init__(self, ran: Path) -> None:
+        self.ran = ran
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.ran,)
+
+
+def test_a_copy_of_ones_own_run_is_continued(place: Path) -> None:
+    assert len(read_marks(str(place))) == 4  # a state of the experiment and of its variants, two errors
+    assert find_run(str(place), trusted=False) == Run(str(place), begun=True)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["experiment_state-*.json", "basic-variant-state-*.json", "*/error.pkl", "marks.json"]
+)
+def test_what_others_wrote_is_not_unpickled(place: Path, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that had ended is kept, and the rest goes on from its checkpoints, without the record."""
+    file, ran = newest(place, pattern), place.parent / "ran"
+    if pattern == "marks.json":
+        file.unlink()
+    else:
+        code = cloudpickle.dumps(Code(ran))
+        stored = json.dumps({"_type": "CLOUDPICKLE_FALLBACK", "value": code.hex()})
+        file.write_bytes(stored.encode() if pattern.startswith("experiment") else code)
+    run = find_run(str(place), trusted=False)
+    said = capsys.readouterr().out
+    assert "can run code, and it was not written by you" in said and "trust=true reads it" in said
+    assert "1 of 3 trials had ended and are kept, the others go on from what they had saved" in said
+    assert (run.place, run.begun, len(run.left)) == (f"{place}-again-2", False, 2) and not ran.exists()
+    if pattern.startswith("experiment"):
+        # what is refused is no empty threat
+        find_run(str(place), trusted=True)
+        assert ran.exists()
+
+
+def test_a_key_of_another_user_is_another(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "other"))
+    assert not find_run(str(place), trusted=False).begun
+    key = tmp_path / "other" / "irnas_ray" / "key"
+    assert key.stat().st_mode & 0o777 == 0o600 and len(key.read_text()) == 64
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("HOME", "/dev/null")
+    assert not find_run(str(place), trusted=False).begun
 
 
 def test_a_run_that_never_began_is_begun_where_it_lies(tmp_path: Path) -> None:
