@@ -1,5 +1,6 @@
 """What the README and docs/ show in Python runs as it stands, and docs/api.md is what the docstrings say."""
 
+import re
 import runpy
 import textwrap
 from pathlib import Path
@@ -43,3 +44,14 @@ def test_the_page_on_the_api_is_up_to_date():
 
 def test_documents_have_examples():
     assert {example.id for example in EXAMPLES} >= {"training-1", "api-1"}
+
+
+def test_every_way_in_names_a_test_that_exists():
+    """The list of ways from others' files to code, in docs/security.md."""
+    rows = [line for line in (ROOT / "docs" / "security.md").read_text().splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 15
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"

@@ -166,9 +166,13 @@ def _refuse_classes_of_files(settings: RetrainConfig, arguments: list[str]) -> N
 
 
 def _refuse_trust_of_files(settings: StudyConfig, arguments: list[str]) -> None:
-    """ValueError where a file says that others' records are to be trusted, and the command line does not."""
-    if settings.trust and not any(_section(argument) == "trust" for argument in arguments):
+    """ValueError where a file decides whose code may run here: whose records are read, or what cluster is joined."""
+    given = {argument.partition("=")[0].lstrip("+~") for argument in arguments}
+    if settings.trust and "trust" not in given:
         raise ValueError("trust: a file says true, so that code of others could run; give it on the command line, too")
+    address = settings.cluster.address
+    if address not in (None, "auto", "local") and not given & {"cluster.address", "cluster"}:
+        raise ValueError(f"cluster.address: a file names {address}, whose answers can run code; name it yourself, too")
 
 
 def _explain(error: Exception, valid: Callable[[], DictConfig]) -> str:

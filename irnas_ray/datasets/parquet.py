@@ -28,7 +28,9 @@ def read_rows(
     """The rows of some images (None: all) in Parquet files; ValueError naming the file that cannot be read."""
     chosen = None if image_ids is None else pads.field("image_id").isin(list(image_ids))
     try:
-        return pads.dataset([str(path) for path in paths], format="parquet").to_table(columns=columns, filter=chosen)
+        dataset = pads.dataset([str(path) for path in paths], format="parquet")
+        check_columns(dataset.schema, paths[0])
+        return dataset.to_table(columns=columns, filter=chosen)
     except (pa.ArrowException, OSError) as error:
         if len(paths) > 1:
             # Arrow does not say which one it was.
@@ -36,6 +38,23 @@ def read_rows(
                 read_rows([path], columns, image_ids)
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{paths[0]}: cannot be read ({reason}); prepare the data set again") from None
+
+
+def check_columns(schema: pa.Schema, file: Path | str) -> None:
+    """ValueError naming the file if a column is of an extension type, of which Ray registers one that holds pickles.
+
+    Its values would be unpickled, which runs code, where they become Python objects.
+    """
+    types = [(field.name, field.type) for field in schema]
+    while types:
+        column, kind = types.pop()
+        # what pyarrow knows no class for it reads as plain storage
+        if isinstance(kind, pa.BaseExtensionType):
+            raise ValueError(
+                f"{file}: column {column!r} is of type {kind}, as none that this tool writes; prepare it anew"
+            )
+        types += [(column, kind.value_type)] if pa.types.is_dictionary(kind) else []
+        types += [(column, kind.field(index).type) for index in range(kind.num_fields)]
 
 
 def check_pixels(table: pa.Table, entries: Mapping[str, ImageEntry], place: Path | str) -> None:

@@ -71,6 +71,9 @@ def opened(path: Path | str) -> Iterator[Image.Image]:
             # Pillow's own words name the file object
             raise UnidentifiedImageError("is damaged at its beginning, or of no format that is known") from None
         with image:
+            if image.format == "EPS":
+                # decoding runs Ghostscript, and PostScript is a program, whatever the file's name says
+                raise UnidentifiedImageError("is PostScript, which is not run; save it as PNG")
             if image.format == "TIFF":
                 check_tiff(image.tag_v2, readable=True)  # type: ignore[attr-defined]
             _check_layout(image)

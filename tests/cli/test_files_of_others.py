@@ -172,6 +172,10 @@ def test_a_class_is_run_only_if_the_command_line_names_it(stand):
 def test_only_the_command_line_trusts_others(stand):
     assert "give it on the command line" in str(composed(space(trust=True)))
     assert composed(space(trust=True), "trust=true").trust and composed(space(), "trust=true").trust
+    elsewhere = space(cluster={"address": "10.0.0.1:6379"})
+    assert "a file names 10.0.0.1:6379, whose answers can run code" in str(composed(elsewhere))
+    assert composed(elsewhere, "cluster.address=10.0.0.1:6379").cluster.address == "10.0.0.1:6379"
+    assert composed(space(cluster={"address": "local"})).cluster.address == "local"
 
 
 WRONG_ARGUMENTS = {

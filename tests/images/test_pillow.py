@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from irnas_ray.images import files as images
 from irnas_ray.images import pillow
@@ -168,3 +168,11 @@ def test_an_orientation_behind_a_png_s_pixels_is_honoured(tmp_path):
     (tmp_path / "late.png").write_bytes(rest[:last] + content[start:end] + rest[last:])
     header = images.read_header(tmp_path / "late.png")
     assert (header.height, header.width) == images.read_image(tmp_path / "late.png", "gray").shape[:2] == (6, 4)
+
+
+def test_postscript_is_not_run_whatever_its_name(tmp_path):
+    """Pillow would hand it to Ghostscript."""
+    path = tmp_path / "photo.png"
+    Image.new("L", (8, 8)).save(path, format="EPS")
+    with pytest.raises(UnidentifiedImageError, match="is PostScript, which is not run"), pillow.opened(path):
+        pass

@@ -142,6 +142,17 @@ def test_damaged_settings_of_a_study_are_named(tmp_path, begun, text):
         begun.check(make_config(tmp_path, resume=True))
 
 
+def test_settings_that_name_code_are_refused(tmp_path, begun):
+    ran = tmp_path / "ran"
+    begun.config.write_text(f"study: mine\nsearch: [!!python/object/apply:os.mkdir ['{ran}']]\n")
+    with pytest.raises(ValueError, match=r"config\.yaml cannot be read"):
+        begun.check(make_config(tmp_path, resume=True))
+    assert not ran.exists()
+    # what is refused is no empty threat
+    yaml.unsafe_load(begun.config.read_text())
+    assert ran.exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "results").write_text("a file")
     config = make_config(tmp_path)
