@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from irnas_ray.genotypes.encoding import PREFIX
 from irnas_ray.hpo.configuration import BEYOND, REFUSED
 from irnas_ray.hpo.objectives import SCORE
-from irnas_ray.hpo.replicate import ENDED, NOT_ALWAYS, SHORT
+from irnas_ray.hpo.replicate import ENDED, LONG, NOT_ALWAYS, SHORT
 
 
 def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
     records = []
     for replicate in [replicate for replicate in replicates if replicate["trial"] is not None]:
         key = "" if len(replicates) == 1 else f"/seed {replicate['seed']}"
-        genotype, margins, lineage = (attributes.get(f"{name}{key}") for name in ("genotype", "margins", "lineage"))
+        genotype, margins, lineage, health = (attributes.get(f"{name}{key}") for name in LONG)
         records.append(
             {
                 "id": replicate["trial"],
@@ -42,6 +42,7 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
                 "genotype": json.loads(genotype) if genotype else None,
                 "margins": json.loads(margins) if margins else [],
                 "lineage": json.loads(lineage) if lineage else [],
+                "health": json.loads(health) if health else None,
                 "error": replicate["error"],
                 **({REFUSED: attributes[REFUSED]} if REFUSED in attributes else {}),
             }

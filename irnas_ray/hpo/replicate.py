@@ -17,7 +17,7 @@ SHORT = (
 )
 #: What is kept where it is known: parts of a batch only where whole ones did not fit into memory.
 NOT_ALWAYS = ("steps", "training_multiply_adds", "micro_batch")
-LONG = ("genotype", "margins", "lineage")
+LONG = ("genotype", "margins", "lineage", "health")
 #: States after which a seed runs no more.
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

@@ -1,5 +1,6 @@
 from .bilevel import BilevelSearch as BilevelSearch
-from .bilevel import SearchReport as SearchReport
-from .bilevel import SearchResult as SearchResult
 from .bilevel import bilevel_search as bilevel_search
+from .decodings import Decoding as Decoding
 from .health import Health as Health
+from .report import SearchReport as SearchReport
+from .report import SearchResult as SearchResult

@@ -3,9 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,49 +14,15 @@ from irnas_ray.datasets.batches import Batch, EndlessBatches, State
 from irnas_ray.genotypes.decoding import Margin
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.supernet import SuperNet
+from irnas_ray.search.decodings import DECODINGS, Decoding, inherited_score, masked_genotype, with_samples
 from irnas_ray.search.health import Health, health_of
 from irnas_ray.search.paths import FairPaths, PathNetwork, perturbed
+from irnas_ray.search.report import SearchReport, SearchResult
 from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import Search
 from irnas_ray.training.accumulation import Accumulation, Average
 from irnas_ray.training.loss import restoration_loss
 from irnas_ray.training.validation import Validate
-
-
-@dataclass(frozen=True)
-class SearchReport:
-    """Where a search stands after a validation; ``genotype`` is that of the best validation so far."""
-
-    epoch: int
-    psnr: float
-    ssim: float
-    weight_loss: float
-    arch_loss: float
-    best_psnr: float
-    best_ssim: float
-    genotype: Genotype
-    margins: list[Margin]
-    seconds: float
-    #: Most images that are computed at a time; None where whole batches fit into memory.
-    micro_batch: int | None = None
-    #: What alpha and beta say now.
-    health: Health | None = None
-
-
-@dataclass
-class SearchResult:
-    """What a search found: the genotype of its best validation after warm-up, and all reports."""
-
-    genotype: Genotype
-    margins: list[Margin]
-    psnr: float
-    ssim: float
-    seconds: float
-    #: As in the reports.
-    micro_batch: int | None = None
-    reports: list[SearchReport] = field(default_factory=list)
-    #: The health of the search at that validation; None where an earlier release saw it.
-    health: Health | None = None
 
 
 class BilevelSearch:
@@ -77,6 +43,8 @@ class BilevelSearch:
             raise ValueError(
                 f"warmup_epochs: {own.warmup_epochs} of {own.epochs} epochs leaves none that trains alpha and beta"
             )
+        if own.decoding not in DECODINGS:
+            raise ValueError(f"decoding: unknown {own.decoding!r}; possible: {', '.join(DECODINGS)}")
         self.settings = own
         self.net, self.validate = net, validate
         self.train_w, self.train_a = EndlessBatches(train_w), EndlessBatches(train_a)
@@ -98,6 +66,8 @@ class BilevelSearch:
         self.epoch = 0
         self.seconds = 0.0
         self.best: State = {}
+        #: Epoch, entropies and mean probabilities at every validation so far, as plain values.
+        self.history: list[State] = []
 
     def run_epoch(self) -> SearchReport | None:
         """Train one epoch; the report if the epoch ends with a validation, else None.
@@ -178,6 +148,7 @@ class BilevelSearch:
         searched = self.epoch > self.settings.warmup_epochs
         genotype, margins = self.net.genotype(), self.net.margins()
         health = health_of(self.net, genotype, margins, self.settings.arch_rate() * self.settings.arch_steps())
+        self.history.append({"epoch": self.epoch, "psnr": float(scores["psnr"]), **health.course()})
         if not self.best or (searched and (not self.best["searched"] or scores["psnr"] > self.best["psnr"])):
             self.best = {
                 "searched": searched,
@@ -217,6 +188,30 @@ class BilevelSearch:
             health=Health(**self.best["health"]) if "health" in self.best else None,
         )
 
+    def decodings(self) -> list[Decoding]:
+        """The genotypes that are worth a short training: as many as ``candidates``, or fewer where alpha has decided.
+
+        That of the best validation comes first, or that which masking decides on; then samples. Trains the supernet
+        further where masking does. Raises ValueError before the first validation.
+        """
+        own, best = self.settings, self.result().genotype
+        if own.decoding == "argmax" and own.candidates == 1:
+            return [Decoding(best, "argmax")]
+        # what is weighed here are the operators themselves
+        self.net.set_remedies(0.0, 0.0)
+        known = [Decoding(best, "argmax")]
+        if own.decoding == "masking":
+            known.insert(0, Decoding(masked_genotype(self.net, self.validate, self._tune), "masking"))
+        found = with_samples(self.net, known, own.candidates)
+        if own.candidates == 1:
+            return found
+        return [replace(one, inherited=inherited_score(self.net, one.genotype, self.validate)) for one in found]
+
+    def _tune(self, weights: Tensor) -> None:
+        self.net.train()
+        for _ in range(self.settings.masking_steps):
+            self._step(next(self.train_w), self.weights, self.architecture, self.weight_optimizer, alpha=weights)
+
     def state_dict(self) -> State:
         """Everything that the rest of the search depends on."""
         return {
@@ -229,6 +224,7 @@ class BilevelSearch:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "best": self.best,
+            "history": self.history,
             "micro_batch": self.accumulation.micro_batch,
             "paths": {} if self.paths is None else self.paths.left,
             "random_state": torch.get_rng_state(),
@@ -251,7 +247,8 @@ class BilevelSearch:
         self.train_w.load_state_dict(state["train_w"])
         self.train_a.load_state_dict(state["train_a"])
         self.epoch, self.seconds, self.best = int(state["epoch"]), float(state["seconds"]), dict(state["best"])
-        # states of earlier releases have none
+        # states of earlier releases have neither
+        self.history = list(state.get("history", []))
         self.accumulation.micro_batch = state.get("micro_batch")
         if self.paths is not None:
             self.paths.left = {name: list(left) for name, left in state.get("paths", {}).items()}
@@ -270,6 +267,10 @@ class BilevelSearch:
         for group in self.weight_optimizer.param_groups:
             group["initial_lr"] = self.settings.weight_lr
             group["lr"] = schedule.eta_min + (self.settings.weight_lr - schedule.eta_min) * left
+
+
+#: A search by a supernet, which differs from the bilevel one in how it trains and decides.
+SupernetSearch = TypeVar("SupernetSearch", bound=BilevelSearch)
 
 
 def bilevel_search(
@@ -300,16 +301,24 @@ def bilevel_search(
         ValueError: if a setting is impossible or ``state`` belongs to another supernet.
         FloatingPointError: if the loss is no longer finite.
     """
-    bilevel = BilevelSearch(net, train_w, train_a, validate, settings, **changes)
+    return run_search(BilevelSearch(net, train_w, train_a, validate, settings, **changes), on_report, state)
+
+
+def run_search(
+    search: SupernetSearch,
+    on_report: Callable[[SearchReport, SupernetSearch], None] | None = None,
+    state: State | None = None,
+) -> SearchResult:
+    """Run a search to its end; ``on_report`` and ``state`` as for ``bilevel_search``."""
     if state is not None:
-        bilevel.load_state_dict(state)
+        search.load_state_dict(state)
     reports = []
-    while bilevel.epoch < bilevel.settings.epochs:
-        report = bilevel.run_epoch()
+    while search.epoch < search.settings.epochs:
+        report = search.run_epoch()
         if report is not None:
             reports.append(report)
             if on_report is not None:
-                on_report(report, bilevel)
-    result = bilevel.result()
+                on_report(report, search)
+    result = search.result()
     result.reports = reports
     return result

@@ -46,6 +46,12 @@ class Health:
             return f"this search has decided nothing: all {self.decisions} margins of its cells are ties"
         return None
 
+    def course(self) -> dict[str, Any]:
+        """What of it changes over a search, as plain values."""
+        operators = {name: round(mean, 4) for name, mean in self.operators.items()}
+        numbers = {name: round(getattr(self, name), 4) for name in ("skip_share", "alpha_entropy", "beta_entropy")}
+        return {**numbers, "operators": operators, "moves": [round(mean, 4) for mean in self.moves]}
+
     def to_plain(self) -> dict[str, Any]:
         """Plain values, as they are kept in a study."""
         return asdict(self)

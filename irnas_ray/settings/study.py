@@ -166,6 +166,14 @@ class Search:
     alpha_noise: float = bounded(0.0, at_least=0, at_most=1)
     #: P-DARTS: dropout behind every skip of the supernet, this rate at first, falling linearly to 0.
     skip_dropout: float = bounded(0.0, at_least=0, at_most=0.95)
+    #: How the supernet is decoded: argmax (the largest weights, as in the paper), or masking (edge by edge, what hurts
+    #: Train V most when it is taken away, as DARTS-PT).
+    decoding: str = "argmax"
+    #: Weight steps of what is left of the supernet after each decision of masking.
+    masking_steps: int = bounded(20, at_least=0)
+    #: Distinct decodings of the supernet that go through short trainings on rungs, where one of tune.reduction_factor
+    #: goes on each time; the best one is the trial's genotype. 1: that of `decoding` alone.
+    candidates: int = bounded(1, at_least=1)
     #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off. Only with a supernet.
     proxy_steps: int = bounded(0, at_least=0)
 

@@ -22,6 +22,7 @@ from irnas_ray.networks.costs import size_of
 from irnas_ray.networks.operators import check_activation, check_operators, level_width
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.results.layout import settings_in
+from irnas_ray.search.decodings import DECODINGS
 from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import SUPERNETS, StudyConfig, Tune, with_values
 from irnas_ray.study.candidates import BUILT_IN
@@ -40,6 +41,7 @@ ONE_OF = {
     "final.precision": PRECISIONS,
     "tune.sampler": SAMPLERS,
     "search.method": (*SUPERNETS, *METHODS),
+    "search.decoding": DECODINGS,
 }
 #: What all trials of a study have in common.
 FIXED = ("architecture.channels", "search.epochs", "search.method")
@@ -193,6 +195,11 @@ def _check_networks(config: StudyConfig) -> None:
         return
     if not 0 <= config.search.warmup_epochs < config.search.epochs:
         raise ValueError(f"search.warmup_epochs: {config.search.warmup_epochs}; 0 to {config.search.epochs - 1}")
+    if config.search.candidates > 1 and not config.search.proxy_steps:
+        raise ValueError(
+            f"search.candidates: {config.search.candidates} of them need short trainings to tell which is best; set "
+            "search.proxy_steps"
+        )
     widths = len(config.architecture.multipliers)
     if config.search.warmup_paths and widths > 1:
         raise ValueError(

@@ -18,7 +18,7 @@ from irnas_ray.networks.costs import size_of
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.search.bilevel import bilevel_search
 from irnas_ray.settings.study import StudyConfig, with_values
-from irnas_ray.study.trial import TrialData, search_parts, short_training, train_proxy
+from irnas_ray.study.trial import TrialData, candidate_trainings, search_parts, short_training
 from irnas_ray.study.worker import prepare_device
 
 GIB = 2**30
@@ -178,4 +178,4 @@ def one_step(config: StudyConfig, data: TrialData, device: torch.device) -> None
     parts = search_parts(config, data, 0, device)
     found = bilevel_search(*parts, epochs=2, warmup_epochs=1, steps_per_epoch=1, validate_every=2)
     if config.search.proxy_steps:
-        train_proxy(found.genotype, with_values(config, {"search.proxy_steps": 1}), data, device, 0)
+        candidate_trainings(config, data, device, 0).train(found.genotype, 1)

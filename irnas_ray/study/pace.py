@@ -13,6 +13,7 @@ import torch
 from irnas_ray.networks.building import make_encoding, make_network, make_supernet
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.search.bilevel import BilevelSearch
+from irnas_ray.search.successive_halving import total_steps
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.worker import prepare_device
 from irnas_ray.system.files import read_json, write_json
@@ -54,7 +55,8 @@ def shortening(config: StudyConfig, search_step: float, final_step: float, place
     """By what all lengths are multiplied to keep to the minutes, at most 1; steps are given in seconds."""
     own, final = config.search, config.final
     trials = config.tune.trials * config.tune.replicates
-    search = trials * (own.epochs * own.steps_per_epoch * search_step + own.proxy_steps * final_step) / places
+    short = total_steps(own.proxy_steps, own.candidates, config.tune.reduction_factor)
+    search = trials * (own.epochs * own.steps_per_epoch * search_step + short * final_step) / places
     finals = math.ceil(final.count / places) * final.steps * final_step
     assert config.minutes is not None
     return min(1.0, FOR_STEPS * 60 * config.minutes / (search + finals))

@@ -4,10 +4,12 @@ import functools
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.ray_data import PatchSet
@@ -19,8 +21,11 @@ from irnas_ray.hpo.objectives import LATENCY, SCORE, objectives_of
 from irnas_ray.networks.building import make_encoding, make_network, make_supernet
 from irnas_ray.networks.costs import seconds_per_megapixel, size_of
 from irnas_ray.networks.supernet import SuperNet
-from irnas_ray.search.bilevel import BilevelSearch, SearchReport, bilevel_search
+from irnas_ray.search.bilevel import BilevelSearch, run_search
+from irnas_ray.search.health import Health
+from irnas_ray.search.report import SearchReport
 from irnas_ray.search.short_training import ShortTraining
+from irnas_ray.search.successive_halving import CandidateTrainings, Trained, rank_correlation
 from irnas_ray.settings.study import Final, StudyConfig, settings_of
 from irnas_ray.study.worker import (
     failure_reported,
@@ -30,12 +35,14 @@ from irnas_ray.study.worker import (
     scored_degradation,
     take_over_process,
 )
-from irnas_ray.training.training import train
 from irnas_ray.training.validation import Validate, validation_pixels, validator
 from irnas_ray.tune.heartbeat import pulse_of_trial
 from irnas_ray.tune.perturbation import continued, lineage
 from irnas_ray.tune.reports import Left, Reports, folders_of
 from irnas_ray.tune.run_storage import note_parameters
+
+#: Most validations whose alpha and beta every report tells again.
+MOST_POINTS = 40
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
         # what a failure before the first report is told with
         reports.last = {"epoch": int(state["epoch"])} | grown
 
-    def on_report(now: SearchReport, bilevel: BilevelSearch) -> None:
+    def on_report(now: SearchReport, search: BilevelSearch) -> None:
         metrics = {
             "epoch": now.epoch,
             "progress": f"epoch {now.epoch}/{epochs}",
@@ -109,17 +116,28 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
         found |= costs(now.genotype) | reports.divided(now.micro_batch, own.batch)
-        reports.report(metrics | found | grown, bilevel.state_dict() | kept)
+        found |= health_metrics(now.health, search.history)
+        reports.report(metrics | found | grown, search.state_dict() | kept)
 
-    result = bilevel_search(net, train_w, train_a, validate, own, on_report=on_report, state=state)
+    search = BilevelSearch(net, train_w, train_a, validate, own)
+    result = run_search(search, on_report, state)
     start = time.perf_counter()
-    score = result.psnr
-    if settings.search.proxy_steps:
-        score = train_proxy(result.genotype, settings, data, device, seed, reports)
+    genotype, score, trained = result.genotype, result.psnr, list[Trained]()
+    decodings = search.decodings()
+    if own.proxy_steps:
+        short = candidate_trainings(settings, data, device, seed, reports.follow)
+        trained = short.run(decodings)
+        reports.divided(short.micro_batch, settings.final.batch)
+        genotype, score = trained[0].decoding.genotype, trained[0].score
+    elif own.decoding != "argmax":
+        genotype = decodings[0].genotype
     seconds = result.seconds + time.perf_counter() - start
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
-    found = describe(result.genotype, result.margins, result.psnr, result.ssim, seconds)
-    found |= costs(result.genotype) | reports.divided(result.micro_batch, own.batch)
+    found = describe(genotype, result.margins, result.psnr, result.ssim, seconds)
+    found |= costs(genotype) | reports.divided(result.micro_batch, own.batch)
+    found |= health_metrics(result.health, search.history, trained)
+    if result.health is not None and (warning := result.health.warning()) is not None:
+        reports.notice(warning)
     reports.report(metrics | found | grown)
 
 
@@ -200,6 +218,32 @@ def search_parts(
     return net, train_w, train_a, validator(data.validation, degradations, own.tile, device, pixels)
 
 
+def candidate_trainings(
+    settings: StudyConfig,
+    data: TrialData,
+    device: torch.device,
+    seed: int,
+    follow: Callable[[nn.Module], None] = lambda network: None,
+) -> CandidateTrainings:
+    """The short trainings that rank a trial; ``follow`` is called with every network before it is trained."""
+
+    def make(genotype: Genotype) -> nn.Module:
+        network = make_network(genotype, settings).to(device)
+        follow(network)
+        return network
+
+    degradations = validation_degradations(scored_degradation(settings))
+    return CandidateTrainings(
+        make,
+        lambda: final_batches(data.train_w, settings, seed, device),
+        validator(data.validation, degradations, settings.search.tile, device),
+        settings.final,
+        settings.search.proxy_steps,
+        settings.tune.reduction_factor,
+        seed,
+    )
+
+
 def describe(
     genotype: Genotype, margins: list[Margin], psnr: float, ssim: float, seconds: float
 ) -> dict[str, str | float]:
@@ -214,6 +258,25 @@ def describe(
     }
 
 
+def health_metrics(
+    health: Health | None, history: list[dict[str, Any]], trained: Sequence[Trained] = ()
+) -> dict[str, str | float]:
+    """The health of a search as metrics: numbers for curves, and all of it as JSON, with its course and its decodings.
+
+    Empty where an earlier release saw what was best.
+    """
+    if health is None:
+        return {}
+    # the last one always, and as many before it
+    course = history[:: -max(1, -(-len(history) // MOST_POINTS))][::-1]
+    all_of_it = health.to_plain() | {"warning": health.warning(), "history": course}
+    if len(trained) > 1:
+        all_of_it["decodings"] = [one.to_plain() for one in trained]
+        all_of_it["correlation"] = rank_correlation(trained)
+    numbers = {name: getattr(health, name) for name in ("skip_share", "alpha_entropy", "beta_entropy")}
+    return numbers | {"health": json.dumps(all_of_it)}
+
+
 def network_costs(genotype: Genotype, settings: StudyConfig, device: torch.device) -> dict[str, str | float]:
     """What the final network of a genotype costs, and the device of the trial; its time only where it is asked for."""
     found: dict[str, str | float] = {
@@ -226,31 +289,3 @@ def network_costs(genotype: Genotype, settings: StudyConfig, device: torch.devic
             network = make_network(genotype, settings)
         found[LATENCY] = seconds_per_megapixel(network, settings.architecture.channels, device)
     return found
-
-
-def train_proxy(
-    genotype: Genotype,
-    settings: StudyConfig,
-    data: TrialData,
-    device: torch.device,
-    seed: int,
-    reports: Reports | None = None,
-) -> float:
-    """Validation PSNR of the decoded network after a short training, which compares trials of any node count and width.
-
-    Supernets do not: one with more nodes or channels scores higher whatever its genotype is worth.
-    """
-    final = settings.final
-    torch.manual_seed(seed)
-    network = make_network(genotype, settings).to(device)
-    if reports is not None:
-        reports.follow(network)
-    batches = final_batches(data.train_w, settings, seed, device)
-    degradations = validation_degradations(scored_degradation(settings))
-    validate = validator(data.validation, degradations, settings.search.tile, device)
-    steps = settings.search.proxy_steps
-    short = replace(final, steps=steps, minutes=None, validate_every=steps, ema_decay=None)
-    last = train(network, batches, validate, short)
-    if reports is not None:
-        reports.divided(last.micro_batch, final.batch)
-    return last.psnr
