@@ -1,5 +1,6 @@
 """Whole images with their pixels: out of a prepared data set, or straight from a source."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,18 +64,28 @@ def load_images(folder: Path | str, ids: tuple[str, ...] | list[str]) -> list[Im
     return records
 
 
-def read_test_images(data: Data, most: int | None = None) -> Iterator[ImageRecord]:
+def read_test_images(data: Data, most: int | None = None, unreadable: list[str] | None = None) -> Iterator[ImageRecord]:
     """The first ``most`` test images of a prepared folder, an image folder, pairs, or the photographs, one at a time.
 
-    ValueError, before the first image, if there is none or the source cannot be read.
+    ValueError, before the first image, if there is none or the source cannot be read. What is wrong with an image that
+    cannot be read goes to ``unreadable`` and the image is left out, or is a ValueError too where that is None.
     """
     if data.source is not None and is_prepared(data.source):
         yield from load_images(data.source, Manifest.load(data.source).ids("test")[:most])
         return
     found = sources.find_test_images(data)[:most]
-    for line in conversions(
-        {x.image_id: [notice for header in x.headers() for notice in header.notices] for x in found}
-    ):
+    notices: dict[str, list[str]] = {}
+    for image in found:
+        # what is wrong with a file is told below
+        with contextlib.nullcontext() if unreadable is None else contextlib.suppress(ValueError):
+            notices[image.image_id] = [notice for header in image.headers() for notice in header.notices]
+    for line in conversions(notices):
         logger.warning("%s", line)
     for image in found:
-        yield ImageRecord(image.image_id, *image.planes(data.color))
+        try:
+            yield ImageRecord(image.image_id, *image.planes(data.color))
+        except ValueError as error:
+            if unreadable is None:
+                raise
+            logger.warning("%s", error)
+            unreadable.append(str(error))

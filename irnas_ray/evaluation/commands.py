@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
@@ -19,14 +19,16 @@ from irnas_ray.evaluation.external import evaluate_restored
 from irnas_ray.evaluation.methods import Candidates, find_candidates
 from irnas_ray.evaluation.picture_sheet import SheetImages
 from irnas_ray.evaluation.protocols import check_form
+from irnas_ray.evaluation.restoration import COLORS, Restoration
 from irnas_ray.evaluation.scores import Evaluation, EvaluationImage, collect, evaluate, file_name, restore_and_score
-from irnas_ray.images.files import list_images, read_header, read_image, write_image
+from irnas_ray.images.files import list_images
+from irnas_ray.images.pillow import MEGAPIXELS, pictures_up_to
 from irnas_ray.networks.checkpoints import load_network
-from irnas_ray.networks.inference import fast, restore
+from irnas_ray.networks.inference import fast
 from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
 from irnas_ray.system.environment import PYTHON, hardware, usable_cores, versions
 from irnas_ray.system.exit_status import WrongSetting
-from irnas_ray.system.files import write_json, write_text
+from irnas_ray.system.files import read_json, write_json, write_text
 from irnas_ray.system.names import check_names
 from irnas_ray.system.worker_pool import WorkerPool
 
@@ -34,6 +36,8 @@ from irnas_ray.system.worker_pool import WorkerPool
 LIBRARIES = (PYTHON, "torch", "numpy", "scipy", "scikit-image", "PyWavelets", "pillow", "bm3d")
 #: Seconds of work from which it pays to start other processes, which takes some seconds itself.
 WORTH_PROCESSES = 10.0
+#: Images that could not be read of which a message tells.
+MOST_NAMES = 20
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,8 @@ def score_methods(config: EvaluateConfig) -> None:
     """Score networks, restored images and baselines under a protocol; print a table and keep everything if asked to.
 
     Raises ValueError, before any work, if there is nothing to score, the networks, the protocol, earlier scores or the
-    images do not fit each other, or the output folder is not empty.
+    images do not fit each other, or the output folder is not empty; at the end, if files could not be read, with their
+    names and the reasons.
     """
     start = time.perf_counter()
     candidates = find_candidates(config, _device())
@@ -55,17 +60,25 @@ def score_methods(config: EvaluateConfig) -> None:
     check_form(protocol, Manifest.load(source).form if source is not None and is_prepared(source) else None)
     config.data.color = protocol.color
     output = Path(config.output) if config.output else None
-    if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output is not None and output.exists() and not _is_free(output):
         raise ValueError(f"output: {output} is no empty folder; choose another one")
-    images = list(read_test_images(config.data, config.images))
+    _check_largest(config)
+    failed: list[str] = []
+    with pictures_up_to(config.max_megapixels):
+        images = list(read_test_images(config.data, config.images, failed))
+    count = len(images) + len(failed)
+    if not images:
+        _report(failed, count, "scored")
     candidates.check([image.image_id for image in images])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     shown = SheetImages(images, config.sheet_images if output else 0)
     results = []
-    for result in _score(candidates, images, config, output, shown):
+    for result in _score(candidates, images, config, output, shown, failed):
         results.append(result)
         if output is not None:
             result.write_csv(output / "per_image" / f"{file_name(result.method)}.csv")
+    if not results and not candidates.earlier:
+        _report(failed, count, "scored")
     everything = [*results, *candidates.earlier]
     rows = compare(everything, _reference(everything))
     print(interval_table(rows))
@@ -73,9 +86,19 @@ def score_methods(config: EvaluateConfig) -> None:
         write_text(output / "table.md", interval_table(rows))
         write_comparison(rows, output / "table.csv")
         seconds = round(time.perf_counter() - start, 2)
-        write_json(output / "scores.json", _record(config, candidates, seconds, rows, everything))
+        record = _record(config, candidates, seconds, rows, everything)
+        write_json(output / "scores.json", record | ({"not_scored": failed} if failed else {}))
         shown.save(output / "sheet.png", protocol, candidates.sigma, results)
         print(f"tables, scores of each image, restored images and picture sheet: {output.absolute()}")
+    _report(failed, count, "scored")
+
+
+def _is_free(output: Path) -> bool:
+    """Whether a folder is empty, or holds scores from which files were missing, which the same command makes again."""
+    try:
+        return not any(output.iterdir()) or bool(read_json(output / "scores.json").get("not_scored"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _record(
@@ -106,14 +129,22 @@ def _score(
     config: EvaluateConfig,
     output: Path | None,
     shown: SheetImages,
+    failed: list[str],
 ) -> Iterator[Evaluation]:
-    """The evaluation of each candidate as it is done."""
+    """The evaluation of each candidate as it is done; what is wrong with a folder of restored images is `failed`."""
     protocol, sigma = candidates.protocol, candidates.sigma
     for name, method in candidates.networks.items():
         pictures = output / "images" / file_name(name) if output else None
         yield evaluate(method, images, protocol, sigma, name, pictures, shown.keeper(name))
     for name, folder in candidates.folders.items():
-        yield evaluate_restored(folder, images, protocol, sigma, name, shown.keeper(name))
+        try:
+            with pictures_up_to(config.max_megapixels):
+                result = evaluate_restored(folder, images, protocol, sigma, name, shown.keeper(name))
+        except ValueError as error:
+            logger.warning("%s", error)
+            failed.append(f"{name}: {error}")
+            continue
+        yield result
     count, one_thread = config.processes or usable_cores(), partial(torch.set_num_threads, 1)
     with WorkerPool(count, restore_and_score.__module__, "processes", one_thread) as pool:
         for name, method in candidates.baselines.items():
@@ -133,38 +164,60 @@ def _reference(results: Sequence[Evaluation]) -> str | None:
 def restore_images(config: RestoreConfig) -> None:
     """Restore an image or a folder of images with a saved network into PNG files.
 
-    Raises ValueError, before the first image is restored, if anything is missing, colours do not fit the network, or a
-    result would overwrite a file.
+    Raises ValueError, before the first image is restored, if anything is missing or a result would overwrite a file
+    that this call would not have made; at the end, if images could not be restored, with their names and the reasons.
     """
     network, _ = load_network(_given("network", config.network), _device(), config.network_class)
     source, output = Path(_given("input", config.input)), Path(_given("output", config.output))
     paths = [source] if source.is_file() else list_images(source)
     check_names(paths)
     color = "gray" if network.channels == 1 else "rgb"
-    if config.color not in (None, "gray"):
-        raise WrongSetting(f"color: unknown {config.color!r}; possible: gray, null")
+    if config.color not in (None, *COLORS):
+        raise WrongSetting(f"color: unknown {config.color!r}; possible: {', '.join(COLORS)}, null")
+    _check_largest(config)
     targets = [output / f"{path.stem}.png" for path in paths]
-    for path, target in zip(paths, targets, strict=True):
-        header = read_header(path)
-        for notice in header.notices:
-            logger.warning("%s: %s", path, notice)
-        gray = header.gray
-        if color == "rgb" and gray:
-            raise ValueError(f"{path} is a gray image, {config.network} restores colour images; use a network for gray")
-        if color == "gray" and config.color is None and not gray:
-            raise ValueError(
-                f"{path} is a colour image, {config.network} restores gray images; add color=gray to convert it, "
-                "or use a network for colour"
-            )
-        if target.exists() and not config.overwrite:
-            raise ValueError(f"{target} exists; choose another output folder or add overwrite=true")
     if len(set(targets)) < len(targets):
         raise ValueError(f"{source}: two images differ only in their suffix, so their results would have one name")
-    network = fast(network)
-    for path, target in zip(paths, targets, strict=True):
-        restored = restore(network, read_image(path, color), config.tile, config.overlap, config.self_ensemble)
-        write_image(target, restored)
-        print(f"{path} -> {target}", flush=True)
+    restoration = Restoration(fast(network), config, 1 if color == "gray" else 3)
+    with pictures_up_to(config.max_megapixels):
+        there = set() if config.overwrite else {target for target in targets if target.exists()}
+        for path, target in zip(paths, targets, strict=True):
+            if target in there and (source.is_file() or not restoration.is_done(path, target)):
+                raise ValueError(f"{target} exists; choose another output folder or add overwrite=true")
+        _report(_restore_files(restoration, dict(zip(paths, targets, strict=True)), there), len(paths), "restored")
+
+
+def _restore_files(restoration: Restoration, targets: Mapping[Path, Path], there: Set[Path]) -> list[str]:
+    """Restore files into those that are not there; what was wrong with the others."""
+    failed = []
+    for path, target in targets.items():
+        if target in there:
+            print(f"{path} -> {target} is there already", flush=True)
+            continue
+        try:
+            restoration.restore_file(path, target)
+            print(f"{path} -> {target}", flush=True)
+        except ValueError as error:
+            logger.warning("%s", error)
+            failed.append(str(error))
+    return failed
+
+
+def _check_largest(config: EvaluateConfig | RestoreConfig) -> None:
+    if config.max_megapixels > MEGAPIXELS and config.tile is None:
+        raise WrongSetting(
+            f"max_megapixels: more than {MEGAPIXELS} only in tiles; add their side in pixels, as tile=256"
+        )
+
+
+def _report(failed: Sequence[str], count: int, done: str) -> None:
+    """ValueError naming the images of a batch that failed, if there are any."""
+    if failed and len(failed) == count:
+        raise ValueError("\n".join(failed[:MOST_NAMES]))
+    if failed:
+        listed = "\n".join([*failed[:MOST_NAMES], *["..."] * (len(failed) > MOST_NAMES)])
+        remedy = "mend or remove what is named, and the same command does what is missing"
+        raise ValueError(f"the rest is {done}, but of {count} images not all; {remedy}:\n{listed}")
 
 
 def _given(key: str, value: str) -> str:

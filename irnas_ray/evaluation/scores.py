@@ -20,6 +20,7 @@ from torch import Tensor
 from irnas_ray.evaluation.metrics import Border, known_border
 from irnas_ray.evaluation.protocols import Protocol, get_protocol
 from irnas_ray.system.files import write_csv, written
+from irnas_ray.system.names import fitting
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ def collect(
 
 def file_name(method: str) -> str:
     """What a method's files are called: its name without what file systems may not like."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", method).strip("_.") or "method"
+    return fitting(re.sub(r"[^A-Za-z0-9._+-]+", "_", method).strip("_.") or "method", len(".csv"))
 
 
 def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]]) -> list[Path]:
@@ -208,7 +209,8 @@ def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]
     """
     paths = []
     for image_id, picture in pictures.items():
-        path = Path(folder, f"{image_id}.png")
+        parent, _, own = image_id.rpartition("/")
+        path = Path(folder, parent, f"{fitting(own, len('.png'))}.png")
         if not path.resolve().is_relative_to(Path(folder).resolve()):
             raise ValueError(f"image id {image_id!r} leads out of the folder {folder}")
         pixels = to_uint8(image_id, picture)

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from irnas_ray.images.tags import Refused, check_tiff, deep_range, png_chunks, significant, significant_bits, tiff_tags
 
+#: Largest picture that is opened unasked, because small files can hold pictures that fill the memory.
+MEGAPIXELS = 179
 _BYTE, _WORD = 255, 65535
 _GRAY_MODES = ("1", "L", "LA", "La")
 
@@ -36,15 +39,22 @@ class Samples:
 
     values: UInt[np.ndarray, "*shape"]
     white: int | UInt[np.ndarray, " c"]
+    #: How opaque each pixel is, from 0 to the largest value of the same type; None: all are, or it was not asked for.
+    alpha: UInt[np.ndarray, "h w"] | None = None
 
     @property
     def gray(self) -> bool:
         """Whether the file is gray."""
         return self.values.ndim == 2
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the values are those of 8 bits."""
+        return self.values.dtype == np.uint8 and isinstance(self.white, int) and self.white == _BYTE
+
     def bytes(self) -> UInt8[np.ndarray, "*shape"]:
         """The nearest of 256 values."""
-        if self.values.dtype == np.uint8 and isinstance(self.white, int) and self.white == _BYTE:
+        if self.is_plain:
             return self.values
         white = np.asarray(self.white, np.uint32)
         return ((self.values.astype(np.uint32) * 510 + white) // (2 * white)).astype(np.uint8)
@@ -52,6 +62,20 @@ class Samples:
     def floats(self) -> Float[np.ndarray, "*shape"]:
         """Values in [0, 1], float32."""
         return self.values.astype(np.float32) / np.asarray(self.white, np.float32)
+
+
+@contextlib.contextmanager
+def pictures_up_to(megapixels: float) -> Iterator[None]:
+    """Inside, files of so many megapixels are opened; outside it is ``MEGAPIXELS``, as Pillow has it."""
+    usual = Image.MAX_IMAGE_PIXELS
+    # Pillow warns of half of what it refuses.
+    Image.MAX_IMAGE_PIXELS = usual if megapixels == MEGAPIXELS else int(megapixels * 1e6 / 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
 
 
 @contextlib.contextmanager
@@ -64,6 +88,12 @@ def opened(path: Path | str) -> Iterator[Image.Image]:
     with open(path, "rb") as file:
         try:
             image = Image.open(file)
+        except Image.DecompressionBombError:
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+            raise Refused(
+                f"is larger than {most:.0f} megapixels; if that is right, max_megapixels=N of `irnas-ray restore` and "
+                "`irnas-ray evaluate` opens it, in tiles"
+            ) from None
         except UnidentifiedImageError:
             tags = tiff_tags(file)
             if tags:
@@ -115,10 +145,10 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or _layout(image) in _LOWER_BYTE
 
 
-def read(path: Path | str) -> Samples:
-    """The pixels of a file at full depth; alpha is dropped, EXIF orientation applied, palettes and CMYK become RGB.
+def read(path: Path | str, alpha: bool = False) -> Samples:
+    """The pixels of a file at full depth; EXIF orientation is applied, palettes and CMYK become RGB.
 
-    Raises as ``opened``.
+    Alpha is dropped unless it is asked for; raises as ``opened``.
     """
     with opened(path) as image:
         white: int = _WORD if is_deep(image) else _BYTE
@@ -128,11 +158,12 @@ def read(path: Path | str) -> Samples:
             black_is_zero = not negative
         if image.format == "PNG":
             told = significant_bits(image.fp)  # type: ignore[attr-defined]
-        values = _deep(image, path) if is_deep(image) else _shallow(image)
+        values, opacity = _deep(image, path) if is_deep(image) else _shallow(image, alpha)
     if not black_is_zero:
         values = (white - values).astype(values.dtype)
     found = significant(values, *told) if told else None
-    return Samples(*found) if found else Samples(values, white)
+    values, of_white = found or (values, white)
+    return Samples(values, of_white, opacity if alpha else None)
 
 
 def _check_layout(image: Image.Image) -> None:
@@ -145,25 +176,34 @@ def _check_layout(image: Image.Image) -> None:
         raise Refused("has 16 bits a channel in a layout that cannot be read; save it as a 16-bit RGB or gray PNG")
 
 
-def _shallow(image: Image.Image) -> UInt8[np.ndarray, "*shape"]:
+def _shallow(image: Image.Image, alpha: bool) -> tuple[UInt8[np.ndarray, "*shape"], UInt8[np.ndarray, "h w"] | None]:
     image.load()
     shown = ImageOps.exif_transpose(image)
-    if not is_gray(shown):
-        return np.asarray(shown.convert("RGB"))
-    # Pillow leaves gray that is multiplied by alpha only in this way.
-    return np.asarray((shown.convert("LA") if shown.mode == "La" else shown).convert("L"))
+    if shown.mode == "La":
+        # Pillow leaves gray that is multiplied by alpha only in this way.
+        shown = shown.convert("LA")
+    opacity = np.asarray(shown.convert("RGBA").getchannel("A")) if alpha and shown.has_transparency_data else None
+    return np.asarray(shown.convert("L" if is_gray(shown) else "RGB")), opacity
 
 
-def _deep(image: Image.Image, path: Path | str) -> UInt16[np.ndarray, "*shape"]:
+def _deep(
+    image: Image.Image, path: Path | str
+) -> tuple[UInt16[np.ndarray, "*shape"], UInt16[np.ndarray, "h w"] | None]:
     layout = _layout(image)
     upper = _pixels(image)
     if layout not in _LOWER_BYTE:
-        return upper.astype(np.uint16)
+        return upper.astype(np.uint16), None
     # Pillow's colours have 8 bits: it takes the upper byte of a value and, told the other byte order, the lower one.
     with opened(path) as again:
         again.tile = [tile._replace(args=_relaid(tile.args)) for tile in again.tile]  # type: ignore[attr-defined]
         lower = _pixels(again)
-    return (upper[:, :, :3].astype(np.uint16) << 8) | lower[:, :, :3]
+    values = (upper.astype(np.uint16) << 8) | lower
+    return values[:, :, :3], values[:, :, 3] if layout.startswith("RGBA") else None
+
+
+def luma(samples: Samples) -> UInt8[np.ndarray, "h w"]:
+    """Gray of 8 bits, by ITU-R 601."""
+    return np.asarray(Image.fromarray(samples.bytes()).convert("L"))
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

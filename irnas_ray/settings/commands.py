@@ -70,6 +70,8 @@ class EvaluateConfig:
     tile: int | None = bounded(None, at_least=1)
     #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.
     overlap: int = bounded(32, at_least=0)
+    #: Largest image in megapixels that is opened; more than 179, the default, only in tiles.
+    max_megapixels: float = bounded(179, more_than=0)
     #: Average a network's results over the image's eight rotations and mirror images; eight times the work.
     self_ensemble: bool = False
     #: Processes that slow baselines use side by side; null: one for each core. The scores are the same.
@@ -95,7 +97,8 @@ class RestoreConfig:
     input: str = ""
     #: Folder for the restored images (PNG).
     output: str = ""
-    #: gray converts colour images for a gray network; null: colours must fit the network.
+    #: What a gray network does with colour images: gray converts them, luma restores their luma and keeps the colours,
+    #: each restores red, green and blue apart; null: colours must fit the network.
     color: str | None = None
     #: Side in pixels of the tiles in which images are restored; null: whole images.
     tile: int | None = bounded(256, at_least=1)
@@ -103,6 +106,8 @@ class RestoreConfig:
     overlap: int = bounded(32, at_least=0)
     #: Average the results over the image's eight rotations and mirror images; eight times the work.
     self_ensemble: bool = False
+    #: Largest image in megapixels that is opened; more than 179, the default, only in tiles.
+    max_megapixels: float = bounded(179, more_than=0)
     #: Replace images of the same name in the output folder.
     overwrite: bool = False
 

@@ -32,6 +32,7 @@ from irnas_ray.study.worker import (
     scored_degradation,
 )
 from irnas_ray.system.files import write_json
+from irnas_ray.system.names import fitting
 from irnas_ray.training.tensorboard import TrainingBoard
 from irnas_ray.training.training import Training, TrainingReport, train
 from irnas_ray.training.validation import validator
@@ -105,7 +106,7 @@ def train_final(
     with ExitStack() as stack:
         curves: TrainingBoard | None = None
         if board is not None:
-            own = board / re.sub(r"[^\w.=-]+", "_", f"{candidate.rank}-{candidate.name}")
+            own = board / fitting(re.sub(r"[^\w.=-]+", "_", f"{candidate.rank}-{candidate.name}"))
             begun = int(state["step"]) if state else 0
             curves = stack.enter_context(TrainingBoard(own, data.validation, degradations, device, begun))
 

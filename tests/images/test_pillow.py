@@ -1,12 +1,12 @@
 """Odd image files, deep, turned, transparent or in other colours: the right 8-bit pixels or a clear refusal."""
 
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from picture_cases import write_deep_png
 from PIL import Image, UnidentifiedImageError
 
 from irnas_ray.images import files as images
@@ -23,19 +23,6 @@ def deep(*shape: int, top: int = 65536) -> np.ndarray:
 def eight_bit(values: np.ndarray, top: int = 65535) -> np.ndarray:
     """The definition: the nearest of 256 equally spaced values."""
     return np.floor(values.astype(float) / top * 255 + 0.5).astype(np.uint8)
-
-
-def png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def write_png(path: Path, values: np.ndarray, kind: int) -> None:
-    """A 16-bit PNG, which Pillow writes for gray images only."""
-    height, width = values.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
-    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
 
 
 def refused(path: Path) -> str:
@@ -57,7 +44,7 @@ def test_every_16_bit_value_becomes_the_nearest_8_bit_one():
 @pytest.mark.parametrize(("kind", "channels"), [(GRAY, 1), (RGB, 3), (RGB_ALPHA, 4)])
 def test_16_bit_png_is_rounded_and_its_alpha_dropped(tmp_path, kind, channels):
     values = deep(7, 9, channels)
-    write_png(tmp_path / "deep.png", values, kind)
+    write_deep_png(tmp_path / "deep.png", values, kind)
     found = images.read_image(tmp_path / "deep.png", "gray" if channels == 1 else "rgb")
     assert np.array_equal(found, eight_bit(values[:, :, :3]))
     header = images.read_header(tmp_path / "deep.png")
@@ -90,7 +77,7 @@ def test_deep_pgm_is_scaled_by_its_own_white(tmp_path, top):
 
 
 def test_what_would_be_guessed_or_misread_is_refused(tmp_path):
-    write_png(tmp_path / "gray_alpha.png", deep(4, 5, 2), GRAY_ALPHA)
+    write_deep_png(tmp_path / "gray_alpha.png", deep(4, 5, 2), GRAY_ALPHA)
     tifffile.imwrite(tmp_path / "planes.tif", deep(3, 20, 30), photometric="rgb", planarconfig="separate")
     tifffile.imwrite(tmp_path / "planes_zip.tif", deep(3, 20, 30), planarconfig="separate", compression="zlib")
     for name in ("gray_alpha.png", "planes.tif", "planes_zip.tif"):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line_cases import ROOT
-from test_pillow import png_chunk
+from picture_cases import png_chunk
 
 from irnas_ray.datasets.check import check_source
 from irnas_ray.evaluation.external import read_restored
@@ -98,7 +98,8 @@ class Layout:
 def is_possible(photometric: int, bits: int, kind: int, order: str, planar: int, compression: int, *more: Any) -> bool:
     """Whether a format has such samples; those that never can be read need not be met in every form."""
     if kind == UINT and bits in (1, 2, 4, 8, 12, 16):
-        return bits > 8 or order == "<" or (planar, compression) == (1, RAW)
+        extra, fill = more
+        return (bits > 8 or order == "<" or (planar, compression) == (1, RAW)) and (fill == 1 or extra is None)
     exists = bits in {UINT: (10, 14, 32), INT: (8, 16, 32), FLOAT: (16, 32, 64)}[kind]
     return exists and (planar, compression, *more) == (1, RAW, None, 1)
 

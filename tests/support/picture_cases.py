@@ -1,5 +1,7 @@
 """Small pictures with structure at every scale, each of a scene of its own, and files of them."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +31,16 @@ def save(path: Path, pixels: np.ndarray, **options: object) -> None:
 
 def save_halves(path: Path, clean: np.ndarray, degraded: np.ndarray) -> None:
     save(path, np.concatenate([clean, degraded], axis=1))
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def write_deep_png(path: Path, values: np.ndarray, kind: int) -> None:
+    """A 16-bit PNG, which Pillow writes for gray images only."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)

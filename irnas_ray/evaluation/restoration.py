@@ -1,0 +1,121 @@
+"""The work of `irnas-ray restore`: a batch of files, each restored with what it holds beside its pixels, or named."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt
+from torch import nn
+
+from irnas_ray.images import pillow
+from irnas_ray.images.attributes import Attributes, read_attributes, read_text, write_png
+from irnas_ray.images.files import STRIP, named, read_header
+from irnas_ray.images.pillow import Samples
+from irnas_ray.networks.inference import restore
+from irnas_ray.settings.commands import RestoreConfig
+
+logger = logging.getLogger(__name__)
+
+#: What `color` can be for a gray network and colour images.
+COLORS = ("gray", "luma", "each")
+#: Name of the text in a restored PNG that says of what, by what and how it was restored.
+MARK = "irnas_ray restored"
+#: Notices of reading that do not hold for what is restored.
+_KEPT = ("alpha channel dropped", "rounded to 8")
+#: BT.601 luma, and what blue and red lack to it.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """How files are restored: with a network, under settings."""
+
+    network: nn.Module
+    config: RestoreConfig
+    channels: int
+
+    @cached_property
+    def _digest(self) -> str:
+        settings = self.config.color, self.config.tile, self.config.overlap, self.config.self_ensemble
+        content = hashlib.sha256(Path(self.config.network).read_bytes()).hexdigest()
+        return json.dumps([content, self.config.network_class, *settings])
+
+    def mark(self, path: Path) -> str:
+        """What tells the result of a file by this network and these settings from all others."""
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(f"{self._digest} {content}".encode()).hexdigest()[:32]
+
+    def is_done(self, path: Path, target: Path) -> bool:
+        """Whether a file lies there that an earlier call made of the same file in the same way."""
+        found = read_text(target, MARK) if target.exists() else None
+        return found is not None and found == self.mark(path)
+
+    def restore_file(self, path: Path, target: Path) -> None:
+        """Restore a file into a PNG of its depth, with its alpha, profile, resolution and EXIF.
+
+        ValueError naming the file if it cannot be read, or its colours do not fit the network; OSError naming the
+        result if that cannot be written.
+        """
+        self._check(path)
+        with named(path):
+            samples = pillow.read(path, alpha=True)
+            image, way = self._prepared(samples)
+            attributes = read_attributes(path, 1 if image.ndim == 2 or image.shape[2] == 1 else 3)
+        restored = self._restored(image, way)
+        texts = {"Software": "irnas_ray", MARK: self.mark(path)}
+        attributes = Attributes(attributes.profile, attributes.resolution, attributes.exif, texts)
+        write_png(target, _quantised(restored, samples), attributes)
+
+    def _check(self, path: Path) -> None:
+        header = read_header(path)
+        for notice in header.notices:
+            if not notice.endswith(_KEPT):
+                logger.warning("%s: %s", path, notice)
+        file = self.config.network
+        if self.channels == 3 and header.gray:
+            raise ValueError(f"{path} is a gray image, {file} restores colour images; use a network for gray")
+        if self.channels == 1 and self.config.color is None and not header.gray:
+            raise ValueError(
+                f"{path} is a colour image, {file} restores gray images; add color=gray to convert it, color=luma or "
+                "color=each to keep its colours, or use a network for colour"
+            )
+
+    def _prepared(self, samples: Samples) -> tuple[np.ndarray, str]:
+        """The image as the network, or each pass of it, takes it, and in which way it is restored."""
+        pixels = samples.values if samples.is_plain else samples.floats()
+        if self.channels == 3 or samples.gray:
+            return pixels, "whole"
+        if self.config.color == "gray":
+            return pillow.luma(samples), "whole"
+        return pixels, str(self.config.color)
+
+    def _restored(self, image: np.ndarray, way: str) -> Float[np.ndarray, "h w *c"]:
+        config = self.config
+
+        def run(pixels: np.ndarray) -> Float[np.ndarray, "h w *c"]:
+            return restore(self.network, pixels, config.tile, config.overlap, config.self_ensemble)
+
+        if way == "whole":
+            return run(image)
+        if way == "each":
+            return np.stack([run(np.ascontiguousarray(image[:, :, channel])) for channel in range(3)], axis=2)
+        colors = image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
+        luma = colors @ _LUMA
+        return colors + (run(luma) - luma)[:, :, None]
+
+
+def _quantised(restored: Float[np.ndarray, "h w *c"], samples: Samples) -> UInt[np.ndarray, "h w *d"]:
+    """Pixels of the file's own depth, clipped and rounded, with its alpha."""
+    kind = np.dtype(samples.values.dtype)
+    largest = np.iinfo(kind).max
+    pixels = np.empty(restored.shape, kind)
+    for top in range(0, len(restored), STRIP):
+        pixels[top : top + STRIP] = np.rint(np.clip(restored[top : top + STRIP].astype(np.float64), 0, 1) * largest)
+    if samples.alpha is None:
+        return pixels
+    return np.dstack([pixels, samples.alpha.astype(kind)])
