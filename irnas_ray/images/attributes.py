@@ -118,7 +118,7 @@ _ROWS, _UP = 256, 2
 
 def read_text(path: Path | str, name: str) -> str | None:
     """A short text in a PNG; None if it holds none or cannot be read."""
-    with contextlib.suppress(Exception), Image.open(path) as image:  # as above
+    with contextlib.suppress(Exception), Image.open(path, formats=("PNG",)) as image:  # as above
         text = image.info.get(name)
         return str(text) if isinstance(image, PngImagePlugin.PngImageFile) and text is not None else None
     return None
