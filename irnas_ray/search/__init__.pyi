@@ -4,3 +4,4 @@ from .decodings import Decoding as Decoding
 from .health import Health as Health
 from .report import SearchReport as SearchReport
 from .report import SearchResult as SearchResult
+from .single_path import SinglePathSearch as SinglePathSearch

@@ -85,13 +85,16 @@ class BilevelSearch:
             )
         report = None
         if self.epoch % self.settings.validate_every == 0 or self.epoch == self.settings.epochs:
-            # the statistics of the mixture are not yet trained on paths
-            on_path = self.paths is not None and self.epoch <= self.settings.warmup_epochs
-            scores = self.validate(PathNetwork(self.net, self.net.genotype()) if on_path else self.net)
+            scores = self._scores()
             report = self._report(float(weight_loss), float(arch_loss), scores, time.perf_counter() - start)
         else:
             self.seconds += time.perf_counter() - start
         return report
+
+    def _scores(self) -> dict[str, float]:
+        # the statistics of the mixture are not trained on paths
+        on_path = self.paths is not None and self.epoch <= self.settings.warmup_epochs
+        return self.validate(PathNetwork(self.net, self.net.genotype()) if on_path else self.net)
 
     def _steps(self, train_architecture: bool) -> tuple[Tensor, Tensor]:
         device = self.net.alpha.device
@@ -144,14 +147,11 @@ class BilevelSearch:
         return restoration_loss(self.net(degraded, **through), clean, self.settings.ssim_weight, average)
 
     def _report(self, weight_loss: float, arch_loss: float, scores: dict[str, float], elapsed: float) -> SearchReport:
-        # alpha and beta of the warm-up are random, so its validations do not compete
-        searched = self.epoch > self.settings.warmup_epochs
-        genotype, margins = self.net.genotype(), self.net.margins()
-        health = health_of(self.net, genotype, margins, self.settings.arch_rate() * self.settings.arch_steps())
+        genotype, margins, health = self._decision()
         self.history.append({"epoch": self.epoch, "psnr": float(scores["psnr"]), **health.course()})
-        if not self.best or (searched and (not self.best["searched"] or scores["psnr"] > self.best["psnr"])):
+        if self._wins(float(scores["psnr"])):
             self.best = {
-                "searched": searched,
+                "searched": self.epoch > self.settings.warmup_epochs,
                 "psnr": float(scores["psnr"]),
                 "ssim": float(scores["ssim"]),
                 "genotype": genotype.to_json(),
@@ -173,6 +173,18 @@ class BilevelSearch:
             micro_batch=self.accumulation.micro_batch,
             health=health,
         )
+
+    def _decision(self) -> tuple[Genotype, list[Margin], Health]:
+        """What is favoured now."""
+        genotype, margins = self.net.genotype(), self.net.margins()
+        travel = self.settings.arch_rate() * self.settings.arch_steps()
+        return genotype, margins, health_of(self.net, genotype, margins, travel)
+
+    def _wins(self, psnr: float) -> bool:
+        """Whether what is favoured now is better than at the best validation so far."""
+        # alpha and beta of the warm-up are random, so that its validations do not compete
+        searched = self.epoch > self.settings.warmup_epochs
+        return not self.best or (searched and (not self.best["searched"] or psnr > self.best["psnr"]))
 
     def result(self) -> SearchResult:
         """The best of all validations so far; ValueError before the first."""

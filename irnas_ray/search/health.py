@@ -22,16 +22,17 @@ class Health:
     skip_share: float
     skip_expected: float
     #: Mean entropy of the rows of alpha, and of the transitions of beta that have a choice, each as a share of the
-    #: largest: 1 prefers nothing. 0 where there is no choice.
-    alpha_entropy: float
-    beta_entropy: float
+    #: largest: 1 prefers nothing. 0 where there is no choice; None where alpha and beta are not trained.
+    alpha_entropy: float | None
+    beta_entropy: float | None
     #: The largest margin of an operator that Adam can reach in this search; None where nothing moves alpha.
     possible_margin: float | None
     #: How many of the decisions inside cells are ties. Paths of widths are left out: they differ in probability where
     #: beta prefers nothing, because levels at the border have fewer ways out.
     ties: int
     decisions: int
-    #: Mean probability of each operator over the edges, and of halving, keeping and doubling over layers and levels.
+    #: Mean probability of each operator over the edges, and of halving, keeping and doubling over layers and levels;
+    #: without alpha and beta the share of each operator in the best paths, and nothing.
     operators: dict[str, float]
     moves: list[float]
 
@@ -46,11 +47,19 @@ class Health:
             return f"this search has decided nothing: all {self.decisions} margins of its cells are ties"
         return None
 
+    def numbers(self) -> dict[str, float]:
+        """What of it is a number at every validation."""
+        named = {name: getattr(self, name) for name in ("skip_share", "alpha_entropy", "beta_entropy")}
+        return {name: number for name, number in named.items() if number is not None}
+
     def course(self) -> dict[str, Any]:
         """What of it changes over a search, as plain values."""
         operators = {name: round(mean, 4) for name, mean in self.operators.items()}
-        numbers = {name: round(getattr(self, name), 4) for name in ("skip_share", "alpha_entropy", "beta_entropy")}
-        return {**numbers, "operators": operators, "moves": [round(mean, 4) for mean in self.moves]}
+        return {
+            **{name: round(number, 4) for name, number in self.numbers().items()},
+            "operators": operators,
+            "moves": [round(mean, 4) for mean in self.moves],
+        }
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values, as they are kept in a study."""
@@ -59,15 +68,13 @@ class Health:
 
 def health_of(net: SuperNet, genotype: Genotype, margins: Sequence[Margin], travel: float | None) -> Health:
     """The health of a search now; ``travel`` is how far its logits can move in all, None where nothing moves them."""
-    kept = [edge.operator for cell in genotype.cells for node in cell for edge in node]
-    possible = [name for name in net.operators if name != "none"]
     alpha = torch.softmax(net.alpha.detach().double(), dim=-1)
     beta = net.log_beta().detach().double().exp()
     inside = [margin for margin in margins if not margin.decision.startswith("layer ")]
     means = alpha.mean(dim=(0, 1)).tolist()
     return Health(
-        skip_share=kept.count("skip") / len(kept),
-        skip_expected=possible.count("skip") / len(possible),
+        skip_share=shares_of([genotype], net.operators)["skip"],
+        skip_expected=skip_expected(net.operators),
         alpha_entropy=entropy(alpha),
         beta_entropy=entropy(beta),
         possible_margin=None if travel is None else possible_margin(travel, len(net.operators)),
@@ -76,6 +83,17 @@ def health_of(net: SuperNet, genotype: Genotype, margins: Sequence[Margin], trav
         operators=dict(zip(net.operators, means, strict=True)),
         moves=beta.mean(dim=(0, 1)).tolist(),
     )
+
+
+def shares_of(genotypes: Sequence[Genotype], operators: Sequence[str]) -> dict[str, float]:
+    """The share of each operator among the edges that genotypes keep; skip is named in any case."""
+    kept = [edge.operator for genotype in genotypes for cell in genotype.cells for node in cell for edge in node]
+    return {name: kept.count(name) / len(kept) for name in dict.fromkeys([*operators, "skip"]) if name != "none"}
+
+
+def skip_expected(operators: Sequence[str]) -> float:
+    """The share of skip in genotypes that are sampled uniformly."""
+    return ("skip" in operators) / sum(name != "none" for name in operators)
 
 
 def entropy(probabilities: Float[Tensor, "*rows choices"]) -> float:

@@ -99,7 +99,7 @@ class Data:
 #: How far alpha travels in DARTS' own runs: Adam moves a logit by at most about its rate in a step.
 TRAVEL = 6.0
 #: Methods whose trials train a supernet; those of the others train the network of one genotype.
-SUPERNETS = ("darts",)
+SUPERNETS = ("darts", "single_path")
 #: How the names of a genotype's genes begin, which stand beside values of settings.
 GENES = "genotype."
 
@@ -108,13 +108,16 @@ GENES = "genotype."
 class Search:
     """The search of one trial: bilevel as in the paper (sections 3.3 and 4.1), or a short training of one genotype."""
 
-    #: How genotypes are found: darts, by a supernet in each trial; or evolution, tpe, random: proposed beside the
-    #: domains, each trial trains one for `epochs` by the recipe under `final` (docs/search.md).
+    #: How genotypes are found: by a supernet in each trial, whose mixture is trained (darts) or whose paths are, one by
+    #: one (single_path); or evolution, tpe, random: proposed beside the domains, each trial trains one for `epochs` by
+    #: the recipe under `final` (docs/search.md).
     method: str = "darts"
     #: evolution: so many of the newest configurations are parents; null: a third of `tune.trials`.
     population: int | None = bounded(None, at_least=2)
-    #: evolution: so many parents, drawn at random, compete for each child.
+    #: evolution, single_path: so many parents, drawn at random, compete for each child.
     tournament: int = bounded(3, at_least=1)
+    #: single_path: so many paths are scored with the supernet's weights once these are trained.
+    path_evaluations: int = bounded(200, at_least=1)
     #: Epochs. Paper: 100.
     epochs: int = bounded(100, at_least=1)
     #: First epochs that train weights only. Paper: 20.

@@ -24,7 +24,7 @@ from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.results.layout import settings_in
 from irnas_ray.search.decodings import DECODINGS
 from irnas_ray.settings.bounds import check_bounds
-from irnas_ray.settings.study import SUPERNETS, StudyConfig, Tune, with_values
+from irnas_ray.settings.study import SUPERNETS, Search, StudyConfig, Tune, with_values
 from irnas_ray.study.candidates import BUILT_IN
 from irnas_ray.study.limits import check_limits, grid_within, most_of
 from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
@@ -51,6 +51,8 @@ GIVING_GENES = ("architecture.operators", "architecture.multipliers")
 OF_SUPERNETS = tuple(
     f"architecture.{name}" for name in ("width", "share_cells", "stem_channels", "recompute", "normalise_skip")
 )
+#: What acts on alpha or the mixture.
+OF_ALPHA = ("warmup_paths", "beta_decay", "auxiliary_skip", "alpha_noise", "skip_dropout", "decoding")
 #: SSIM's window does not fit into smaller crops.
 SMALLEST_CROP = 11
 
@@ -189,6 +191,21 @@ def _check_method(config: StudyConfig) -> None:
         config.domains = {key: domain for key, domain in config.domains.items() if key not in idle}
 
 
+def _check_paths(config: StudyConfig) -> None:
+    """ValueError naming the setting with which a supernet cannot be trained on paths."""
+    own, widths = config.search, len(config.architecture.multipliers)
+    if own.method == "single_path":
+        idle = [key for key in OF_ALPHA if getattr(own, key) != getattr(Search(), key)]
+        if idle:
+            raise ValueError(f"search.{idle[0]}: search.method=single_path trains no alpha that it could act on")
+    if widths > 1 and (own.warmup_paths or own.method == "single_path"):
+        asked = "search.warmup_paths" if own.warmup_paths else "search.method=single_path"
+        raise ValueError(
+            f"{asked}: paths need a supernet of one width, not of {widths}; set architecture.multipliers=[1], or leave "
+            "it out"
+        )
+
+
 def _check_networks(config: StudyConfig) -> None:
     if not config.search.supernet:
         _check_genotypes(config)
@@ -200,12 +217,7 @@ def _check_networks(config: StudyConfig) -> None:
             f"search.candidates: {config.search.candidates} of them need short trainings to tell which is best; set "
             "search.proxy_steps"
         )
-    widths = len(config.architecture.multipliers)
-    if config.search.warmup_paths and widths > 1:
-        raise ValueError(
-            f"search.warmup_paths: paths need a supernet of one width, not of {widths}; set "
-            "architecture.multipliers=[1], or leave it out"
-        )
+    _check_paths(config)
     with torch.device("meta"):
         try:
             SuperNet(**asdict(config.architecture))

@@ -12,7 +12,7 @@ import torch
 
 from irnas_ray.networks.building import make_encoding, make_network, make_supernet
 from irnas_ray.results.folder import StudyFolder
-from irnas_ray.search.bilevel import BilevelSearch
+from irnas_ray.search.single_path import SEARCHES
 from irnas_ray.search.successive_halving import total_steps
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.worker import prepare_device
@@ -91,7 +91,7 @@ def time_steps(config: StudyConfig, device: torch.device) -> dict[str, float]:
     found = {"final_step": _timed(training.run, device)}
     if not config.search.supernet:
         return found | {"search_step": found["final_step"]}
-    search = BilevelSearch(make_supernet(config).to(device), train_w, train_a, _no_scores, own)
+    search = SEARCHES[own.method](make_supernet(config).to(device), train_w, train_a, _no_scores, own)
     search.run_epoch()
     return found | {"search_step": _timed(search.run_epoch, device)}
 

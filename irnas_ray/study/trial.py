@@ -25,6 +25,7 @@ from irnas_ray.search.bilevel import BilevelSearch, run_search
 from irnas_ray.search.health import Health
 from irnas_ray.search.report import SearchReport
 from irnas_ray.search.short_training import ShortTraining
+from irnas_ray.search.single_path import SEARCHES
 from irnas_ray.search.successive_halving import CandidateTrainings, Trained, rank_correlation
 from irnas_ray.settings.study import Final, StudyConfig, settings_of
 from irnas_ray.study.worker import (
@@ -119,7 +120,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
         found |= health_metrics(now.health, search.history)
         reports.report(metrics | found | grown, search.state_dict() | kept)
 
-    search = BilevelSearch(net, train_w, train_a, validate, own)
+    search = SEARCHES[own.method](net, train_w, train_a, validate, own)
     result = run_search(search, on_report, state)
     start = time.perf_counter()
     genotype, score, trained = result.genotype, result.psnr, list[Trained]()
@@ -129,7 +130,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
         trained = short.run(decodings)
         reports.divided(short.micro_batch, settings.final.batch)
         genotype, score = trained[0].decoding.genotype, trained[0].score
-    elif own.decoding != "argmax":
+    elif own.decoding == "masking":
         genotype = decodings[0].genotype
     seconds = result.seconds + time.perf_counter() - start
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
@@ -273,8 +274,7 @@ def health_metrics(
     if len(trained) > 1:
         all_of_it["decodings"] = [one.to_plain() for one in trained]
         all_of_it["correlation"] = rank_correlation(trained)
-    numbers = {name: getattr(health, name) for name in ("skip_share", "alpha_entropy", "beta_entropy")}
-    return numbers | {"health": json.dumps(all_of_it)}
+    return {**health.numbers(), "health": json.dumps(all_of_it)}
 
 
 def network_costs(genotype: Genotype, settings: StudyConfig, device: torch.device) -> dict[str, str | float]:

@@ -113,6 +113,12 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"final.crop": 97}, ("final.crop: 97", "data.patch=96")),
     ({"search.warmup_epochs": 100}, ("search.warmup_epochs: 100; 0 to 99",)),
     ({"search.warmup_epochs": -1}, ("search.warmup_epochs: -1",)),
+    ({"search.method": "single_path"}, ("search.method=single_path", "of 3", "architecture.multipliers=[1]")),
+    (
+        {"search.method": "single_path", "architecture.multipliers": [1], "search.beta_decay": 1.0},
+        ("search.beta_decay", "no alpha"),
+    ),
+    ({"search.candidates": 2}, ("search.candidates: 2", "search.proxy_steps")),
     ({"search.warmup_paths": True}, ("search.warmup_paths", "of 3", "architecture.multipliers=[1]")),
     ({"architecture.nodes": 0}, ("architecture.nodes: 0",)),
     ({"architecture.width": 0}, ("architecture.width: 0",)),
