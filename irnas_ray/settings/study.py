@@ -257,8 +257,8 @@ class Final:
 
     def identity(self) -> dict[str, Any]:
         """What tells trainings apart; settings that came later are named only where they are not at their defaults."""
-        later = {"beta2": 0.999}
-        return {name: value for name, value in dataclasses.asdict(self).items() if later.get(name) != value}
+        own, later = dataclasses.asdict(self), {"beta2": 0.999}
+        return {key: value for key, value in own.items() if key not in later or later[key] != value}
 
 
 @dataclass

@@ -4,7 +4,7 @@ import fnmatch
 import json
 import uuid
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow
@@ -15,6 +15,7 @@ from ray.tune import Result
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from irnas_ray.results.folder import StudyFolder
+from irnas_ray.results.layout import FinalLayout
 from irnas_ray.system.files import read_json, write_json
 from irnas_ray.system.urls import join, split
 from irnas_ray.tune.authorship import is_own
@@ -115,10 +116,12 @@ def why_over(run: str, trusted: bool = True) -> str | None:
     newest = [max(fnmatch.filter(names, pattern), default=None) for pattern in RECORDS]
     try:
         contents = [None if name is None else _read(filesystem, f"{path}/{name}") for name in newest]
+        if contents[0] is not None:
+            json.loads(contents[0])
         if not trusted and not is_own(run, _unpickled(run, newest, contents)):
             return (
                 "the record of this run is not read, because reading it can run code, and it was not written by you, "
-                "or its driver was killed just then (trust=true reads it)"
+                "or its driver was killed or its disk full just then (trust=true reads it)"
             )
         with moved_modules_found():
             for content in contents[1:]:
@@ -130,7 +133,7 @@ def why_over(run: str, trusted: bool = True) -> str | None:
         return f"the record of this run was written by another release of irnas_ray or Ray ({error})"
     except Exception:  # damaged bytes are met with almost any exception by JSON and pickle
         pass
-    return "the record of this run is damaged, its driver was probably killed while it wrote"
+    return "the record of this run is damaged, because its driver was killed while it wrote, or its disk was full"
 
 
 def _unpickled(run: str, names: list[str | None], contents: list[bytes | None]) -> dict[str, bytes]:
@@ -165,6 +168,14 @@ def _result(folder: str) -> Result:
     names = [name for name, kind in _entries(folder) if kind == FileType.Directory and name.startswith(CHECKPOINT)]
     checkpoint = tune.Checkpoint(f"{path}/{max(names)}", filesystem) if names else None
     return Result(metrics=metrics, checkpoint=checkpoint, error=None, path=path, _storage_filesystem=filesystem)
+
+
+def is_trained(folder: str) -> bool:
+    """Whether a final training saved its last step, so that only what follows it may have to be done again."""
+    filesystem, path = open_storage(folder)
+    newest = max((name for name, _ in _entries(folder) if name.startswith(CHECKPOINT)), default=None)
+    last = FinalLayout(Path(path) / newest).last if newest else None
+    return last is not None and filesystem.get_file_info(str(last)).type == FileType.File
 
 
 def has_ended(metrics: dict[str, Any]) -> bool:

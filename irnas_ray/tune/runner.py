@@ -17,7 +17,7 @@ from irnas_ray.tune.authorship import Authorship
 from irnas_ray.tune.heartbeat import HangWatch
 from irnas_ray.tune.internals import allow_failures, let_outlive_checkpoints
 from irnas_ray.tune.moved_modules import moved_modules_found
-from irnas_ray.tune.run_storage import ended_trials, has_ended, parameters, trial_folders, why_over
+from irnas_ray.tune.run_storage import ended_trials, has_ended, is_trained, parameters, trial_folders, why_over
 from irnas_ray.tune.schedulers import InPlaceScheduler
 from irnas_ray.tune.searcher import StudySearch
 from irnas_ray.tune.unsaved_state import unsaved_state_told
@@ -62,13 +62,16 @@ def find_run(place: str, known: Collection[str] = (), trusted: bool = True) -> R
             return Run(current, bool(folders), ended, frozenset(kept), tuple(left))
         found = ended_trials(current)
         ids = {id_of(result) for result in found} | {split(folder)[1] for folder in folders} & set(known)
+        others = [folder for folder in folders if split(folder)[1] not in ids]
+        trained = sum(map(is_trained, others))
         print(
             f"{current}: {reason}; "
-            f"{len(ids)} of {len(folders)} trials had ended and are kept, the others go on from what they had saved",
+            f"{len(ids)} of {len(folders)} trials had ended and are kept, the others go on from what they had saved"
+            + (f", {trained} of them after their last step" if trained else ""),
             flush=True,
         )
         ended, kept = ended + found, kept | ids
-        left += [(parameters(folder), folder) for folder in folders if split(folder)[1] not in ids]
+        left += [(parameters(folder), folder) for folder in others]
     raise ValueError(f"{place}: a thousand damaged runs lie here; use a new study")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from command_line_cases import ROOT
 
 from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.evaluation.scores import evaluate
@@ -16,7 +17,8 @@ from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.networks.inference import restorer
 from irnas_ray.networks.registry import make_peer
-from irnas_ray.settings.study import RetrainConfig, with_values
+from irnas_ray.results.layout import StudyLayout
+from irnas_ray.settings.study import Final, RetrainConfig, with_values
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.final_training import write_final
 from irnas_ray.study.finals import evaluation_of
@@ -143,3 +145,9 @@ def test_network_pt_is_the_best_validation_and_last_pt_the_end(tmp_path: Path, e
     assert {key: metrics[key] for key in expected_facts} == expected_facts
     assert metrics["settings"] == {"final.lr": 1} and not (tmp_path / "genotype.json").exists()
     assert (tmp_path / "images" / "camera.png").exists() and (tmp_path / "scores.csv").exists()
+
+
+def test_final_trainings_of_the_first_layout_are_still_those_of_the_same_run() -> None:
+    """Their settings name the run, so that a finished study trains nothing again."""
+    settings = StudyLayout(ROOT / "tests" / "data" / "first_layout" / "finished").read_settings()["final"]
+    assert Final(**settings).identity() == settings

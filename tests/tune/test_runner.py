@@ -153,6 +153,20 @@ def test_where_tune_cannot_continue_only_what_had_not_ended_is_begun_anew(
     assert again.begun and again.place == run.place and len(again.ended) == 1
 
 
+def test_of_a_full_disk_is_said_what_it_may_have_done(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trials whose last step is saved, but not the report of it, are not called lost."""
+    newest(place, "experiment_state-*.json").write_bytes(b"")
+    for result in map(read_back, trial_folders(str(place))):
+        reports = Path(result.path) / "result.json"
+        reports.write_text("".join(reports.read_text().splitlines(keepends=True)[:1]))
+        if result.config["value"] == 1:
+            (max(Path(result.path).glob("checkpoint_*")) / "last.pt").touch()
+    find_run(str(place), trusted=False)
+    said = capsys.readouterr().out
+    assert "is damaged, because its driver was killed while it wrote, or its disk was full; " in said
+    assert "0 of 3 trials had ended and are kept, the others go on from what they had saved, 1 of them after" in said
+
+
 class Code:
     """What runs when it is unpickled."""
 
