@@ -3,6 +3,7 @@ from . import cluster as cluster
 from . import datasets as datasets
 from . import degradations as degradations
 from . import evaluation as evaluation
+from . import export as export
 from . import genotypes as genotypes
 from . import hpo as hpo
 from . import images as images

@@ -68,6 +68,14 @@ irnas-ray evaluate restored=FOLDER protocol=rain800-y data=halves data.source=ra
         "irnas-ray restore network=results/quickstart/finals/1/network.pt input=photo.jpg output=restored",
         "irnas_ray.evaluation.commands:restore_images",
     ),
+    "export": Command(
+        "Write a network.pt in a format of other tools, ONNX or torch.export, checked against PyTorch.",
+        """\
+irnas-ray export network=results/quickstart/finals/1/network.pt
+irnas-ray export network=network.pt format=torch_export output=exported/network.pt2
+irnas-ray evaluate network=network.onnx data=images data.source=FOLDER""",
+        "irnas_ray.export.commands:export_network",
+    ),
     "analyze": Command(
         "Show what a study has found, finished or still running: best trials, importances, genotypes, pictures.",
         """\

@@ -18,6 +18,7 @@ FIRST = {
     "retrain": ("genotype",),
     "evaluate": ("network",),
     "restore": ("network", "input", "output"),
+    "export": ("network",),
     "analyze": ("study",),
 }
 #: Command -> further settings of the short help.
@@ -27,6 +28,7 @@ OFTEN = {
     "retrain": ("network", "study", "results", "resume", "data.source", "final.steps", "final.minutes", "compare"),
     "evaluate": ("method", "restored", "protocol", "sigma", "data.source", "output"),
     "restore": ("color", "tile", "overwrite"),
+    "export": ("format", "output", "overwrite"),
     "analyze": ("top", "output"),
 }
 ALL = "all"

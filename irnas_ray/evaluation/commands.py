@@ -21,9 +21,9 @@ from irnas_ray.evaluation.picture_sheet import SheetImages
 from irnas_ray.evaluation.protocols import check_form
 from irnas_ray.evaluation.restoration import COLORS, Restoration
 from irnas_ray.evaluation.scores import Evaluation, EvaluationImage, collect, evaluate, file_name, restore_and_score
+from irnas_ray.export.exported_network import load_any
 from irnas_ray.images.files import list_images
 from irnas_ray.images.pillow import MEGAPIXELS, pictures_up_to
-from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.networks.inference import fast
 from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
 from irnas_ray.system.environment import PYTHON, hardware, usable_cores, versions
@@ -167,7 +167,7 @@ def restore_images(config: RestoreConfig) -> None:
     Raises ValueError, before the first image is restored, if anything is missing or a result would overwrite a file
     that this call would not have made; at the end, if images could not be restored, with their names and the reasons.
     """
-    network, _ = load_network(_given("network", config.network), _device(), config.network_class)
+    network, _ = load_any(_given("network", config.network), _device(), config.network_class)
     source, output = Path(_given("input", config.input)), Path(_given("output", config.output))
     paths = [source] if source.is_file() else list_images(source)
     check_names(paths)

@@ -15,7 +15,7 @@ from irnas_ray.evaluation.external import match_files
 from irnas_ray.evaluation.metrics import known_border
 from irnas_ray.evaluation.protocols import Protocol, get_protocol
 from irnas_ray.evaluation.scores import Evaluation, Method, Score, file_name
-from irnas_ray.networks.checkpoints import load_network
+from irnas_ray.export.exported_network import load_any
 from irnas_ray.networks.inference import restorer
 from irnas_ray.settings.commands import EvaluateConfig
 from irnas_ray.settings.degradations import degradation_from_dict
@@ -50,7 +50,7 @@ class Candidates:
 def find_candidates(config: EvaluateConfig, device: torch.device | str) -> Candidates:
     """Load and name what the settings list; ValueError if there is nothing to score, or something does not fit."""
     networks = {
-        name: load_network(path, device, config.network_class)
+        name: load_any(path, device, config.network_class)
         for name, path in named_paths("network", config.network, ".pt").items()
     }
     folders = named_paths("restored", config.restored)

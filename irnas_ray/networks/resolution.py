@@ -18,8 +18,10 @@ def unshuffled(image: Float[Tensor, "b c h w"], factor: int, step: int) -> Float
     return F.pixel_unshuffle(image, factor) if factor > 1 else image
 
 
-def shuffled(features: Float[Tensor, "b c low_h low_w"], factor: int, height: int, width: int) -> Tensor:
-    """What ``unshuffled`` did undone, cut to the image's size."""
+def shuffled(
+    features: Float[Tensor, "b c low_h low_w"], factor: int, height: int | torch.SymInt, width: int | torch.SymInt
+) -> Tensor:
+    """What ``unshuffled`` did undone, cut to the image's size, which is a symbol where a network is exported."""
     image = F.pixel_shuffle(features, factor) if factor > 1 else features
     return image[..., :height, :width]
 

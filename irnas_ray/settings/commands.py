@@ -1,4 +1,4 @@
-"""Every setting of the commands that run no study: prepare, evaluate, restore and analyze; as in ``settings``."""
+"""Every setting of the commands that run no study: prepare, evaluate, restore, export, analyze; as in ``settings``."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +44,7 @@ class PrepareConfig:
 class EvaluateConfig:
     """Everything that `irnas-ray evaluate` can be told."""
 
-    #: network.pt to score; [FILE,FILE] or {name: FILE} for several.
+    #: network.pt to score, or a file of `irnas-ray export`; [FILE,FILE] or {name: FILE} for several.
     network: Any = None
     #: Baselines: degraded, non_local_means, wavelet, tv, bm3d, or a list of them.
     method: Any = None
@@ -89,7 +89,7 @@ class EvaluateConfig:
 class RestoreConfig:
     """Everything that `irnas-ray restore` can be told."""
 
-    #: network.pt to restore with.
+    #: network.pt to restore with, or a file of `irnas-ray export`.
     network: str = ""
     #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
     network_class: str | None = None
@@ -109,6 +109,23 @@ class RestoreConfig:
     #: Largest image in megapixels that is opened; more than 179, the default, only in tiles.
     max_megapixels: float = bounded(179, more_than=0)
     #: Replace images of the same name in the output folder.
+    overwrite: bool = False
+
+
+@dataclass
+class ExportConfig:
+    """Everything that `irnas-ray export` can be told."""
+
+    #: network.pt to export.
+    network: str = ""
+    #: onnx (for onnxruntime and others) or torch_export (.pt2, for PyTorch without this package).
+    format: str = "onnx"
+    #: File to write, in .onnx or .pt2 as the format has it; null: beside the network. What it needs is written to
+    #: FILE.json.
+    output: str | None = None
+    #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
+    network_class: str | None = None
+    #: Replace files that exist.
     overwrite: bool = False
 
 

@@ -109,7 +109,7 @@ def test_options_are_told_from_settings():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_composed_configuration_is_printed_and_nothing_runs(command, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    words = ["output=2024_11"] if command in ("evaluate", "restore", "analyze") else ["data.output=2024_11"]
+    words = ["output=2024_11"] if command in ("evaluate", "restore", "export", "analyze") else ["data.output=2024_11"]
     printed = yaml.safe_load(told(capsys, command, "--cfg", "job", *words))
     settings: Any = plain_settings(command, COMMANDS[command], words)[0]
     assert printed == dataclasses.asdict(settings)

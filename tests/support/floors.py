@@ -4,7 +4,7 @@ FLOORS = (
     "system",
     "settings genotypes kernels",
     "degradations networks images hpo cluster",
-    "datasets results progress",
+    "datasets results progress export",
     "tune evaluation cli",
     "training",
     "search",
