@@ -18,7 +18,7 @@ TAPS = 9
 
 def plain(network: nn.Module) -> nn.Module:
     """A folded copy of a network in plain operators, which restores the same; see ``least_side`` for what it takes."""
-    own = copy.deepcopy(fast(network)).eval().requires_grad_(False).to("cpu", memory_format=torch.contiguous_format)
+    own = copy.deepcopy(fast(network)).cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     for parent in list(own.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, SeparableConvolution):
