@@ -1,4 +1,5 @@
 from . import audit as audit
+from . import catalogue as catalogue
 from . import cluster as cluster
 from . import datasets as datasets
 from . import degradations as degradations

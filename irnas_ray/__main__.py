@@ -64,9 +64,18 @@ irnas-ray evaluate restored=FOLDER protocol=rain800-y data=halves data.source=ra
         "irnas_ray.evaluation.commands:score_methods",
     ),
     "restore": Command(
-        "Restore your own image, or a folder of images, with a network.pt.",
-        "irnas-ray restore network=results/quickstart/finals/1/network.pt input=photo.jpg output=restored",
+        "Restore your own image, or a folder of images, with a network.pt or one that ships.",
+        """\
+irnas-ray restore photo.jpg
+irnas-ray restore network=results/quickstart/finals/1/network.pt input=photo.jpg output=restored""",
         "irnas_ray.evaluation.commands:restore_images",
+    ),
+    "networks": Command(
+        "List the networks that ship with this package, or print the card of one.",
+        """\
+irnas-ray networks
+irnas-ray networks network=gray-noise""",
+        "irnas_ray.evaluation.commands:print_networks",
     ),
     "export": Command(
         "Write a network.pt in a format of other tools, ONNX or torch.export, checked against PyTorch.",

@@ -33,6 +33,8 @@ Settings = TypeVar("Settings")
 #: Settings that are a dict of the user's own keys: Hydra would take a key's dots for levels of the configuration, merge
 #: an empty dict and change nothing, and refuse keys that are not there yet.
 FREE = ("domains", "compare", "network_arguments")
+#: Words that name a network rather than an image.
+NETWORK_SUFFIXES = (".pt", ".pt2", ".onnx")
 ONE_VALUE = "one value is needed; a list is [a,b], and what is tuned is domains.KEY=[a,b]"
 SYNTAX = "give one number or word, a list as [a,b], or a dict as {a: 1, b: 2}; other text in quotes of its own"
 
@@ -59,6 +61,7 @@ def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tup
     Raises as ``compose_settings``.
     """
     check_names(arguments)
+    arguments = _with_input(name, kind, arguments)
     free_arguments = [x for x in arguments if _section(x) in FREE]
     config = _composed(name, kind, [x for x in arguments if x not in free_arguments])
     for argument in free_arguments:
@@ -78,6 +81,17 @@ def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tup
         _refuse_trust_of_files(settings, arguments)
         read_domains(settings.domains)
     return settings, text
+
+
+def _with_input(name: str, kind: type, arguments: list[str]) -> list[str]:
+    """The arguments with what `restore` is to restore as ``input=``, where it is their one word without a key."""
+    bare = [argument for argument in arguments if "=" not in argument]
+    given = any(argument.startswith("input=") for argument in arguments)
+    if name != "restore" or len(bare) != 1 or given or bare[0].startswith(("-", "+", "~")):
+        return arguments
+    if type_of(kind, bare[0]) is not None or bare[0].endswith(NETWORK_SUFFIXES) or not bare[0]:
+        return arguments
+    return [f"input={argument}" if argument is bare[0] else argument for argument in arguments]
 
 
 def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from irnas_ray.settings.commands import AnalyzeConfig, EvaluateConfig, ExportConfig, PrepareConfig, RestoreConfig
+from irnas_ray.settings.commands import (
+    AnalyzeConfig,
+    EvaluateConfig,
+    ExportConfig,
+    NetworksConfig,
+    PrepareConfig,
+    RestoreConfig,
+)
 from irnas_ray.settings.study import RetrainConfig, StudyConfig
 
 #: Command -> what its settings are.
@@ -13,6 +20,7 @@ KINDS: dict[str, type] = {
     "retrain": RetrainConfig,
     "evaluate": EvaluateConfig,
     "restore": RestoreConfig,
+    "networks": NetworksConfig,
     "export": ExportConfig,
     "analyze": AnalyzeConfig,
 }
@@ -22,7 +30,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Any:
     """The settings of a command, as ``key=value`` words on its command line give them.
 
     Args:
-        name: prepare, search, retrain, evaluate, restore, export or analyze.
+        name: prepare, search, retrain, evaluate, restore, networks, export or analyze.
         overrides: Such as ``["search_spaces=quickstart", "tune.trials=4"]``.
 
     Raises:

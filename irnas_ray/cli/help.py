@@ -18,6 +18,7 @@ FIRST = {
     "retrain": ("genotype",),
     "evaluate": ("network",),
     "restore": ("network", "input", "output"),
+    "networks": ("network",),
     "export": ("network",),
     "analyze": ("study",),
 }
@@ -28,6 +29,7 @@ OFTEN = {
     "retrain": ("network", "study", "results", "resume", "data.source", "final.steps", "final.minutes", "compare"),
     "evaluate": ("method", "restored", "protocol", "sigma", "data.source", "output"),
     "restore": ("color", "tile", "overwrite"),
+    "networks": (),
     "export": ("format", "output", "overwrite"),
     "analyze": ("top", "output"),
 }

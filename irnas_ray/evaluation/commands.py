@@ -1,9 +1,10 @@
-"""The work of `irnas-ray evaluate` and `irnas-ray restore`, without Ray."""
+"""The work of `irnas-ray evaluate`, `irnas-ray restore` and `irnas-ray networks`, without Ray."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from irnas_ray.catalogue.cards import fitting_network, located, shipped_networks
 from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.datasets.whole_images import read_test_images
 from irnas_ray.evaluation.baselines import is_baseline, parameters_of
@@ -22,10 +24,10 @@ from irnas_ray.evaluation.protocols import check_form
 from irnas_ray.evaluation.restoration import COLORS, Restoration
 from irnas_ray.evaluation.scores import Evaluation, EvaluationImage, collect, evaluate, file_name, restore_and_score
 from irnas_ray.export.exported_network import load_any
-from irnas_ray.images.files import list_images
+from irnas_ray.images.files import list_images, read_header
 from irnas_ray.images.pillow import MEGAPIXELS, pictures_up_to
 from irnas_ray.networks.inference import fast
-from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
+from irnas_ray.settings.commands import EvaluateConfig, NetworksConfig, RestoreConfig
 from irnas_ray.system.environment import PYTHON, hardware, usable_cores, versions
 from irnas_ray.system.exit_status import WrongSetting
 from irnas_ray.system.files import read_json, write_json, write_text
@@ -166,16 +168,19 @@ def restore_images(config: RestoreConfig) -> None:
 
     Raises ValueError, before the first image is restored, if anything is missing or a result would overwrite a file
     that this call would not have made; at the end, if images could not be restored, with their names and the reasons.
+    Without a network one that ships is chosen, and named.
     """
-    network, _ = load_any(_given("network", config.network), _device(), config.network_class)
-    source, output = Path(_given("input", config.input)), Path(_given("output", config.output))
+    source = Path(_given("input", config.input))
     paths = [source] if source.is_file() else list_images(source)
     check_names(paths)
+    output = config.output if source.is_file() else _given("output", config.output)
+    config = _with_network(config, paths)
+    network, _ = load_any(config.network, _device(), config.network_class)
     color = "gray" if network.channels == 1 else "rgb"
     if config.color not in (None, *COLORS):
         raise WrongSetting(f"color: unknown {config.color!r}; possible: {', '.join(COLORS)}, null")
     _check_largest(config)
-    targets = [output / f"{path.stem}.png" for path in paths]
+    targets = [_target(path, source, output) for path in paths]
     if len(set(targets)) < len(targets):
         raise ValueError(f"{source}: two images differ only in their suffix, so their results would have one name")
     restoration = Restoration(fast(network), config, 1 if color == "gray" else 3)
@@ -218,6 +223,43 @@ def _report(failed: Sequence[str], count: int, done: str) -> None:
         listed = "\n".join([*failed[:MOST_NAMES], *["..."] * (len(failed) > MOST_NAMES)])
         remedy = "mend or remove what is named, and the same command does what is missing"
         raise ValueError(f"the rest is {done}, but of {count} images not all; {remedy}:\n{listed}")
+
+
+def print_networks(config: NetworksConfig) -> None:
+    """Print the networks that ship, one a line, or the card of the one that is named; ValueError if there is none."""
+    networks = {network.name: network for network in shipped_networks()}
+    if config.network:
+        if config.network not in networks:
+            raise WrongSetting(f"network: {config.network} does not ship; possible: {', '.join(networks) or 'none'}")
+        print(networks[config.network].card.read_text(encoding="utf-8").rstrip())
+        return
+    width = max(map(len, networks), default=0)
+    for name, network in networks.items():
+        color = "gray" if network.channels == 1 else "RGB"
+        print(f"{name:<{width}}  {network.summary} ({color}, {network.parameters:,} parameters)")
+    print(
+        "a name stands wherever a network.pt does, as in network=NAME; irnas-ray networks network=NAME prints its card"
+    )
+
+
+def _with_network(config: RestoreConfig, paths: Sequence[Path]) -> RestoreConfig:
+    """The settings with the file of the network, and where none is given with one that ships for images like these."""
+    if config.network:
+        return replace(config, network=str(located(config.network)))
+    grays = []
+    for path in paths:
+        with contextlib.suppress(ValueError):  # what cannot be read is told of when its turn comes
+            grays.append(read_header(path).gray)
+    network = fitting_network(1 if all(grays) else 3)
+    apart = network.channels == 1 and not all(grays) and config.color is None
+    way = ", for each colour apart" if apart else ""
+    print(f"network: {network.name}, {network.summary}{way}; network=FILE takes another", flush=True)
+    return replace(config, network=str(network.path), color="each" if apart else config.color)
+
+
+def _target(path: Path, source: Path, output: str) -> Path:
+    """Where the restored image goes; that of a single file without an output to where the user stands."""
+    return Path(output) / f"{path.stem}.png" if output or path != source else Path(f"{path.stem}_restored.png")
 
 
 def _given(key: str, value: str) -> str:

@@ -13,7 +13,7 @@ from irnas_ray.export.file_formats import (
     check_same,
     written_as,
 )
-from irnas_ray.export.plain import least_side
+from irnas_ray.export.plain_network import least_side
 from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import describe_network

@@ -13,7 +13,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from irnas_ray.export.exported_network import METADATA, PT2_METADATA, ExportedNetwork
-from irnas_ray.export.plain import least_side, plain
+from irnas_ray.export.plain_network import least_side, plain
 from irnas_ray.system.exit_status import WrongSetting
 
 #: The operator set of ONNX that is written: the oldest that the exporter knows, so that most runtimes read it.

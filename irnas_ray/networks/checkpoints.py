@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from irnas_ray.catalogue.cards import located
 from irnas_ray.networks.registry import core, describe_network, rebuild_network
 from irnas_ray.networks.user_network import NetworkClass
 from irnas_ray.system.files import written
@@ -64,6 +65,7 @@ def load_network(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a ``network.pt`` in evaluation mode, and its notes; ValueError naming file and field otherwise.
 
+    The name of a network that ships, as ``irnas-ray networks`` lists them, stands for its file.
     A file with the weights of a user's own class is loaded only where the caller passes ``network_class``, the class or
     its import name: a file must not choose what code is run. All networks have ``channels`` and ``arguments()``.
 
@@ -73,6 +75,7 @@ def load_network(
     >>> network.arguments(), notes
     ({'channels': 1, 'depth': 3, 'width': 4}, {'sigma': 25})
     """
+    path = located(path)
     state = load_state(path, device)
     if state.get("format") != NETWORK_FORMAT:
         raise ValueError(f"{path}: is no network.pt of irnas_ray (a checkpoint of a search or training perhaps)")

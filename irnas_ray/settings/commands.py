@@ -1,4 +1,4 @@
-"""Every setting of the commands that run no study: prepare, evaluate, restore, export, analyze; as in ``settings``."""
+"""Every setting of the commands that run no study, from prepare to analyze; as in ``settings``."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,13 +89,14 @@ class EvaluateConfig:
 class RestoreConfig:
     """Everything that `irnas-ray restore` can be told."""
 
-    #: network.pt to restore with, or a file of `irnas-ray export`.
+    #: network.pt to restore with, a file of `irnas-ray export`, or the name of a network that ships; without it one of
+    #: these is chosen by the images' colours.
     network: str = ""
     #: Class of a network of your own, as package.module:Class; its code is run, so it is never taken from the file.
     network_class: str | None = None
     #: Image, or folder of images.
     input: str = ""
-    #: Folder for the restored images (PNG).
+    #: Folder for the restored images (PNG); without it one image is written where you stand, as NAME_restored.png.
     output: str = ""
     #: What a gray network does with colour images: gray converts them, luma restores their luma and keeps the colours,
     #: each restores red, green and blue apart; null: colours must fit the network.
@@ -110,6 +111,14 @@ class RestoreConfig:
     max_megapixels: float = bounded(179, more_than=0)
     #: Replace images of the same name in the output folder.
     overwrite: bool = False
+
+
+@dataclass
+class NetworksConfig:
+    """Everything that `irnas-ray networks` can be told."""
+
+    #: Name of a network that ships, whose card is printed; null: all are listed.
+    network: str | None = None
 
 
 @dataclass

@@ -13,7 +13,7 @@ from irnas_ray.cli.command_line import compose_settings
 from irnas_ray.cli.search_spaces import options
 from irnas_ray.hpo.domains import Conditional
 from irnas_ray.results.folder import StudyFolder
-from irnas_ray.settings.commands import PrepareConfig
+from irnas_ray.settings.commands import PrepareConfig, RestoreConfig
 from irnas_ray.settings.study import RetrainConfig, StudyConfig
 from irnas_ray.system.exit_status import Incomplete, WrongSetting
 
@@ -103,11 +103,18 @@ INNER = ("reference_type", "object_type", "full_key", "--multirun", "EQUAL", "vi
 BARE = [
     ("restore", "results/x/network.pt", "restore network=results/x/network.pt input=... output=...\n"),
     ("restore", "a b.pt in out", "restore network=a input=b.pt output=in\n"),
-    ("restore", "network=a.pt photo.jpg", "restore input=photo.jpg output=...\n"),
     ("analyze", "results/x", "analyze study=results/x\n"),
     ("search", "irnas_denoise", "search search_spaces=irnas_denoise\n"),
     ("evaluate", "network=a.pt b.pt", "'b.pt' is no setting; settings are given as key=value; --help lists them"),
 ]
+
+
+def test_one_word_alone_is_what_is_restored():
+    for words in (["photo one.jpg"], ["photo one.jpg", "color=gray"], ["network=a.pt", "photo one.jpg"]):
+        assert compose_settings("restore", RestoreConfig, words).input == "photo one.jpg"
+    for words in (["overwrite"], ["a.jpg", "b.jpg"], ["a.jpg", "input=b.jpg"], ["a.onnx"], ["-a.jpg"]):
+        with pytest.raises(ValueError):
+            compose_settings("restore", RestoreConfig, words)
 
 
 @pytest.mark.parametrize(("argument", "parts"), WRONG)

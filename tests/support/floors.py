@@ -2,7 +2,7 @@
 
 FLOORS = (
     "system",
-    "settings genotypes kernels",
+    "settings genotypes kernels catalogue",
     "degradations networks images hpo cluster",
     "datasets results progress export",
     "tune evaluation cli",

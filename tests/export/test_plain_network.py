@@ -5,7 +5,7 @@ import torch
 from export_cases import MACROS, OPERATORS, small_network
 
 import irnas_ray as ir
-from irnas_ray.export.plain import AnySize, PlainDeformable, least_side, plain
+from irnas_ray.export.plain_network import AnySize, PlainDeformable, least_side, plain
 from irnas_ray.kernels.sampled_product import SampledProduct
 from irnas_ray.kernels.separable_conv import SeparableProduct
 from irnas_ray.networks.derived import DerivedNetwork
