@@ -101,7 +101,8 @@ class BilevelSearch:
         weight_loss, arch_loss = torch.zeros((), device=device), torch.zeros((), device=device)
         for _ in range(self.settings.steps_per_epoch):
             left = 1 - self._progress()
-            self.net.set_remedies(left * self.settings.auxiliary_skip, left * self.settings.skip_dropout)
+            if self.settings.auxiliary_skip or self.settings.skip_dropout:
+                self.net.set_remedies(left * self.settings.auxiliary_skip, left * self.settings.skip_dropout)
             if train_architecture:
                 arch_loss += self._step(next(self.train_a), self.architecture, self.weights, self.arch_optimizer)
             weight_loss += self._weight_step()
