@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from irnas_ray.results.genotype_drawing import draw_genotype
 from irnas_ray.results.layout import FinalLayout, StudyLayout
 from irnas_ray.results.plots import plot_history, plot_importances, png
+from irnas_ray.results.search_health import decodings_table, health_table, plot_course
 from irnas_ray.results.study_results import StudyResults, genotype_of, importances
 from irnas_ray.results.table import Table, number
 from irnas_ray.results.tables import (
@@ -42,6 +43,7 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters["base64"] = lambda content: base64.b64encode(content).decode()
 TEMPLATES.globals |= {"number": number, "state_name": state_name, "margins_table": margins_table, "TIE": TIE}
+TEMPLATES.globals |= {"health_table": health_table, "decodings_table": decodings_table}
 
 
 def render(results: StudyResults) -> str:
@@ -70,7 +72,12 @@ def _best(results: StudyResults) -> dict[str, Any] | None:
         return None
     margins = margins_of(record)
     picture = png(draw_genotype(genotype, margins))
-    return {"record": record, "genotype": genotype, "margins": margins, "picture": picture}
+    found = {"record": record, "genotype": genotype, "margins": margins, "picture": picture}
+    health = record.get("health")
+    if not health:
+        return found | {"health": None}
+    course = png(plot_course(health["history"])) if health.get("history") else None
+    return found | {"health": health, "course": course}
 
 
 def _importances(results: StudyResults) -> dict[str, Any]:

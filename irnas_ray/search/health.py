@@ -36,13 +36,19 @@ class Health:
     operators: dict[str, float]
     moves: list[float]
 
+    def hopeless(self) -> str | None:
+        """One line if the search will not decide anything, which is known before it ends; else None."""
+        if self.possible_margin is None or self.possible_margin >= TIE:
+            return None
+        return (
+            f"this search cannot decide anything: its largest possible margin is {self.possible_margin:.3f}, below "
+            f"{TIE}, where ties begin; search.arch_lr=null, or more architecture steps, lets alpha travel further"
+        )
+
     def warning(self) -> str | None:
         """One line if the search has decided nothing, else None."""
-        if self.possible_margin is not None and self.possible_margin < TIE:
-            return (
-                f"this search cannot decide anything: its largest possible margin is {self.possible_margin:.3f}, below "
-                f"{TIE}, where ties begin; search.arch_lr=null, or more architecture steps, lets alpha travel further"
-            )
+        if (hopeless := self.hopeless()) is not None:
+            return hopeless
         if self.decisions and self.ties == self.decisions:
             return f"this search has decided nothing: all {self.decisions} margins of its cells are ties"
         return None

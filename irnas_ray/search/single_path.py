@@ -1,6 +1,6 @@
 """A supernet whose weights are trained on single paths, and evolution among its paths with the weights they inherit."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -62,13 +62,13 @@ class SinglePathSearch(BilevelSearch):
     def _scores(self) -> dict[str, float]:
         assert self.paths is not None
         encoding, own = self.paths.encoding, self.settings
+        watched, _ = encoding.sample_distinct(Random(0), min(WATCHED, encoding.size))
         if self.epoch < own.epochs:
-            watched, _ = encoding.sample_distinct(Random(0), min(WATCHED, encoding.size))
             self.ranked = _best_first([(path, self._inherited(path)) for path in watched])
         else:
             # what is drawn follows from the state that the search was saved with
             rng = Random(int(torch.randint(2**31, ())))
-            self.ranked = evolved(encoding, self._inherited, own.path_evaluations, own.tournament, rng)
+            self.ranked = evolved(encoding, self._inherited, own.path_evaluations, own.tournament, rng, watched)
         return self.ranked[0][1]
 
     def _inherited(self, path: Genotype) -> dict[str, float]:
@@ -117,16 +117,23 @@ SEARCHES: dict[str, type[BilevelSearch]] = {"darts": BilevelSearch, "single_path
 
 
 def evolved(
-    encoding: Encoding, score: Callable[[Genotype], dict[str, float]], evaluations: int, tournament: int, rng: Random
+    encoding: Encoding,
+    score: Callable[[Genotype], dict[str, float]],
+    evaluations: int,
+    tournament: int,
+    rng: Random,
+    known: Sequence[Genotype] = (),
 ) -> list[tuple[Genotype, dict[str, float]]]:
     """So many different genotypes with their scores, the best PSNR first; all of a space that has no more.
 
-    A quarter is uniform; then every child is, at even odds, one edit of a parent or a crossing of two. A parent is the
-    best of ``tournament`` drawn from the best quarter so far.
+    A quarter is uniform, beginning with those that are ``known``; then every child is, at even odds, one edit of a
+    parent or a crossing of two. A parent is the best of ``tournament`` drawn from the best quarter so far.
     """
     if encoding.size <= evaluations:
         return _best_first([(path, score(path)) for path in encoding.enumerate()])
-    first, _ = encoding.sample_distinct(rng, max(1, round(UNIFORM * evaluations)))
+    uniform = max(1, round(UNIFORM * evaluations))
+    first = [*known][:uniform]
+    first += encoding.sample_distinct(rng, uniform - len(first), known=first)[0]
     found = {path: score(path) for path in first}
     while len(found) < evaluations:
         ranked = _best_first(list(found.items()))

@@ -118,6 +118,8 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
         found |= costs(now.genotype) | reports.divided(now.micro_batch, own.batch)
         found |= health_metrics(now.health, search.history)
+        if len(search.history) == 1 and now.health is not None and (hopeless := now.health.hopeless()) is not None:
+            reports.notice(hopeless)
         reports.report(metrics | found | grown, search.state_dict() | kept)
 
     search = SEARCHES[own.method](net, train_w, train_a, validate, own)
@@ -137,8 +139,8 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     found = describe(genotype, result.margins, result.psnr, result.ssim, seconds)
     found |= costs(genotype) | reports.divided(result.micro_batch, own.batch)
     found |= health_metrics(result.health, search.history, trained)
-    if result.health is not None and (warning := result.health.warning()) is not None:
-        reports.notice(warning)
+    if result.health is not None and (undecided := result.health.warning()) is not None:
+        reports.notice(undecided)
     reports.report(metrics | found | grown)
 
 
