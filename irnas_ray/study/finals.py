@@ -19,7 +19,7 @@ from irnas_ray.study.distributed_finals import WAITING, concurrent_finals, run_d
 from irnas_ray.study.final_training import FinalData, run_final
 from irnas_ray.system.files import read_json
 from irnas_ray.tune.internals import TRAIN_CHECKPOINT
-from irnas_ray.tune.loggers import make_loggers
+from irnas_ray.tune.loggers import NoCurves, make_loggers
 from irnas_ray.tune.runner import find_run, fit
 from irnas_ray.tune.storage import open_storage
 
@@ -50,7 +50,7 @@ def run_finals(
         max_failures=study.tune.max_failures,
         concurrent=concurrent,
         hang_minutes=study.cluster.hang_minutes,
-        loggers=make_loggers(study.tune.loggers, folder.name, folder.path),
+        loggers=[NoCurves(), *make_loggers(study.tune.loggers, folder.name, folder.path)],
         param_space={"rank": tune.grid_search(sorted(ranks))},
     )
     finals = _collect(results, folder)

@@ -24,6 +24,7 @@ from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.limits import limits_of
 from irnas_ray.study.trial import TrialData, run_trial
 from irnas_ray.system.files import write_json
+from irnas_ray.tune.internals import TrialCurves
 from irnas_ray.tune.loggers import make_loggers
 from irnas_ray.tune.perturbation import kept_checkpoints
 from irnas_ray.tune.population import RatePopulation
@@ -97,7 +98,7 @@ def _run_round(
             scheduler=make_scheduler(config, places),
             # the trials of a population take turns, so that all of them exist at a time
             concurrent=places if config.tune.perturb_every is None else size,
-            loggers=make_loggers(config.tune.loggers, folder.name, folder.path),
+            loggers=[TrialCurves(), *make_loggers(config.tune.loggers, folder.name, folder.path)],
             hang_minutes=config.cluster.hang_minutes,
             checkpoints=kept_checkpoints(config),
         )

@@ -12,8 +12,10 @@ import pyarrow.fs
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
+from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.utils.serialization import _loads_with_cloudpickle
+from tensorboardX.summary import hparams
 
 Search = TypeVar("Search")
 
@@ -22,6 +24,8 @@ Search = TypeVar("Search")
 RECORDS = ("experiment_state-*.json", "searcher-state-*.pkl", "search_gen_state-*", "basic-variant-state-*")
 #: In the folder of a trial that failed: its exception as a pickle, which Tune reads when it lists results.
 ERROR = "error.pkl"
+#: What reports hold beside what is worth a curve: flags, shares, and Ray's clocks.
+NO_CURVES = ("done", "finished", "fraction", "should_checkpoint", "iterations_since_restore", "time_since_restore")
 #: How the names of a trial's checkpoints begin, which a number follows; Tune names only those that it still knows.
 CHECKPOINT = "checkpoint_"
 #: The metric in which Tune is told of a checkpoint of Ray Train; no page of Ray's names it.
@@ -126,6 +130,29 @@ def keep_in_place(tune_controller: Any, trial: Trial) -> None:
     storage.storage_filesystem, storage.storage_fs_path = run.storage_filesystem, run.storage_fs_path
     storage.experiment_dir_name = run.experiment_dir_name
     trial.set_storage(storage)
+
+
+class TrialCurves(TBXLoggerCallback):
+    """What TensorBoard shows of search trials: the numbers that they report, and their values under HPARAMS.
+
+    Ray's own writes for each trial, too, what an experiment is, of which TensorBoard reads the first that it finds, and
+    it takes flags for curves; nothing documented leaves either out.
+    """
+
+    def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
+        """Write a report as points of curves."""
+        super().log_trial_result(
+            iteration, trial, {key: value for key, value in result.items() if key not in NO_CURVES}
+        )
+
+    def _try_log_hparams(self, trial: Trial, result: dict[str, Any]) -> None:
+        values = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in trial.evaluated_params.items()
+        }
+        _, start, end = hparams(values, result)
+        for summary in (start, end):
+            self._trial_writer[trial].file_writer.add_summary(summary)
 
 
 class SearchedPopulation(PopulationBasedTraining):

@@ -4,8 +4,10 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ray.tune import Callback
+from ray.tune.logger import TBXLoggerCallback
 
 from irnas_ray.hpo.storage import sqlite_url
 
@@ -45,6 +47,16 @@ def make_loggers(names: Sequence[str], study: str, folder: Path) -> list[Callbac
         place = None if os.environ.get("MLFLOW_TRACKING_URI") else sqlite_url(folder / "mlflow.db")
         made.append(MLflowLoggerCallback(tracking_uri=place, experiment_name=study))
     return made
+
+
+class NoCurves(TBXLoggerCallback):
+    """Keeps Tune from writing for TensorBoard what a trial writes itself, as a final training does."""
+
+    def log_trial_start(self, trial: Any) -> None:
+        """Write nothing."""
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        """Write nothing."""
 
 
 def _wandb_is_ready() -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import ray
+from event_files import read
 from ray import cloudpickle, tune
 from ray._private import ray_constants
 from ray._private.runtime_env import constants, working_dir
@@ -26,10 +27,12 @@ from ray.tune.schedulers import pbt as ray_population
 from ray.tune.search import Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.search_generator import SearchGenerator
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from irnas_ray.cluster import internals as cluster_internals
 from irnas_ray.progress.internals import last_line
 from irnas_ray.tune import internals
+from irnas_ray.tune.loggers import NoCurves
 
 CHANGED = f"written for Ray 2.60.0, and this is {ray.__version__}"
 # workers cannot import this file
@@ -195,6 +198,32 @@ def test_a_node_has_free_resources(ray_local: None) -> None:
     assert found.keys() == {node["NodeID"] for node in ray.nodes()}, CHANGED
     # what the trials held may not yet be free again
     assert 0 < next(iter(found.values()))["CPU"] <= 2, CHANGED
+
+
+def tune_values(config: dict[str, Any]) -> None:
+    """Two reports with what reports of a study hold."""
+    for step in (1, 2):
+        tune.report({"score": step * config["search.rate"], "fraction": step / 2, "finished": step == 2})
+
+
+def test_tensorboard_has_the_values_of_each_trial_and_no_flags(ray_local: None, tmp_path: Path) -> None:
+    """With no experiment of any trial's own, TensorBoard puts together the values of all of them."""
+    space = {"search.rate": tune.grid_search([0.5, 2.0]), "architecture.operators": tune.choice([["conv", "skip"]])}
+    for name, callback in {"search": internals.TrialCurves(), "finals": NoCurves()}.items():
+        run = tune.RunConfig(name=name, storage_path=str(tmp_path), callbacks=[callback], verbose=0)
+        trainable = tune.with_resources(tune_values, {"cpu": 0.5})
+        assert not tune.Tuner(trainable, param_space=space, run_config=run).fit().errors
+    assert not list(tmp_path.glob("finals/*/events.*"))
+    assert len(list(tmp_path.glob("finals/*/result.json"))) == 2, CHANGED
+    found = {}
+    for folder in {path.parent for path in tmp_path.glob("search/*/events.*")}:
+        events = [value for event in read(folder) for value in event.summary.value]
+        tags = {value.tag.removeprefix("ray/tune/") for value in events}
+        assert "score" in tags and not tags & {*internals.NO_CURVES, "_hparams_/experiment"}, CHANGED
+        (start,) = (value for value in events if value.tag == "_hparams_/session_start_info")
+        values = HParamsPluginData.FromString(start.metadata.plugin_data.content).session_start_info.hparams
+        found[values["search.rate"].number_value] = values["architecture.operators"].string_value
+    assert found == {0.5: "['conv', 'skip']", 2.0: "['conv', 'skip']"}, CHANGED
 
 
 def test_which_cluster_ray_would_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
