@@ -3,9 +3,13 @@
 import re
 import runpy
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+import irnas_ray as ir
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,3 +59,19 @@ def test_every_way_in_names_a_test_that_exists():
         assert named, row
         for file, test in named:
             assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_the_version_is_one_everywhere():
+    versions = {
+        "package": ir.__version__,
+        "project": tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
+        "citation": str(yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]),
+        "changelog": re.findall(r"^## (\d+\.\d+\.\d+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0],
+    }
+    assert len(set(versions.values())) == 1, versions
+
+
+def test_hooks_before_a_commit_run_what_is_installed():
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert {hook["entry"].split()[0] for hook in repository["hooks"]} == {"ruff", "mypy", "python"}
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}
