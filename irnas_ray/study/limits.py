@@ -2,9 +2,10 @@
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import Limits
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.networks.building import make_encoding
@@ -40,6 +41,13 @@ def known_costs(config: StudyConfig, values: Mapping[str, Any]) -> dict[str, int
     """
     settings, genes = settings_of(config, values)
     return size_of(make_encoding(settings).decode(genes), settings) if genes else least_size(settings)
+
+
+def affordable(genotypes: Sequence[Genotype], settings: StudyConfig) -> list[bool]:
+    """Of which genotypes the final networks keep the limits; all of them where none does, for one is to be found."""
+    most = most_of(settings)
+    kept = [all(size_of(one, settings)[metric] <= limit for metric, limit in most.items()) for one in genotypes]
+    return kept if any(kept) else [True] * len(kept)
 
 
 def check_limits(config: StudyConfig, space: SearchSpace) -> None:

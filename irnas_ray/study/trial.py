@@ -28,6 +28,7 @@ from irnas_ray.search.short_training import ShortTraining
 from irnas_ray.search.single_path import SEARCHES
 from irnas_ray.search.successive_halving import CandidateTrainings, Trained, rank_correlation
 from irnas_ray.settings.study import Final, StudyConfig, settings_of
+from irnas_ray.study.limits import affordable
 from irnas_ray.study.worker import (
     failure_reported,
     final_batches,
@@ -127,6 +128,8 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     start = time.perf_counter()
     genotype, score, trained = result.genotype, result.psnr, list[Trained]()
     decodings = search.decodings()
+    affords = affordable([decoding.genotype for decoding in decodings], settings)
+    decodings = [decoding for decoding, afforded in zip(decodings, affords, strict=True) if afforded]
     if own.proxy_steps:
         short = candidate_trainings(settings, data, device, seed, reports.follow)
         trained = short.run(decodings)

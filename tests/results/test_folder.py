@@ -198,3 +198,18 @@ def test_a_study_is_not_continued_with_other_images(tmp_path, begun):
     begun.check(config, "")
     with pytest.raises(ValueError, match="begun with other images"):
         begun.check(config, "0123456789ab")
+
+
+def test_the_recipe_may_change_only_where_search_trials_do_not_follow_it(tmp_path):
+    for method, name in (("darts", "a"), ("random", "b")):
+        config = make_config(tmp_path, study=name, search__method=method)
+        StudyFolder(config).check(config)
+        StudyFolder(config).create(config)
+        longer = make_config(tmp_path, study=name, search__method=method, resume=True, final__steps=7, final__seed=3)
+        StudyFolder(longer).check(longer)
+        other = with_values(longer, {"final.lr": 0.5})
+        if method == "darts":
+            StudyFolder(other).check(other)
+            continue
+        with pytest.raises(ValueError, match=r"final.lr \(0.001 -> 0.5\)"):
+            StudyFolder(other).check(other)

@@ -13,7 +13,7 @@ from irnas_ray.networks.costs import least_size, size_of
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.candidates import choose
 from irnas_ray.study.checks import check_search
-from irnas_ray.study.limits import limits_of
+from irnas_ray.study.limits import affordable, limits_of
 
 TINY: dict[str, Any] = {
     "final.width": 4,
@@ -73,6 +73,17 @@ def test_a_grid_is_as_large_as_what_keeps_the_limits(capsys):
     huge = {f"search.{name}": IntDistribution(1, 20) for name in ("batch", "tile", "steps_per_epoch")}
     with pytest.raises(ValueError, match="a grid of 8000 configurations is too large"):
         check_search(tiny({"tune.sampler": "grid", "tune.max_parameters": limit}, huge))
+
+
+def test_of_what_a_supernet_decodes_only_what_keeps_the_limits_is_trained_if_anything_does():
+    config = tiny({"architecture.operators": ["conv", "skip"]}, {})
+    genotypes = [make_encoding(config).sample(Random(seed)) for seed in range(6)]
+    sizes = [size_of(genotype, config)["parameters"] for genotype in genotypes]
+    middle = sorted(sizes)[3]
+    within = affordable(genotypes, with_values(config, {"tune.max_parameters": middle}))
+    assert within == [size <= middle for size in sizes] and not all(within)
+    assert affordable(genotypes, config) == [True] * 6
+    assert affordable(genotypes, with_values(config, {"tune.max_parameters": 1})) == [True] * 6
 
 
 def test_a_password_is_not_kept_with_the_limits():
