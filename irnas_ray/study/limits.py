@@ -5,11 +5,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import Limits
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.networks.building import make_encoding
 from irnas_ray.networks.costs import least_size, size_of
+from irnas_ray.search.decodings import Decoding
 from irnas_ray.settings.study import StudyConfig, settings_of
 
 #: Largest grid whose networks are all built to see which of them keep the limits.
@@ -43,11 +43,14 @@ def known_costs(config: StudyConfig, values: Mapping[str, Any]) -> dict[str, int
     return size_of(make_encoding(settings).decode(genes), settings) if genes else least_size(settings)
 
 
-def affordable(genotypes: Sequence[Genotype], settings: StudyConfig) -> list[bool]:
-    """Of which genotypes the final networks keep the limits; all of them where none does, for one is to be found."""
-    most = most_of(settings)
-    kept = [all(size_of(one, settings)[metric] <= limit for metric, limit in most.items()) for one in genotypes]
-    return kept if any(kept) else [True] * len(kept)
+def affordable(decodings: Sequence[Decoding], settings: StudyConfig) -> list[Decoding]:
+    """Those whose final networks keep the limits; all of them where none does, for a trial finds something."""
+    most, kept = most_of(settings), list[Decoding]()
+    for decoding in decodings if most else ():
+        size = size_of(decoding.genotype, settings)
+        if all(size[metric] <= limit for metric, limit in most.items()):
+            kept.append(decoding)
+    return kept or list(decodings)
 
 
 def check_limits(config: StudyConfig, space: SearchSpace) -> None:

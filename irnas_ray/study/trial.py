@@ -26,8 +26,8 @@ from irnas_ray.search.health import Health
 from irnas_ray.search.report import SearchReport
 from irnas_ray.search.short_training import ShortTraining
 from irnas_ray.search.single_path import SEARCHES
-from irnas_ray.search.successive_halving import CandidateTrainings, Trained, rank_correlation
-from irnas_ray.settings.study import Final, StudyConfig, settings_of
+from irnas_ray.search.successive_halving import CandidateTrainings, Trained, rank_correlation, total_steps
+from irnas_ray.settings.study import Final, Search, StudyConfig, settings_of
 from irnas_ray.study.limits import affordable
 from irnas_ray.study.worker import (
     failure_reported,
@@ -118,7 +118,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
         }
         found = describe(now.genotype, now.margins, now.best_psnr, now.best_ssim, now.seconds)
         found |= costs(now.genotype) | reports.divided(now.micro_batch, own.batch)
-        found |= health_metrics(now.health, search.history)
+        found |= health_metrics(now.health, search.history) | {"steps": supernet_steps(own, now.epoch)}
         if len(search.history) == 1 and now.health is not None and (hopeless := now.health.hopeless()) is not None:
             reports.notice(hopeless)
         reports.report(metrics | found | grown, search.state_dict() | kept)
@@ -127,9 +127,7 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     result = run_search(search, on_report, state)
     start = time.perf_counter()
     genotype, score, trained = result.genotype, result.psnr, list[Trained]()
-    decodings = search.decodings()
-    affords = affordable([decoding.genotype for decoding in decodings], settings)
-    decodings = [decoding for decoding, afforded in zip(decodings, affords, strict=True) if afforded]
+    decodings = affordable(search.decodings(), settings)
     if own.proxy_steps:
         short = candidate_trainings(settings, data, device, seed, reports.follow)
         trained = short.run(decodings)
@@ -141,7 +139,9 @@ def _search(config: dict[str, Any], study: StudyConfig, data: TrialData, reports
     metrics = {"epoch": epochs + 1, "progress": "end", "fraction": 1.0, "finished": True, SCORE: score}
     found = describe(genotype, result.margins, result.psnr, result.ssim, seconds)
     found |= costs(genotype) | reports.divided(result.micro_batch, own.batch)
-    found |= health_metrics(result.health, search.history, trained)
+    found |= health_metrics(result.health, search.history, trained) | {
+        "steps": supernet_steps(own, epochs, len(decodings), settings.tune.reduction_factor)
+    }
     if result.health is not None and (undecided := result.health.warning()) is not None:
         reports.notice(undecided)
     reports.report(metrics | found | grown)
@@ -199,6 +199,12 @@ def short_training(
     degradations = validation_degradations(scored_degradation(settings))
     validate = validator(data.validation, degradations, own.tile, device, pixels)
     return ShortTraining(network, batches, validate, final, own)
+
+
+def supernet_steps(search: Search, epoch: int, decodings: int = 0, factor: int = 2) -> int:
+    """Steps of the weights, of alpha and beta where they are trained, and of the short trainings of decodings."""
+    architecture = max(0, epoch - search.warmup_epochs) if search.method == "darts" else 0
+    return search.steps_per_epoch * (epoch + architecture) + total_steps(search.proxy_steps, decodings, factor)
 
 
 def spent_on(steps: int, multiply_adds: int, final: Final) -> dict[str, int]:

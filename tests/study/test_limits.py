@@ -10,6 +10,7 @@ from test_checks import make_config
 
 from irnas_ray.networks.building import make_encoding
 from irnas_ray.networks.costs import least_size, size_of
+from irnas_ray.search.decodings import Decoding
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.candidates import choose
 from irnas_ray.study.checks import check_search
@@ -77,13 +78,13 @@ def test_a_grid_is_as_large_as_what_keeps_the_limits(capsys):
 
 def test_of_what_a_supernet_decodes_only_what_keeps_the_limits_is_trained_if_anything_does():
     config = tiny({"architecture.operators": ["conv", "skip"]}, {})
-    genotypes = [make_encoding(config).sample(Random(seed)) for seed in range(6)]
-    sizes = [size_of(genotype, config)["parameters"] for genotype in genotypes]
+    found = [Decoding(make_encoding(config).sample(Random(seed)), "sample") for seed in range(6)]
+    sizes = [size_of(decoding.genotype, config)["parameters"] for decoding in found]
     middle = sorted(sizes)[3]
-    within = affordable(genotypes, with_values(config, {"tune.max_parameters": middle}))
-    assert within == [size <= middle for size in sizes] and not all(within)
-    assert affordable(genotypes, config) == [True] * 6
-    assert affordable(genotypes, with_values(config, {"tune.max_parameters": 1})) == [True] * 6
+    within = affordable(found, with_values(config, {"tune.max_parameters": middle}))
+    assert within == [one for one, size in zip(found, sizes, strict=True) if size <= middle] and len(within) < 6
+    assert affordable(found, config) == found
+    assert affordable(found, with_values(config, {"tune.max_parameters": 1})) == found
 
 
 def test_a_password_is_not_kept_with_the_limits():

@@ -93,3 +93,12 @@ def test_it_goes_on_where_it_was_interrupted(after: int, monkeypatch: pytest.Mon
     again = Kept(killed.state)
     trial._train(config, STUDY, DATA, again)
     assert timeless(killed.said + again.said) == timeless(calm.said)
+
+
+def test_steps_of_supernets_are_those_of_weights_and_of_alpha() -> None:
+    search = Search(epochs=5, warmup_epochs=2, steps_per_epoch=10)
+    assert [trial.supernet_steps(search, epoch) for epoch in (1, 2, 3, 5)] == [10, 20, 40, 80]
+    assert trial.supernet_steps(Search(method="single_path", warmup_epochs=2, steps_per_epoch=10), 5) == 50
+    # four decodings on rungs of 30 and 90 steps, where a third goes on
+    short = Search(epochs=5, warmup_epochs=2, steps_per_epoch=10, proxy_steps=270)
+    assert trial.supernet_steps(short, 5, 4, 3) == 80 + 4 * 30 + 2 * 60 + 180
