@@ -19,7 +19,7 @@ from irnas_ray.images import files, sources
 from irnas_ray.images.screening import Known
 from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.commands import PrepareConfig
-from irnas_ray.settings.degradations import Degradation, own_settings, variant
+from irnas_ray.settings.degradations import MADE, Degradation, own_settings, variant
 from irnas_ray.settings.study import Data
 from irnas_ray.system.exit_status import WrongSetting, checking_settings
 from irnas_ray.system.files import write_json
@@ -125,7 +125,7 @@ def prepare_frozen(config: PrepareConfig, progress: Progress | None = None, othe
     """
     output = Path(config.data.output) if config.data.output else None
     if config.freeze is None:
-        if config.degradation.kind in ("camera", "unprocessing", "rain"):
+        if config.degradation.kind in MADE:
             raise WrongSetting(
                 f"degradation.kind={config.degradation.kind} changes nothing without freeze=patches or freeze=images; "
                 "add one, or give the degradation to the search"

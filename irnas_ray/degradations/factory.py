@@ -12,18 +12,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from irnas_ray.degradations.blur import BlurWithNoise
 from irnas_ray.degradations.camera import CameraPipeline
+from irnas_ray.degradations.compression import JpegCompression
 from irnas_ray.degradations.gaussian import GaussianNoise, check_sigma
 from irnas_ray.degradations.rain import RainStreaks
 from irnas_ray.degradations.unprocessing import UnprocessingModel
-from irnas_ray.settings.degradations import Degradation
+from irnas_ray.settings.degradations import MADE, Degradation
 from irnas_ray.system.names import normalised
 
 #: Makes degraded images (b c h w) of clean ones with the random numbers of a generator on their device.
 Degrade = Callable[[Tensor, torch.Generator], Tensor]
 
 #: What ``degradation.kind`` can be.
-KINDS = ("gaussian", "camera", "unprocessing", "rain", "paired")
+KINDS = ("gaussian", *MADE, "paired")
 
 
 def make_degradation(settings: Degradation) -> Degrade | None:
@@ -49,6 +51,10 @@ def make_degradation(settings: Degradation) -> Degrade | None:
         return UnprocessingModel(settings.unprocessing)
     if settings.kind == "rain":
         return RainStreaks(settings.rain)
+    if settings.kind == "jpeg":
+        return JpegCompression(settings.jpeg)
+    if settings.kind == "blur":
+        return BlurWithNoise(settings.blur)
     if settings.kind == "paired":
         return None
     raise ValueError(f"kind: unknown {settings.kind!r}; possible: {', '.join(KINDS)}")
@@ -59,7 +65,7 @@ def check_degradation(settings: Degradation) -> None:
 
     A wrong value should not wait until a later command uses it.
     """
-    for kind in sorted({"camera", "unprocessing", "rain", settings.kind}):
+    for kind in sorted({*MADE, settings.kind}):
         try:
             make_degradation(dataclasses.replace(settings, kind=kind))
         except ValueError as error:

@@ -52,8 +52,10 @@ def unsharp_mask(
     return image + amount.to(image).view(-1, 1, 1, 1) * detail * (detail.abs() > threshold)
 
 
-def jpeg(srgb: Float[Tensor, "b 3 h w"], quality: Int[Tensor, " b"]) -> Float[Tensor, "b 3 h w"]:
-    """What JPEG with 4:2:0 chroma leaves of 8-bit images; every image has its own quality (1-95, Pillow's scale).
+def jpeg(srgb: Float[Tensor, "b c h w"], quality: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+    """What JPEG, of RGB with 4:2:0 chroma, leaves of 8-bit images of 1 or 3 channels.
+
+    Every image has its own quality (1-95, Pillow's scale).
 
     Pillow compresses on the CPU, image by image: on a GPU the batch travels to the host and back.
     """
@@ -61,6 +63,7 @@ def jpeg(srgb: Float[Tensor, "b 3 h w"], quality: Int[Tensor, " b"]) -> Float[Te
     decoded = []
     for picture, level in zip(pixels, quality.tolist(), strict=True):
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, format="JPEG", quality=level, subsampling="4:2:0")
-        decoded.append(np.asarray(Image.open(file)))
+        plain = picture[:, :, 0] if picture.shape[2] == 1 else picture
+        Image.fromarray(plain).save(file, format="JPEG", quality=level, subsampling="4:2:0")
+        decoded.append(np.asarray(Image.open(file)).reshape(picture.shape))
     return torch.from_numpy(np.stack(decoded)).to(srgb.device).permute(0, 3, 1, 2).to(srgb.dtype) / 255

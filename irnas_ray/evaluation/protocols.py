@@ -15,7 +15,7 @@ from torch import Tensor
 
 from irnas_ray.degradations.factory import degrade_image, make_degradation
 from irnas_ray.evaluation.metrics import Border, luma, psnr, ssim
-from irnas_ray.settings.degradations import Degradation, variant
+from irnas_ray.settings.degradations import MADE, Degradation, variant
 
 #: An 8-bit image (c, h, w). The axes have no names, because halves of a pair that differ get a message of their own.
 Uint8Image = UInt8[np.ndarray, "_ _ _"] | UInt8[Tensor, "_ _ _"]
@@ -33,8 +33,8 @@ class Protocol:
     color: Literal["gray", "rgb"]
     #: What is compared: gray, rgb, or y (luma of BT.601 in studio swing).
     scored_on: Literal["gray", "rgb", "y"]
-    #: gaussian, camera, unprocessing, rain (fixed by the image's name), or paired (the data hold the degraded image).
-    degradation: Literal["gaussian", "camera", "unprocessing", "rain", "paired"]
+    #: gaussian, one of ``MADE`` (fixed by the image's name), or paired (the data hold the degraded image).
+    degradation: str
     #: Size of the clean image as a share of the original's (bicubic).
     scale: float = 1.0
     #: Whether the degraded image is clipped and rounded to 8 bit.
@@ -122,7 +122,7 @@ _WHOSE = {"photographs": "Held-out embedded photographs", "images": "Held-out im
 _COLORS: dict[Literal["gray", "rgb"], str] = {"gray": "gray", "rgb": "RGB"}
 
 
-def _made(bases: tuple[str, ...], kinds: tuple[Literal["camera", "unprocessing", "rain"], ...]) -> list[Protocol]:
+def _made(bases: tuple[str, ...], kinds: tuple[str, ...]) -> list[Protocol]:
     return [
         Protocol(f"{base}-{color}-{kind}", f"{_WHOSE[base]}, {shown}, {kind} with default settings", color, color, kind)
         for base in bases
@@ -154,8 +154,8 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("images-rgb", "Held-out images of your own, RGB, white noise", "rgb", "rgb", "gaussian"),
         Protocol("pairs-gray", "Held-out pairs of your own, gray", "gray", "gray", "paired"),
         Protocol("pairs-rgb", "Held-out pairs of your own, RGB", "rgb", "rgb", "paired"),
-        *_made(("photographs", "images"), ("camera", "unprocessing", "rain")),
-        *_frozen(("gaussian", "camera", "unprocessing", "rain")),
+        *_made(("photographs", "images"), MADE),
+        *_frozen(("gaussian", *MADE)),
     )
 }
 

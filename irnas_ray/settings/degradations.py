@@ -14,6 +14,10 @@ def _between(low: float, high: float) -> Any:
     return field(default_factory=lambda: [low, high])
 
 
+#: Kinds that make degraded images by settings of their own name.
+MADE = ("camera", "unprocessing", "rain", "jpeg", "blur")
+
+
 @dataclass
 class Camera:
     """A camera that takes the picture: mosaic, noise, demosaicing, its own denoising and sharpening, JPEG."""
@@ -117,6 +121,30 @@ class Rain:
 
 
 @dataclass
+class Compression:
+    """JPEG of gray images, or of RGB with 4:2:0 chroma (Pillow, on the CPU)."""
+
+    #: Quality on Pillow's scale, 1-95, drawn uniformly from the whole numbers of the range.
+    quality: list[float] = _between(10, 40)
+
+
+@dataclass
+class Blur:
+    """Blur by a Gaussian or along a line, and white noise; clipped to [0, 1]."""
+
+    #: Share of the images that are blurred along a line, as by a moving camera; the others are by a Gaussian.
+    motion: float = 0.5
+    #: Deviation of the Gaussian in pixels, uniform.
+    sigma: list[float] = _between(0.5, 3)
+    #: Length of the line in pixels, uniform.
+    length: list[float] = _between(3, 15)
+    #: Direction of the line in degrees, uniform: 0 is to the right, 90 upwards.
+    angle: list[float] = _between(0, 180)
+    #: Deviation of the noise on the 0-255 scale, uniform.
+    noise: list[float] = _between(2, 10)
+
+
+@dataclass
 class Degradation:
     """What is done to clean images; only the settings of its kind matter.
 
@@ -125,7 +153,7 @@ class Degradation:
     [25]
     """
 
-    #: gaussian (white noise), camera, unprocessing, rain, or paired (the data hold degraded images).
+    #: gaussian (white noise), camera, unprocessing, rain, jpeg, blur, or paired (the data hold degraded images).
     kind: str = "gaussian"
     #: Levels of white noise on the 0-255 scale, drawn for each patch during the search. Paper: 30, 50, 70.
     sigmas: list[float] = field(default_factory=lambda: [30, 50, 70])
@@ -134,6 +162,8 @@ class Degradation:
     camera: Camera = field(default_factory=Camera)
     unprocessing: Unprocessing = field(default_factory=Unprocessing)
     rain: Rain = field(default_factory=Rain)
+    jpeg: Compression = field(default_factory=Compression)
+    blur: Blur = field(default_factory=Blur)
 
 
 def variant(settings: Degradation) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from irnas_ray.cli.search_spaces import options
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.whole
 
@@ -54,7 +56,7 @@ def test_the_command_works_in_an_empty_folder(installed):
     found = run(sys.executable, "-c", program, cwd=installed / "empty", PYTHONPATH=str(installed / "site"))
     assert found.strip() == str(installed / "site" / "irnas_ray" / "__init__.py")
     assert "  restore " in command(installed, "--help")
-    assert "search_spaces=NAME, one of: hinas, irnas_denoise, irnas_derain, quickstart" in command(
+    assert f"search_spaces=NAME, one of: {', '.join(options()['search_spaces'])}" in command(
         installed, "search", "--help"
     )
     message = command(installed, "search", "search_spaces=nope", status=2)

@@ -138,7 +138,9 @@ def test_validation_looks_at_every_level_and_at_both_ends_of_a_range():
     assert list(validation_degradations(Degradation(sigmas=[25, 25], ranged=True))) == [25]
     assert list(validation_degradations(Degradation(kind="paired"))) == []
     assert make_degradation(Degradation(kind="paired")) is None
-    with pytest.raises(ValueError, match="unknown 'snow'; possible: gaussian, camera, unprocessing, rain, paired"):
+    with pytest.raises(
+        ValueError, match="unknown 'snow'; possible: gaussian, camera, unprocessing, rain, jpeg, blur, paired"
+    ):
         make_degradation(Degradation(kind="snow"))
 
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,12 @@ from irnas_ray.evaluation.scores import Evaluation, Score, evaluate, file_name, 
 from irnas_ray.settings.degradations import Degradation
 
 #: A setting of each degradation that is not the default.
-OTHER: dict[str, dict[str, float]] = {
+OTHER: dict[str, dict[str, Any]] = {
     "camera": {"unsharp_sigma": 2.0},
     "unprocessing": {"gamma": 2.0},
     "rain": {"layers": 3},
+    "jpeg": {"quality": [5, 9]},
+    "blur": {"motion": 1.0, "length": [20, 30]},
 }
 
 BSD500 = Path(__file__).parents[3] / "shared/data/bsd500/test"
@@ -55,7 +58,7 @@ def test_protocols_differ_as_their_names_say():
     np.testing.assert_array_equal(half[0].numpy(), expected)
 
 
-@pytest.mark.parametrize("kind", ["camera", "unprocessing", "rain"])
+@pytest.mark.parametrize("kind", OTHER)
 def test_a_protocol_degrades_as_its_own_settings_say(kind):
     usual, other = Degradation(kind=kind), Degradation(kind=kind)
     setattr(other, kind, dataclasses.replace(getattr(other, kind), **OTHER[kind]))
