@@ -70,8 +70,8 @@ def test_the_picture_has_a_line_for_every_operator_and_move():
     assert png(figure).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_the_page_says_whether_the_search_decided_anything(tmp_path: Path, known: bool):
+@pytest.mark.parametrize("known", [True, False, "not trained"])
+def test_the_page_says_whether_the_search_decided_anything(tmp_path: Path, known: bool | str):
     record = {
         "id": "t1",
         "configuration": 0,
@@ -82,8 +82,9 @@ def test_the_page_says_whether_the_search_decided_anything(tmp_path: Path, known
         "margins": [],
         "error": None,
     }
-    records = [record | ({"health": health_of()} if known else {})]
+    health = health_of(trained=TRAINED if known is True else ())
+    records = [record | ({"health": health} if known else {})]
     page = render(StudyResults(tmp_path, "mine", "quickstart", {}, {}, records, [], "there is no Optuna study"))
-    assert ("Has the search decided anything?" in page) == known
-    assert ("<strong>This search cannot decide anything: its largest possible margin is 0.01" in page) == known
-    assert ("after a short training (dB, steps)" in page) == known
+    assert ("Has the search decided anything?" in page) == bool(known)
+    assert ("<strong>This search cannot decide anything: its largest possible margin is 0.01" in page) == bool(known)
+    assert ("after a short training (dB, steps)" in page) == (known is True)
