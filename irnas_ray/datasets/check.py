@@ -9,7 +9,7 @@ import numpy as np
 from irnas_ray.datasets.builder import check_data_settings
 from irnas_ray.datasets.contact_sheet import CONTACT_SHEET, unused, write_contact_sheet
 from irnas_ray.datasets.manifest import MANIFEST, Manifest
-from irnas_ray.datasets.parquet import check_pixels, read_rows
+from irnas_ray.datasets.reader import check_pixels, read_rows
 from irnas_ray.images import sources
 from irnas_ray.images.files import channels_of, read_header, read_image
 from irnas_ray.images.findings import Examined, Finding, examine, examine_headers

@@ -1,43 +1,21 @@
 """How images are laid out in Parquet files of bounded size, written in bounded memory."""
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
-from irnas_ray.datasets.manifest import MANIFEST, ImageEntry
 from irnas_ray.images.files import channels_of
 from irnas_ray.images.sources import SourceImage
 
 #: Uncompressed bytes of pixels after which a row group, and a file, is closed.
 ROW_GROUP_BYTES = 8 * 2**20
 PART_BYTES = 64 * 2**20
-
-
-def read_rows(
-    paths: Sequence[Path | str], columns: Sequence[str] | None = None, image_ids: Sequence[str] | None = None
-) -> pa.Table:
-    """The rows of some images (None: all) in Parquet files; ValueError naming the file that cannot be read."""
-    chosen = None if image_ids is None else pads.field("image_id").isin(list(image_ids))
-    try:
-        dataset = pads.dataset([str(path) for path in paths], format="parquet")
-        check_columns(dataset.schema, paths[0])
-        return dataset.to_table(columns=columns, filter=chosen)
-    except (pa.ArrowException, OSError) as error:
-        if len(paths) > 1:
-            # Arrow does not say which one it was.
-            for path in paths:
-                read_rows([path], columns, image_ids)
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{paths[0]}: cannot be read ({reason}); prepare the data set again") from None
 
 
 def check_columns(schema: pa.Schema, file: Path | str) -> None:
@@ -55,20 +33,6 @@ def check_columns(schema: pa.Schema, file: Path | str) -> None:
             )
         types += [(column, kind.value_type)] if pa.types.is_dictionary(kind) else []
         types += [(column, kind.field(index).type) for index in range(kind.num_fields)]
-
-
-def check_pixels(table: pa.Table, entries: Mapping[str, ImageEntry], place: Path | str) -> None:
-    """ValueError naming the image if pixels in a table are not those of which the manifest has the SHA-256."""
-    for row, image_id in enumerate(table["image_id"].to_pylist()):
-        entry = entries[image_id]
-        for column, expected in (("clean", entry.sha256), ("degraded", entry.degraded_sha256)):
-            if expected is None or column not in table.column_names:
-                continue
-            if hashlib.sha256(table[column][row].as_buffer()).hexdigest() != expected:
-                raise ValueError(
-                    f"{place}: the {column} pixels of image {image_id} have changed since they were stored (SHA-256 in "
-                    f"{MANIFEST}); prepare the data set again"
-                )
 
 
 class Parts:

@@ -1,17 +1,19 @@
 """Crops of images in Parquet files as Arrow tables; free of torch and Ray, so that a reading process stays small."""
 
+import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as pads
 from jaxtyping import UInt8
 
 from irnas_ray.datasets.crops import CropPlan, Crops
-from irnas_ray.datasets.manifest import ImageEntry, Manifest
-from irnas_ray.datasets.parquet import check_pixels, read_rows
+from irnas_ray.datasets.manifest import MANIFEST, ImageEntry, Manifest
+from irnas_ray.datasets.parquet import check_columns
 
 #: Bytes of images whose crops are shuffled among each other when streaming.
 WINDOW_BYTES = 128 * 2**20
@@ -19,6 +21,38 @@ WINDOW_BYTES = 128 * 2**20
 TABLE_BYTES = 4 * 2**20
 
 Pixels = UInt8[np.ndarray, "c h w"]
+
+
+def read_rows(
+    paths: Sequence[Path | str], columns: Sequence[str] | None = None, image_ids: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows of some images (None: all) in Parquet files; ValueError naming the file that cannot be read."""
+    chosen = None if image_ids is None else pads.field("image_id").isin(list(image_ids))
+    try:
+        dataset = pads.dataset([str(path) for path in paths], format="parquet")
+        check_columns(dataset.schema, paths[0])
+        return dataset.to_table(columns=columns, filter=chosen)
+    except (pa.ArrowException, OSError) as error:
+        if len(paths) > 1:
+            # Arrow does not say which one it was.
+            for path in paths:
+                read_rows([path], columns, image_ids)
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{paths[0]}: cannot be read ({reason}); prepare the data set again") from None
+
+
+def check_pixels(table: pa.Table, entries: Mapping[str, ImageEntry], place: Path | str) -> None:
+    """ValueError naming the image if pixels in a table are not those of which the manifest has the SHA-256."""
+    for row, image_id in enumerate(table["image_id"].to_pylist()):
+        entry = entries[image_id]
+        for column, expected in (("clean", entry.sha256), ("degraded", entry.degraded_sha256)):
+            if expected is None or column not in table.column_names:
+                continue
+            if hashlib.sha256(table[column][row].as_buffer()).hexdigest() != expected:
+                raise ValueError(
+                    f"{place}: the {column} pixels of image {image_id} have changed since they were stored (SHA-256 in "
+                    f"{MANIFEST}); prepare the data set again"
+                )
 
 
 @dataclass(frozen=True)

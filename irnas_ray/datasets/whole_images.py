@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from irnas_ray.datasets.manifest import Manifest, is_prepared
-from irnas_ray.datasets.parquet import check_pixels, read_rows
+from irnas_ray.datasets.reader import check_pixels, read_rows
 from irnas_ray.images import sources
 from irnas_ray.images.findings import conversions
 from irnas_ray.settings.study import Data

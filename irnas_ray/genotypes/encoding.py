@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from irnas_ray.genotypes.cell import Cell, Edge
-from irnas_ray.genotypes.genotype import MULTIPLIERS, Genotype
+from irnas_ray.genotypes.genotype import MOST_LAYERS, MOST_NODES, MULTIPLIERS, Genotype
 from irnas_ray.genotypes.macro import PAPER, Macro
 
 #: How the names of all genes begin.
@@ -69,6 +69,9 @@ class Encoding:
         object.__setattr__(self, "multipliers", tuple(float(multiplier) for multiplier in self.multipliers))
         if not kept or self.nodes < 1 or self.layers < 1:
             raise ValueError(f"{self.layers} layers of {self.nodes} nodes with the operators {list(kept)}: no genotype")
+        for name, value, most in (("nodes", self.nodes, MOST_NODES), ("layers", self.layers, MOST_LAYERS)):
+            if value > most:
+                raise ValueError(f"{name}: {value}; at most {most}")
         # whatever else is impossible, the genotype says
         cell = tuple((Edge(0, name), Edge(1, name)) for name in kept)
         Genotype((cell,), (0,), self.multipliers, self.macro)

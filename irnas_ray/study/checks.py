@@ -20,6 +20,7 @@ from irnas_ray.images.sources import form_of
 from irnas_ray.networks.building import make_encoding
 from irnas_ray.networks.costs import size_of
 from irnas_ray.networks.operators import check_activation, check_operators, level_width
+from irnas_ray.networks.size import check_parameters
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.results.layout import settings_in
 from irnas_ray.search.decodings import DECODINGS
@@ -225,9 +226,13 @@ def _check_networks(config: StudyConfig) -> None:
             raise ValueError(f"architecture.{error}") from None
     for multiplier in config.architecture.multipliers:
         try:
-            level_width(config.final.width, multiplier)
+            width = level_width(config.final.width, multiplier)
         except ValueError as error:
             raise ValueError(f"final.{error}") from None
+        try:
+            check_parameters(width**2)
+        except ValueError as error:
+            raise ValueError(f"final.width: {config.final.width}; {error}") from None
 
 
 def _check_genotypes(config: StudyConfig) -> None:

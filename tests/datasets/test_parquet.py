@@ -13,8 +13,8 @@ from PIL import Image
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.check import _prepared
 from irnas_ray.datasets.manifest import MANIFEST, Manifest
-from irnas_ray.datasets.parquet import check_columns, read_rows
-from irnas_ray.datasets.reader import select
+from irnas_ray.datasets.parquet import check_columns
+from irnas_ray.datasets.reader import read_rows, select
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.settings.study import Data
 
