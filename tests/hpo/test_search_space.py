@@ -78,7 +78,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {CLIP: Conditional(NUMBER, {"search.ssim": (1,)})},
         "domains.search.gradient_clip: when: search.ssim: there is no",
     ),
-    ({"search.clip": NUMBER}, "domains.search.clip: search.clip: there is no such setting; possible: epochs"),
+    ({"search.clip": NUMBER}, "domains.search.clip: search.clip: there is no such setting; possible: method"),
     ({CLIP: Conditional(NUMBER, {WEIGHT: (0.4,)})}, "never hold: search.ssim_weight is not tuned and is 0.5"),
     ({CLIP: Conditional(NUMBER, {WEIGHT: (0.4,)}), WEIGHT: CHOICE}, "gradient_clip: .*can never hold: .*is tuned over"),
     ({CLIP: Conditional(NUMBER, {WEIGHT: (0.5,)}), WEIGHT: NUMBER}, "search.ssim_weight is continuous"),
