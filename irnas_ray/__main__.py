@@ -92,6 +92,14 @@ irnas-ray analyze study=results/quickstart
 irnas-ray analyze study=results/bsd500 top=20 output=pictures""",
         "irnas_ray.results.report:analyze",
     ),
+    "audit": Command(
+        "Ask whether a search beats random search: whole runs of both, judged by trainings of what they find.",
+        """\
+irnas-ray audit data=images data.source=BSD500 audit.images=validation study=first
+irnas-ray audit data=images data.source=BSD500 tune.seed=7 study=verdict
+irnas-ray audit audit.budget=0.02 audit.runs=2 study=smoke""",
+        "irnas_ray.audit.arms:run_audit",
+    ),
 }
 
 

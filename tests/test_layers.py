@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from floors import FLOOR, RAY, RAY_DATA
+from floors import FLOOR, RAY, RAY_AUDIT, RAY_DATA
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "irnas_ray"
@@ -89,7 +89,7 @@ def test_launchers_compose_and_call(path):
 
 def test_everything_but_the_ray_rooms_runs_without_ray_and_what_is_below_hpo_without_optuna():
     blocked = ("ray", "hydra", "omegaconf", "torchvision", "torchmetrics")
-    free = [path for path in MODULES if path.parts[0] not in RAY | {"cli"} and str(path) != RAY_DATA]
+    free = [path for path in MODULES if path.parts[0] not in RAY | {"cli"} and str(path) not in (RAY_AUDIT, RAY_DATA)]
     first = [path for path in free if FLOOR[path.parts[0]] <= FLOOR["hpo"] and path.parts[0] != "hpo"]
     program = f"import sys\nfor name in {(*blocked, 'optuna')}: sys.modules[name] = None\n"
     program += "\n".join(f"import irnas_ray.{'.'.join(path.with_suffix('').parts)}" for path in first)

@@ -1,6 +1,7 @@
 from .agreement import Agreement as Agreement
 from .agreement import intraclass_correlation as intraclass_correlation
 from .agreement import rank_correlation as rank_correlation
+from .arms import run_audit as run_audit
 from .curves import Curve as Curve
 from .curves import anytime_curve as anytime_curve
 from .curves import best_so_far as best_so_far

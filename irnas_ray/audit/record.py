@@ -76,6 +76,8 @@ def audit_of(
     proxies: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     facts: Mapping[str, str] | None = None,
     draws: int = 10_000,
+    budgets: Mapping[str, Sequence[float]] | None = None,
+    unit: str = "multiply-adds",
 ) -> Audit:
     """Judges an audit's arms.
 
@@ -87,6 +89,8 @@ def audit_of(
         proxies: Proxy -> pairs of its value and the score in dB of a network trained alone.
         facts: What else a reader must know.
         draws: Bootstrap draws.
+        budgets: What each run of searched and random was allowed to spend; None: the multiply-adds that it has spent.
+        unit: What they are counted in.
 
     Raises:
         ValueError: as ``judge``, of any arm; if searched and random had unequal budgets.
@@ -97,8 +101,8 @@ def audit_of(
         if found != len(images):
             raise ValueError(f'scores["{key}"]: {found} images, but {len(images)} have names')
     judgement = judge(scores, draws)
-    budgets = {key: [run.cost.multiply_adds for run in arms[key].runs] for key in ("searched", "random")}
-    check_equal_budgets(budgets, "multiply-adds")
+    spent = {key: [run.cost.multiply_adds for run in arms[key].runs] for key in ("searched", "random")}
+    check_equal_budgets(spent if budgets is None else budgets, unit)
     pairs = {proxy: [(float(x), float(y)) for x, y in values] for proxy, values in (proxies or {}).items()}
     tau = {proxy: rank_correlation(*np.array(values).reshape(-1, 2).T) for proxy, values in pairs.items()}
     return Audit(name, dict(arms), list(images), pairs, judgement, tau, float(seconds), dict(facts or {}))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from irnas_ray.settings.audit import AuditConfig
 from irnas_ray.settings.commands import (
     AnalyzeConfig,
     EvaluateConfig,
@@ -23,6 +24,7 @@ KINDS: dict[str, type] = {
     "networks": NetworksConfig,
     "export": ExportConfig,
     "analyze": AnalyzeConfig,
+    "audit": AuditConfig,
 }
 
 
@@ -30,7 +32,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Any:
     """The settings of a command, as ``key=value`` words on its command line give them.
 
     Args:
-        name: prepare, search, retrain, evaluate, restore, networks, export or analyze.
+        name: prepare, search, retrain, evaluate, restore, networks, export, analyze or audit.
         overrides: Such as ``["search_spaces=quickstart", "tune.trials=4"]``.
 
     Raises:

@@ -21,6 +21,7 @@ FIRST = {
     "networks": ("network",),
     "export": ("network",),
     "analyze": ("study",),
+    "audit": ("search_spaces",),
 }
 #: Command -> further settings of the short help.
 OFTEN = {
@@ -32,6 +33,16 @@ OFTEN = {
     "networks": (),
     "export": ("format", "output", "overwrite"),
     "analyze": ("top", "output"),
+    "audit": (
+        "study",
+        "results",
+        "resume",
+        "data.source",
+        "search.method",
+        "audit.runs",
+        "audit.images",
+        "audit.budget",
+    ),
 }
 ALL = "all"
 

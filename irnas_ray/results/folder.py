@@ -24,7 +24,8 @@ FREE_TO_CHANGE = (
 
 #: Of the settings under ``final`` these may differ where search trials train final networks.
 FREE_OF_RECIPE = tuple(
-    f"final.{name}" for name in ("count", "steps", "minutes", "workers", "validate_every", "seed", "protocol", "images")
+    f"final.{name}"
+    for name in ("count", "steps", "minutes", "workers", "validate_every", "seed", "protocol", "images", "scored")
 )
 
 

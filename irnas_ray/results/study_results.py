@@ -72,6 +72,8 @@ def read_study(folder: str | Path) -> StudyResults:
         what = "has no config.yaml, so it is not a study" if folder.is_dir() else "does not exist"
         raise ValueError(f"{folder} {what}; {_studies_near(folder)}")
     config, summary = layout.read_settings(), layout.read_summary()
+    if "audit" in config:
+        raise ValueError(f"{folder} is an audit, whose page is audit.html; {_studies_near(folder)}")
     # a study that was continued has newer records than its summary
     records: list[dict[str, Any]] = max(summary.get("trials") or [], layout.read_records(), key=len)
     name = str(config.get("study") or config.get("search_space") or folder.name)

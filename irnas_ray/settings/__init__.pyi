@@ -1,3 +1,5 @@
+from .audit import AuditConfig as AuditConfig
+from .audit import AuditSize as AuditSize
 from .commands import AnalyzeConfig as AnalyzeConfig
 from .commands import EvaluateConfig as EvaluateConfig
 from .commands import PrepareConfig as PrepareConfig

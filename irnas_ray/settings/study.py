@@ -254,10 +254,12 @@ class Final:
     protocol: str | None = None
     #: Most test images that are scored; null: all.
     images: int | None = bounded(None, at_least=1)
+    #: Images that are scored: test, or validation (Train V), which leaves the test images closed.
+    scored: str = "test"
 
     def identity(self) -> dict[str, Any]:
         """What tells trainings apart; settings that came later are named only where they are not at their defaults."""
-        own, later = dataclasses.asdict(self), {"beta2": 0.999}
+        own, later = dataclasses.asdict(self), {"beta2": 0.999, "scored": "test"}
         return {key: value for key, value in own.items() if key not in later or later[key] != value}
 
 

@@ -40,6 +40,7 @@ ONE_OF = {
     "final.optimizer": OPTIMIZERS,
     "final.schedule": SCHEDULES,
     "final.precision": PRECISIONS,
+    "final.scored": ("test", "validation"),
     "tune.sampler": SAMPLERS,
     "search.method": (*SUPERNETS, *METHODS),
     "search.decoding": DECODINGS,

@@ -161,6 +161,8 @@ def write_final(
     network.load_state_dict(training.best["weights"] or network.state_dict())
     result = evaluate(restorer(network), test, protocol, sigma, name=candidate.name, pictures=files.images)
     scores = {"protocol": result.protocol, "sigma": result.sigma, "psnr": result.psnr, "ssim": result.ssim}
+    if study.final.scored != "test":
+        scores["scored"] = study.final.scored
     metrics = {
         "rank": candidate.rank,
         "name": candidate.name,

@@ -3,13 +3,18 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import ray
 from ray import tune
+from torch import nn
 
-from irnas_ray.evaluation.scores import Evaluation
+from irnas_ray.datasets.whole_images import ImageRecord
+from irnas_ray.evaluation.protocols import get_protocol
+from irnas_ray.evaluation.scores import Evaluation, evaluate
+from irnas_ray.networks.inference import restorer
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.results.layout import FinalLayout
@@ -17,6 +22,7 @@ from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.distributed_finals import WAITING, concurrent_finals, run_distributed_final
 from irnas_ray.study.final_training import FinalData, run_final
+from irnas_ray.study.worker import prepare_device
 from irnas_ray.system.files import read_json
 from irnas_ray.tune.internals import TRAIN_CHECKPOINT
 from irnas_ray.tune.loggers import NoCurves, make_loggers
@@ -101,3 +107,22 @@ def _unused(path: Path) -> Path:
 def evaluation_of(final: dict[str, Any]) -> Evaluation:
     """The per-image scores in a final's metrics."""
     return Evaluation.from_dict(final["evaluation"])
+
+
+def scores_of(
+    networks: Mapping[Path, nn.Module], images: list[ImageRecord], config: StudyConfig, resources: dict[str, float]
+) -> Iterator[tuple[Path, Evaluation]]:
+    """The scores of trained networks under a study's protocol, side by side across the cluster, as they come."""
+    shared, work = ray.put(images), _scored.options(num_cpus=resources["cpu"], num_gpus=resources["gpu"])
+    running = {work.remote(network, shared, config): name for name, network in networks.items()}
+    while running:
+        (done,), _ = ray.wait(list(running))
+        yield running.pop(done), ray.get(done)
+
+
+@ray.remote
+def _scored(network: nn.Module, images: list[ImageRecord], config: StudyConfig) -> Evaluation:
+    device = prepare_device(config.cluster.cpus_per_trial)
+    assert config.final.protocol is not None
+    protocol = get_protocol(config.final.protocol, config.degradation)
+    return evaluate(restorer(network.to(device)), images, protocol, config.final.sigma)

@@ -128,7 +128,9 @@ def _run_stages(
             config = paced(config, folder, resources, slots(resources, config.cluster.max_concurrent))
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
-        test = load_images(prepared, manifest.ids("test")[: config.final.images])
+        test = validation
+        if config.final.scored == "test":
+            test = load_images(prepared, manifest.ids("test")[: config.final.images])
         stage = Stage(config, folder, prepared, split, validation, test, resources)
         with _timed(seconds, "search"):
             records, candidates = candidates_of(stage)

@@ -36,7 +36,9 @@ def test_all_help_mentions_every_key_and_says_what_it_means(command, capsys):
     assert text.startswith("What it does.")
     assert all(len(line_of(text, key).partition(" ")[2].strip()) > 5 for key in leaves(COMMANDS[command]))
     assert "exit status: 0 all done, 1 the work failed, 2 the command line is wrong, " in text
-    assert ("4 the study is finished, but a configuration failed" in text) == (command in ("search", "retrain"))
+    assert ("4 the study is finished, but a configuration failed" in text) == (
+        command in ("search", "retrain", "audit")
+    )
     composed: Any = compose_settings(command, COMMANDS[command], [])
     groups = options() if hasattr(composed, "domains") else {}
     assert all(f"{group}=NAME, one of: {', '.join(names)}" in text for group, names in groups.items())
@@ -111,7 +113,7 @@ def test_options_are_told_from_settings():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_composed_configuration_is_printed_and_nothing_runs(command, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    key = {"prepare": "data.output", "search": "data.output", "retrain": "data.output", "networks": "network"}
+    key = dict.fromkeys(("prepare", "search", "retrain", "audit"), "data.output") | {"networks": "network"}
     words = [f"{key.get(command, 'output')}=2024_11"]
     printed = yaml.safe_load(told(capsys, command, "--cfg", "job", *words))
     settings: Any = plain_settings(command, COMMANDS[command], words)[0]

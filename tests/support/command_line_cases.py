@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from irnas_ray.cli.command_line import compose_settings
-from irnas_ray.settings import commands, study
+from irnas_ray.settings import audit, commands, study
 from irnas_ray.settings.study import StudyConfig
 
 ROOT = Path(__file__).parents[2]
-CONFIGS: dict[str, Any] = {**vars(study), **vars(commands)}
+CONFIGS: dict[str, Any] = {**vars(study), **vars(commands), **vars(audit)}
 #: Every launcher that takes settings, by the YAML file that holds its defaults.
 COMMANDS: dict[str, Any] = {
     file.stem: StudyConfig if file.stem == "search" else CONFIGS[f"{file.stem.capitalize()}Config"]

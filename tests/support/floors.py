@@ -12,6 +12,8 @@ FLOORS = (
     "audit",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-#: Rooms whose subject is Ray; below the one that is named alone only the module beside it may import Ray.
+#: Rooms whose subject is Ray; of the others only the module that is named alone may import it.
 RAY = {"cluster", "progress", "tune", "study"}
 RAY_DATA = "datasets/ray_data.py"
+#: What runs studies, in a room that does without Ray.
+RAY_AUDIT = "audit/arms.py"
