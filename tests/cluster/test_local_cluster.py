@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from study_cases import environment, search, wait_for
+from command_line_cases import compose
+from study_cases import environment, wait_for
 
 from irnas_ray.cluster import local_cluster
 from irnas_ray.cluster.internals import ASK, LONGEST_SOCKET
 from irnas_ray.cluster.local_cluster import HELD, OWN, check_start, remove_left
+from irnas_ray.study.study import run_study
 from irnas_ray.system.files import locked
 
 #: A driver: joins or starts a cluster, has a worker of each kind, says what it has, and waits.
@@ -199,7 +201,7 @@ def test_a_ray_that_does_not_start_leaves_no_study(
     try:
         for _ in range(2):
             with pytest.raises(OSError, match="Ray does not start on this machine .invalid literal.*cluster.address"):
-                search(tmp_path, "study=s")
+                run_study(compose(f"results={tmp_path}", "study=s"))
     finally:
         for number, handler in zip((signal.SIGTERM, signal.SIGHUP), handlers, strict=True):
             signal.signal(number, handler)
