@@ -30,6 +30,8 @@ FREE_OF_RECIPE = tuple(
 
 
 LOCK = ".lock"
+#: What the quickstart of the first releases searched.
+FIRST_QUICKSTART = "irnas_small"
 
 
 class StudyFolder(StudyLayout):
@@ -87,7 +89,11 @@ class StudyFolder(StudyLayout):
 
     def _begun_with(self) -> dict[str, Any]:
         try:
-            return self.read_settings()
+            settings = self.read_settings()
+            if settings.get("search_space") == "quickstart" and "minutes" not in settings:
+                # what the first releases called so is another space now
+                settings["search_space"] = FIRST_QUICKSTART
+            return settings
         except ValueError as error:
             raise ValueError(f"{error}, so the study cannot be continued; use a new name") from None
 
