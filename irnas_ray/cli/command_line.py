@@ -232,6 +232,9 @@ def _override_free(config: DictConfig, kind: type, argument: str) -> None:
     hint = None if section == "network_arguments" else type_of(kind, key)
     delete = argument.startswith("~") or text == "null"
     value = None if delete else _parse(name, elements_as_typed(hint, text))
+    if delete and section == "domains" and hint is not None and key not in config.domains and text == "null":
+        # what no space tunes is not tuned, as was asked: one command line fits all spaces
+        return
     with _unlocked(config):
         if key:
             _override_entry(config[section], section, key, value, delete)

@@ -17,7 +17,12 @@ from irnas_ray.settings.commands import PrepareConfig, RestoreConfig
 from irnas_ray.settings.study import RetrainConfig, StudyConfig
 from irnas_ray.system.exit_status import Incomplete, WrongSetting
 
-SPACES = ("hinas", "irnas_denoise", "irnas_derain", "quickstart")
+SPACES = ("compact", "compact_rgb", "hinas", "irnas_denoise", "irnas_derain", "irnas_small", "quickstart")
+
+
+def compose_small(*arguments: str) -> StudyConfig:
+    """The settings of a search in the space whose domains are of every form."""
+    return compose("search_spaces=irnas_small", *arguments)
 
 
 def refused(*arguments: str) -> str:
@@ -134,13 +139,15 @@ def test_words_without_a_key_are_answered_with_the_keys_that_were_meant(command,
 def test_domains_are_replaced_changed_added_and_removed():
     nodes, rate = "architecture.nodes", "search.arch_lr"
     float_domain = "{_target_: optuna.distributions.FloatDistribution, low: 1e-4, high: 1e-2, log: true}"
-    config = compose(f"domains.{nodes}=[2,4,6]", f"domains.{rate}={float_domain}")
+    config = compose_small(f"domains.{nodes}=[2,4,6]", f"domains.{rate}={float_domain}")
     assert config.domains[nodes] == CategoricalDistribution((2, 4, 6))
     assert config.domains[rate] == FloatDistribution(1e-4, 1e-2, log=True)
-    assert compose("domains.architecture.nodes.high=4").domains[nodes] == IntDistribution(2, 4)
-    everything = set(compose().domains)
+    assert compose_small("domains.architecture.nodes.high=4").domains[nodes] == IntDistribution(2, 4)
+    everything = set(compose_small().domains)
     for argument in (f"domains.{nodes}=null", f"~domains.{nodes}"):
-        assert set(compose(argument).domains) == everything - {nodes}
+        assert set(compose_small(argument).domains) == everything - {nodes}
+    # a setting that is not tuned need not be: the same command line fits all spaces
+    assert compose_small("domains.search.batch=null").domains == compose_small().domains
     for argument in ("domains={}", "domains=null", "~domains"):
         assert compose(argument).domains == {}
     assert set(compose("domains={}", f"domains.{nodes}=[2]").domains) == {nodes}
@@ -159,7 +166,7 @@ WRONG_DOMAINS = [
     ("architecture.nodes.low=9", "low <= high"),
     ("architecture.nodes.hihg=9", "hihg"),
     ("architecture.width.high=9", "domains.architecture.width is a list of choices"),
-    ("search.batch=null", "there is no such domain; domains: architecture.nodes"),
+    ("search.bacth=null", "there is no such domain; domains: architecture.nodes"),
     ("architecture.nodes={choices: [], when: {search.crop: 32}}", "is no distribution"),
     ("architecture.nodes={when: {search.crop: 32}}", "is no distribution"),
     (
@@ -175,19 +182,21 @@ def test_domains_take_conditions(tmp_path, monkeypatch):
     when = "when: {search.ssim_weight: [0.5, 1], search.tile: null}"
     rate = "{_target_: optuna.distributions.FloatDistribution, low: 1, high: 10, " + when + "}"
     conditions = {"search.ssim_weight": (0.5, 1), "search.tile": (None,)}
-    found = compose(f"domains.search.gradient_clip={rate}").domains["search.gradient_clip"]
+    found = compose_small(f"domains.search.gradient_clip={rate}").domains["search.gradient_clip"]
     assert found == Conditional(FloatDistribution(1, 10), conditions)
-    found = compose(f"domains.search.batch={{choices: [2, 4], {when}}}").domains["search.batch"]
+    found = compose_small(f"domains.search.batch={{choices: [2, 4], {when}}}").domains["search.batch"]
     assert found == Conditional(CategoricalDistribution((2, 4)), conditions)
-    assert compose("domains.search.batch={choices: [2, 4]}").domains["search.batch"] == CategoricalDistribution((2, 4))
+    assert compose_small("domains.search.batch={choices: [2, 4]}").domains["search.batch"] == CategoricalDistribution(
+        (2, 4)
+    )
     nodes = "architecture.nodes"
-    found = compose(f"domains.{nodes}.when={{search.crop: 32}}").domains[nodes]
+    found = compose_small(f"domains.{nodes}.when={{search.crop: 32}}").domains[nodes]
     assert found == Conditional(IntDistribution(2, 3), {"search.crop": (32,)})
     (tmp_path / "search_spaces").mkdir()
     space = f"# @package _global_\nsearch_space: mine\ndomains:\n  search.gradient_clip: {rate}\n"
     (tmp_path / "search_spaces" / "mine.yaml").write_text(space)
     monkeypatch.chdir(tmp_path)
-    assert compose("search_spaces=mine").domains == {
+    assert compose_small("search_spaces=mine").domains == {
         "search.gradient_clip": Conditional(FloatDistribution(1, 10), conditions)
     }
 
@@ -195,7 +204,7 @@ def test_domains_take_conditions(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("domain", "message"), WRONG_DOMAINS)
 def test_a_wrong_domain_is_named(domain, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    error = refused(f"domains.{domain}")
+    error = refused("search_spaces=irnas_small", f"domains.{domain}")
     assert (
         f"domains.{domain.partition('=')[0].removesuffix('.low').removesuffix('.hihg')}" in error and message in error
     )

@@ -13,7 +13,8 @@ from irnas_ray.cluster.internals import COPIES, JOB
 from irnas_ray.cluster.jobs import check_places
 
 TINY = (
-    "search.epochs=30 search.warmup_epochs=1 search.steps_per_epoch=8 search.batch=2 search.validate_every=3"
+    "search_spaces=irnas_small"
+    " search.epochs=30 search.warmup_epochs=1 search.steps_per_epoch=8 search.batch=2 search.validate_every=3"
     " domains.architecture.nodes=null architecture.nodes=2 domains.architecture.width=null architecture.width=2"
     " final.width=2 final.batch=2 final.steps=2 final.images=1 tune.early_stopping=false search.proxy_steps=0"
     " tune.trials=1 study=s"

@@ -18,7 +18,8 @@ from irnas_ray.study.study import run_study
 
 #: Sizes of networks and trainings that take seconds.
 SMALL = (
-    "search.epochs=3 search.warmup_epochs=1 search.steps_per_epoch=2 search.batch=2 architecture.nodes=2"
+    "search_spaces=irnas_small"
+    " search.epochs=3 search.warmup_epochs=1 search.steps_per_epoch=2 search.batch=2 architecture.nodes=2"
     " architecture.width=2 final.width=2 final.batch=2 final.steps=4 final.validate_every=2 final.images=1"
     " tune.early_stopping=false search.proxy_steps=2"
 ).split()

@@ -35,6 +35,7 @@ SETTINGS = (
     " search.crop=16 search.epochs=6 search.warmup_epochs=1 search.steps_per_epoch=4 search.validate_every=1"
     " search.proxy_steps=4 final.width=4 final.stem_channels=4 final.aspp_channels=4 final.low_level_channels=4"
     " final.steps=20 final.batch=2 final.crop=16 final.validate_every=10 final.count=1 tune.trials=2"
+    " search_spaces=irnas_small"
     " domains.architecture.width=[2,4] domains.architecture.nodes=[1,2] results=. resume=true"
 ).split()
 

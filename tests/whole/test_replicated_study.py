@@ -23,11 +23,11 @@ def test_seeds_rungs_and_a_front_from_the_command_line_to_the_report(tmp_path: P
         "search", *[a for a in arguments if a != "domains.architecture.nodes=null"], cwd=tmp_path, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    folder = tmp_path / "results" / "quickstart"
+    folder = tmp_path / "results" / "irnas_small"
     summary = json.loads((folder / "summary.json").read_text())
     trials, configurations = summary["trials"], summary["configurations"]
     assert sorted(trial["config"]["seed"] for trial in trials) == [0, 1, 2, 3]
-    study = optuna.load_study(study_name="quickstart", storage=f"sqlite:///{folder / 'study.db'}")
+    study = optuna.load_study(study_name="irnas_small", storage=f"sqlite:///{folder / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == [entry["state"] for entry in configurations]
     assert {entry["params"]["architecture.nodes"] for entry in configurations} == {1, 3}
     for frozen, entry in zip(study.trials, configurations, strict=True):
