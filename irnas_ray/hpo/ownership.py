@@ -32,7 +32,8 @@ def claim_study(plan: StudyPlan, folder: Path, search_space: str) -> optuna.Stud
             f"study {plan.name!r} exists in the storage and is of another program; choose another name, study=NAME"
         )
     for key in ("folder", "search_space", "objectives", "domains"):
-        if key == "folder" and lies_in(plan.storage, folder):
+        if key in ("folder", "search_space") and lies_in(plan.storage, folder):
+            # what a space was called when the study was begun is in its settings, which were compared
             continue
         # a study of an earlier release holds its folder only
         if key in theirs and theirs[key] != ours[key]:

@@ -36,4 +36,4 @@ def test_only_code_is_uploaded(tmp_path: Path) -> None:
         if path.is_file()
     }
     assert needed <= uploaded
-    assert (tmp_path / "package.zip").stat().st_size < 2**20
+    assert (tmp_path / "package.zip").stat().st_size < 2**21

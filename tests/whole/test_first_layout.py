@@ -191,6 +191,7 @@ def test_a_genotype_is_trained_again(old: Path, ray_local: None) -> None:
         "results=.",
         "study=again",
         "architecture.stem_channels=4",
+        "search_spaces=irnas_small",
     ]
     config = compose_settings("retrain", RetrainConfig, arguments)
     (final,) = json.loads(run_retraining(config).read_text())["finals"]
