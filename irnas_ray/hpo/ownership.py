@@ -32,8 +32,10 @@ def claim_study(plan: StudyPlan, folder: Path, search_space: str) -> optuna.Stud
             f"study {plan.name!r} exists in the storage and is of another program; choose another name, study=NAME"
         )
     for key in ("folder", "search_space", "objectives", "domains"):
-        if key in ("folder", "search_space") and lies_in(plan.storage, folder):
-            # what a space was called when the study was begun is in its settings, which were compared
+        if key == "folder" and lies_in(plan.storage, folder):
+            continue
+        if (theirs.get(key), ours[key]) == ("quickstart", "irnas_small"):
+            # what the first releases' quickstart searched is called so now
             continue
         # a study of an earlier release holds its folder only
         if key in theirs and theirs[key] != ours[key]:

@@ -102,6 +102,16 @@ def test_the_papers_settings_are_the_papers(name):
     assert config.data.validation_fraction == 0.02
 
 
+@pytest.mark.parametrize("task", ["denoise", "derain"])
+def test_the_papers_own_setting_is_one_configuration(task):
+    """What the space tunes around it is at the paper's values, and nothing else differs."""
+    data = "data=halves" if task == "derain" else "data=images"
+    own, space = compose(f"search_spaces=paper_{task}", data), compose(f"search_spaces=irnas_{task}", data)
+    assert own.domains == {} and (own.tune.trials, own.tune.sampler) == (1, "grid")
+    same = dataclasses.replace(own, search_space=space.search_space, domains=space.domains, tune=space.tune)
+    assert same == space and dataclasses.replace(own.tune, trials=16, sampler="tpe") == space.tune
+
+
 @pytest.mark.parametrize("kind", sorted(set(options()["degradation"]) - {"search_space"}))
 def test_a_degradation_wins_over_that_of_the_search_space(kind):
     form = "data=halves" if kind == "paired" else "data=images"

@@ -103,6 +103,7 @@ def test_more_trials_on_resume_and_retraining_one_genotype(tmp_path: Path, ray_l
     assert final["psnr"] == first["finals"][0]["psnr"]
 
 
+@pytest.mark.whole
 def test_trials_are_kept_behind_a_url(tmp_path: Path, ray_local: None) -> None:
     """The study's folder holds all but Tune's files, and only the study that claimed a storage uses it."""
     storage = f"cluster.storage=file://{tmp_path / 'shared'}"
