@@ -29,6 +29,9 @@ class RatePopulation(SearchedPopulation):
     ``places`` they take turns.
     """
 
+    #: The trial that was chosen last.
+    _chosen: str | None = None
+
     def __init__(self, config: StudyConfig, metric: str, places: int) -> None:
         assert config.tune.perturb_every is not None
         self._places, self._every = places, config.tune.perturb_every
@@ -75,7 +78,16 @@ class RatePopulation(SearchedPopulation):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The trial that is furthest behind; after a restart the search first takes up those that Tune still has."""
         ledger_of(tune_controller).adopt()
-        return super().choose_trial_to_run(tune_controller)
+        chosen = super().choose_trial_to_run(tune_controller)
+        if chosen is not None and chosen.trial_id == self._chosen:
+            # who goes on from a copy is only as far as the other; taken again each time it would copy for ever
+            times = {trial: self._trial_state[trial].last_train_time for trial in tune_controller.get_trials()}
+            waiting = [
+                trial for trial in times if trial.status in (Trial.PENDING, Trial.PAUSED) and trial is not chosen
+            ]
+            chosen = next((trial for trial in waiting if times[trial] <= times[chosen]), chosen)
+        self._chosen = None if chosen is None else chosen.trial_id
+        return chosen
 
     def copied(self, checkpoint: tune.Checkpoint, folder: str) -> tune.Checkpoint | None:
         """A copy in the trial's own folder, which stays when the other trial's checkpoint goes."""
