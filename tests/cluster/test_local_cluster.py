@@ -149,7 +149,8 @@ def test_nobody_else_reaches_a_cluster_and_nothing_is_left_of_it(place: Path) ->
     # ten seconds are promised, and a busy machine gets more
     assert second.wait(60) == 130
     # where Ray's C++ keeps Python from it for too long, the driver is ended from outside and says so on its stderr
-    assert second.stdout.read() in ("interrupted\n", "")
+    said = second.stdout.read()
+    assert not said or said.endswith("interrupted\n")
     assert not list((place / "t").iterdir())
     wait_for(lambda: not list(processes(place)), seconds=30)
 
