@@ -195,12 +195,21 @@ def _last_words(folder: Path) -> list[str]:
 
 def _remove(folder: Path) -> None:
     """Remove a driver's folder and end what is left of its Ray, some of which lives on for half a minute by itself."""
-    own, program = os.fsencode(folder) + b"/", os.fsencode(Path(ray.__file__).parent)
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_bytes()
-            if own in words and program in words and int(process.name) != os.getpid():
+            if int(process.name) != os.getpid() and _is_of(process, folder):
                 os.kill(int(process.name), signal.SIGKILL)
     deadline = time.monotonic() + 2
     while folder.exists() and time.monotonic() < deadline:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_of(process: Path, folder: Path) -> bool:
+    """Whether a process, by its folder in /proc, is one of the Ray that keeps its files in ``folder``."""
+    own, words = os.fsencode(folder) + b"/", (process / "cmdline").read_bytes()
+    if os.fsencode(Path(ray.__file__).parent) in words:
+        return own in words
+    # agents and workers call themselves by other words, and then only their logs tell whose they are
+    return words.startswith(b"ray::") and any(
+        os.fsencode(os.readlink(file)).startswith(own) for file in (process / "fd").iterdir()
+    )
