@@ -55,7 +55,8 @@ def shortening(config: StudyConfig, search_step: float, final_step: float, place
     """By what all lengths are multiplied to keep to the minutes, at most 1; steps are given in seconds."""
     own, final = config.search, config.final
     trials = config.tune.trials * config.tune.replicates
-    short = total_steps(own.proxy_steps, own.candidates, config.tune.reduction_factor)
+    # what a trial without a supernet trains is no decoding, so no short training of one follows
+    short = total_steps(own.proxy_steps, own.candidates, config.tune.reduction_factor) if own.supernet else 0
     search = trials * (own.epochs * own.steps_per_epoch * search_step + short * final_step) / places
     finals = math.ceil(final.count / places) * final.steps * final_step
     assert config.minutes is not None

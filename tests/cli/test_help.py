@@ -91,7 +91,7 @@ def test_help_on_a_section_or_a_key(capsys):
     listed = [line.strip().partition("=")[0] for line in text.splitlines() if line.startswith("  final.")]
     assert listed == [key for key in leaves(COMMANDS["search"]) if key.startswith("final.")]
     assert "The retraining of the best genotypes" in text and "tune.trials" not in text
-    assert line_of(told(capsys, "search", "--help=tune.trials"), "tune.trials").startswith("10 ")
+    assert line_of(told(capsys, "search", "--help=tune.trials"), "tune.trials").startswith("12 ")
 
 
 @pytest.mark.parametrize("words", ["--help nothing", "--cfg hydra", "--cfg", "search.epochs=many --cfg job"])

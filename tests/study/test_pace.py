@@ -34,6 +34,9 @@ def test_the_sum_is_that_of_the_stages(tmp_path: Path) -> None:
     seconds = 12 * (100 * 0.1 + 50 * 0.02) / 2 + 2 * 600 * 0.02
     assert shortening(config, 0.1, 0.02, places=2) == pytest.approx(FOR_STEPS * 60 / seconds)
     assert shortening(config, 1e-4, 1e-4, places=2) == 1
+    config.search.method = "evolution"  # which decodes nothing, so that no short training follows
+    seconds -= 12 * 50 * 0.02 / 2
+    assert shortening(config, 0.1, 0.02, places=2) == pytest.approx(FOR_STEPS * 60 / seconds)
 
 
 def test_all_lengths_shrink_alike_and_none_vanishes(tmp_path: Path) -> None:
