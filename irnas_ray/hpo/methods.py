@@ -9,13 +9,13 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from irnas_ray.genotypes.encoding import MOST_REJECTIONS, PREFIX
 from irnas_ray.hpo.configuration import BEYOND
 from irnas_ray.hpo.domains import contains
-from irnas_ray.hpo.samplers import STARTUP
+from irnas_ray.hpo.samplers import STARTUP, OneByOneSampler
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.settings.study import Search
 
@@ -23,7 +23,7 @@ from irnas_ray.settings.study import Search
 Values = dict[str, Any]
 
 
-class Method(BaseSampler):
+class Method(OneByOneSampler):
     """An Optuna sampler that proposes a configuration as a whole when a trial begins, from what is in the study alone.
 
     A method is a class that says in ``propose`` what comes next, and a line in ``METHODS``. ``space`` has an
@@ -76,16 +76,6 @@ class Method(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Propose the configuration whose values are then asked for one by one."""
         self._proposed = self.propose(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing: values are asked for one by one."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing: values are asked for one by one."""
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -148,16 +148,8 @@ def grid_size(space: SearchSpace) -> int:
     return size
 
 
-class GridSampler(BaseSampler):
-    """Goes through configurations once each, in an order that the seed decides; those that failed come again.
-
-    Optuna's own grids stop with an error where trials are asked for and told one by one, and take a failed trial for a
-    done one; ``SearchSpace.grid`` also knows conditions.
-    """
-
-    def __init__(self, configurations: Sequence[Mapping[str, Any]], seed: int) -> None:
-        order = np.random.default_rng(seed).permutation(len(configurations))
-        self._configurations = [configurations[index] for index in order]
+class OneByOneSampler(BaseSampler):
+    """Base of samplers that choose values one by one, and none together."""
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Nothing: values are chosen one by one."""
@@ -168,6 +160,18 @@ class GridSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Nothing: values are chosen one by one."""
         return {}
+
+
+class GridSampler(OneByOneSampler):
+    """Goes through configurations once each, in an order that the seed decides; those that failed come again.
+
+    Optuna's own grids stop with an error where trials are asked for and told one by one, and take a failed trial for a
+    done one; ``SearchSpace.grid`` also knows conditions.
+    """
+
+    def __init__(self, configurations: Sequence[Mapping[str, Any]], seed: int) -> None:
+        order = np.random.default_rng(seed).permutation(len(configurations))
+        self._configurations = [configurations[index] for index in order]
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
