@@ -43,6 +43,7 @@ from irnas_ray.study.study import prepare_data, run, run_study
 from irnas_ray.system.environment import PYTHON, hardware, versions
 from irnas_ray.system.exit_status import Incomplete, checking_settings
 from irnas_ray.system.files import write_json
+from irnas_ray.system.random_streams import stream_seed
 from irnas_ray.system.urls import absolute, join
 
 #: Runs are so far apart in ``tune.seed`` that none of their trials shares a seed.
@@ -184,7 +185,7 @@ def networks_alone(
     }
     best = max(found, key=lambda network: network.score)
     arms = {"uniform": near, "controls": controls(best, own)}
-    return arms | {"mutants": mutants(best, own, size.mutants, config.tune.seed)}, facts
+    return arms | {"mutants": mutants(best, own, size.mutants, stream_seed(config.tune.seed, "mutants"))}, facts
 
 
 def trainings(

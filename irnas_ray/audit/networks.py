@@ -19,6 +19,7 @@ from irnas_ray.networks.costs import size_of
 from irnas_ray.networks.registry import GENOTYPE, make_peer, multiply_adds
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.candidates import BUILT_IN, Candidate
+from irnas_ray.system.random_streams import stream_seed
 
 #: By how much a uniform network may cost more or less than the one that it is to be compared with.
 NEAR = 0.15
@@ -60,7 +61,9 @@ class UniformNetworks:
         self.space = SearchSpace.of(self.config)
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(sampler=METHODS["random"](self.space, self.config.search, seed))
+        # other networks than a random search under the same seed, in as many bits as Optuna's samplers take
+        own = stream_seed(seed, "uniform networks") % 2**32
+        self._study = optuna.create_study(sampler=METHODS["random"](self.space, self.config.search, own))
         optuna.logging.set_verbosity(verbosity)
         #: How many were drawn.
         self.drawn = 0

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from irnas_ray.datasets.crops import CropPlan, Crops
+from irnas_ray.system.random_streams import stream_seed
 
 #: Degraded and clean images, each (b c h w) in [0, 1].
 Batch = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]
@@ -67,17 +68,17 @@ class ResidentPatches:
 
     def _order_of(self, turn: int) -> Int[Tensor, " n"]:
         if turn != self._order_pass:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+            generator = torch.Generator().manual_seed(stream_seed(self.seed, "order", turn))
             self._order, self._order_pass = torch.randperm(len(self.clean), generator=generator), turn
         return self._order
 
     def state_dict(self) -> State:
-        """Position in the stream."""
-        return {"drawn": self._drawn}
+        """Position in the stream, and the seed of its order."""
+        return {"drawn": self._drawn, "seed": self.seed}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue at the position of ``state_dict``."""
-        self._drawn = int(state["drawn"])
+        """Continue with exactly the batch that would have come next, whatever this stream's own seed was."""
+        self._drawn, self.seed, self._order_pass = int(state["drawn"]), int(state.get("seed", self.seed)), -1
 
 
 class ResidentImages:
@@ -131,12 +132,12 @@ class ResidentImages:
         return first + channel * plane + ramp.view(-1, 1) * width + ramp
 
     def state_dict(self) -> State:
-        """Position in the stream."""
-        return {"drawn": self._drawn}
+        """Position in the stream, and the seed of its order."""
+        return {"drawn": self._drawn, "seed": self.seed}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue at the position of ``state_dict``."""
-        self._drawn = int(state["drawn"])
+        """Continue with exactly the batch that would have come next, whatever this stream's own seed was."""
+        self._drawn, self.seed, self._pass = int(state["drawn"]), int(state.get("seed", self.seed)), -1
 
 
 class TrainingBatches:
@@ -171,8 +172,9 @@ class TrainingBatches:
         if crop < 1:
             raise ValueError(f"crop: {crop}; at least 1 pixel")
         self.source, self.crop, self.degradation, self.rotate = source, crop, degradation, rotate
-        self.geometry = torch.Generator().manual_seed(seed)
-        self.noise = torch.Generator(device).manual_seed(seed + 1)
+        self.seed = seed
+        self.geometry = torch.Generator().manual_seed(stream_seed(seed, "geometry"))
+        self.noise = torch.Generator(device).manual_seed(stream_seed(seed, "noise"))
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -221,9 +223,9 @@ class TrainingBatches:
         """Go to the position of another stream's state, in this stream's own order; crops and noise are drawn anew."""
         drawn = int(state["source"]["drawn"])
         self.source.load_state_dict({**self.source.state_dict(), "drawn": drawn})
-        for generator in (self.geometry, self.noise):
-            # a stream that goes the whole way itself has drawn other numbers by then
-            generator.manual_seed((generator.initial_seed() + (drawn + 1) * 1_000_003) % 2**63)
+        # a stream that goes the whole way itself has drawn other numbers by then
+        self.geometry.manual_seed(stream_seed(self.seed, "geometry", drawn))
+        self.noise.manual_seed(stream_seed(self.seed, "noise", drawn))
 
 
 class EndlessBatches:

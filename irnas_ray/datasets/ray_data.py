@@ -121,17 +121,15 @@ class StreamedPatches:
         return {"drawn": self._drawn, "seed": self._seed, "crops": self._plan.count}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue with exactly the batch that would have come next; ValueError if the data or the seed differ.
+        """Continue with exactly the batch that would have come next, whatever this stream's own seed was.
 
-        A state of a former release, which drew stored patches, is continued with as many crops drawn.
+        ValueError if the data differ. A state of a former release, which drew stored patches, is continued with as many
+        crops drawn.
         """
-        held = (self._seed, self._plan.count)
-        if (state["seed"], state.get("crops", held[1])) != held:
-            raise ValueError(
-                f"the state is of seed {state['seed']} and {state.get('crops')} crops in a pass, "
-                f"this is seed {self._seed} with {self._plan.count} crops"
-            )
-        self._drawn, self._tables, self._held = int(state["drawn"]), None, None
+        if (crops := state.get("crops", self._plan.count)) != self._plan.count:
+            raise ValueError(f"the state is of {crops} crops in a pass, this is of {self._plan.count}: other data")
+        self._drawn, self._seed = int(state["drawn"]), int(state["seed"])
+        self._tables, self._held = None, None
 
 
 def open_patches(folder: Path | str, image_ids: Sequence[str], device_budget_bytes: int) -> PatchSet:

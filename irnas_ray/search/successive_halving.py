@@ -13,6 +13,7 @@ from irnas_ray.datasets.batches import Batch, State
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.search.decodings import Decoding
 from irnas_ray.settings.study import Final
+from irnas_ray.system.random_streams import stream_seed
 from irnas_ray.training.training import Training, TrainingReport
 from irnas_ray.training.validation import Validate
 
@@ -95,7 +96,7 @@ class CandidateTrainings:
 
     def train(self, genotype: Genotype, steps: int) -> TrainingReport:
         """Train a network, from where it stopped if it has begun, up to so many steps of the whole schedule."""
-        torch.manual_seed(self.seed)
+        torch.manual_seed(stream_seed(self.seed, "weights"))
         network = self.make_network(genotype)
         own = replace(self.settings, validate_every=steps)
         training = Training(network, self.make_batches(), self.validate, own)

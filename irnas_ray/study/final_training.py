@@ -33,6 +33,7 @@ from irnas_ray.study.worker import (
 )
 from irnas_ray.system.files import write_json
 from irnas_ray.system.names import fitting
+from irnas_ray.system.random_streams import stream_seed
 from irnas_ray.training.tensorboard import TrainingBoard
 from irnas_ray.training.training import Training, TrainingReport, train
 from irnas_ray.training.validation import validator
@@ -97,10 +98,11 @@ def train_final(
     """
     study = with_values(study, candidate.settings)
     final = study.final
-    torch.manual_seed(final.seed)
+    seed = stream_seed(final.seed, "final")
+    torch.manual_seed(stream_seed(seed, "weights"))
     network = candidate.make_network(study).to(device)
     reports.follow(network)
-    batches = final_batches(data.train, study, final.seed, device)
+    batches = final_batches(data.train, study, seed, device)
     degradations = validation_degradations(scored_degradation(study))
     validate = validator(data.validation, degradations, study.search.tile, device)
     with ExitStack() as stack:

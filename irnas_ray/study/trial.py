@@ -37,6 +37,7 @@ from irnas_ray.study.worker import (
     scored_degradation,
     take_over_process,
 )
+from irnas_ray.system.random_streams import stream_seed
 from irnas_ray.training.validation import Validate, validation_pixels, validator
 from irnas_ray.tune.heartbeat import pulse_of_trial
 from irnas_ray.tune.perturbation import continued, lineage
@@ -192,7 +193,8 @@ def short_training(
 ) -> ShortTraining:
     """What a trial without a supernet works with: a new network, its batches of all training images, its validation."""
     own, final = settings.search, settings.final
-    torch.manual_seed(seed)
+    seed = stream_seed(seed, "short training")
+    torch.manual_seed(stream_seed(seed, "weights"))
     network = make_network(genotype, settings).to(device)
     batches = final_batches(data.train_w, settings, seed, device)
     pixels = validation_pixels(own.validation_share, own.steps_per_epoch * own.validate_every, final.batch, final.crop)
@@ -220,11 +222,11 @@ def search_parts(
 ) -> tuple[SuperNet, TrainingBatches, TrainingBatches, Validate]:
     """What a search works with: a new supernet, its batches of Train W and of Train A, and its validation."""
     own = settings.search
-    torch.manual_seed(seed)
+    torch.manual_seed(stream_seed(seed, "search", "weights"))
     net = make_supernet(settings).to(device)
     stream: dict[str, Any] = {"batch": own.batch, "crop": own.crop, "rotate": False, "device": device}
-    train_w = make_batches(data.train_w, settings.degradation, seed=2 * seed, **stream)
-    train_a = make_batches(data.train_a, settings.degradation, seed=2 * seed + 1, **stream)
+    train_w = make_batches(data.train_w, settings.degradation, seed=stream_seed(seed, "search", "train_w"), **stream)
+    train_a = make_batches(data.train_a, settings.degradation, seed=stream_seed(seed, "search", "train_a"), **stream)
     pixels = validation_pixels(own.validation_share, own.steps_per_epoch * own.validate_every, own.batch, own.crop)
     degradations = validation_degradations(settings.degradation)
     return net, train_w, train_a, validator(data.validation, degradations, own.tile, device, pixels)
@@ -244,6 +246,7 @@ def candidate_trainings(
         follow(network)
         return network
 
+    seed = stream_seed(seed, "short training")
     degradations = validation_degradations(scored_degradation(settings))
     return CandidateTrainings(
         make,

@@ -61,9 +61,18 @@ def run() -> dict[str, Any]:
 
 def _batches(photograph: torch.Tensor, seed: int) -> Iterator[Batch]:
     patches = photograph.unfold(0, PATCH, PATCH).unfold(1, PATCH, PATCH).reshape(-1, 1, PATCH, PATCH)
-    source = ResidentPatches(patches, None, batch=4, seed=seed)
-    for degraded, clean in TrainingBatches(source, CROP, GaussianNoise([30, 50, 70]), seed):
+    batches = TrainingBatches(Patches(patches, None, batch=4, seed=seed), CROP, GaussianNoise([30, 50, 70]), seed)
+    batches.geometry.manual_seed(seed)
+    batches.noise.manual_seed(seed + 1)
+    for degraded, clean in batches:
         yield degraded.double(), clean.double()
+
+
+class Patches(ResidentPatches):
+    """In the order that they had when the values were first written, so that these say nothing about streams."""
+
+    def _order_of(self, turn: int) -> torch.Tensor:
+        return torch.randperm(len(self.clean), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + turn))
 
 
 if __name__ == "__main__":
