@@ -99,6 +99,7 @@ def run_population(folder: Path) -> list[tune.Result]:
     )
 
 
+@pytest.mark.whole
 def test_a_copy_outlives_what_was_copied(ray_local: None, tmp_path: Path) -> None:
     """The better trial has removed the checkpoint that was copied before the copy is started."""
     results = run_population(tmp_path)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halving_trials import StopAfterOne
 from ray import cloudpickle, tune
 from study_cases import wait_for
 
@@ -18,7 +17,7 @@ from irnas_ray.progress.callback import StageProgress
 from irnas_ray.system.urls import absolute, join, split
 from irnas_ray.tune.authorship import read_marks
 from irnas_ray.tune.run_storage import ended_trials, trial_folders, why_over
-from irnas_ray.tune.runner import Interrupted, Run, find_run, fit
+from irnas_ray.tune.runner import Run, find_run, fit
 
 STEPS = 3
 # workers cannot import this file
@@ -88,6 +87,7 @@ def newest(place: Path, pattern: str) -> Path:
     return max(place.glob(pattern))
 
 
+@pytest.mark.whole
 def test_an_empty_tuner_file_does_not_matter(died: Path, place: Path) -> None:
     (place / "tuner.pkl").write_bytes(b"")
     run = find_run(str(place))
@@ -100,6 +100,7 @@ def test_an_empty_tuner_file_does_not_matter(died: Path, place: Path) -> None:
     }
 
 
+@pytest.mark.whole
 def test_a_continued_run_has_its_own_patience_and_what_recovered_has_ended(place: Path, died: Path) -> None:
     """A file of the error stays beside the reports of a trial that recovered from it."""
     gate = place.parent / "later"
@@ -126,6 +127,7 @@ def test_trials_are_kept_that_are_known_to_have_ended(place: Path, capsys: pytes
     assert run.kept == {known[1], known[2]} and [result.config["value"] for result in run.ended] == [1]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("pattern", ["experiment_state-*.json", "basic-variant-state-*.json"])
 @pytest.mark.parametrize("keep", [0, 0.5])
 def test_where_tune_cannot_continue_only_what_had_not_ended_is_begun_anew(
@@ -233,6 +235,7 @@ def test_a_report_that_was_cut_off_is_no_end(place: Path) -> None:
         assert list(Path(finished.path).glob("checkpoint_*")) and ended_trials(str(place)) == []
 
 
+@pytest.mark.whole
 def test_a_run_can_lie_behind_a_url(ray_local: None, tmp_path: Path) -> None:
     (tmp_path / "gate").touch()
     url = join(f"file://{tmp_path}", "study", "run")
@@ -271,20 +274,7 @@ def lose(config: dict[str, Any]) -> None:
         named = tune.get_checkpoint()
 
 
-def test_a_run_that_was_moved_is_continued_where_it_is_now(ray_local: None, tmp_path: Path) -> None:
-    """Also with trials that the earlier driver had not come to; nothing appears at the old place."""
-    (tmp_path / "gate").touch()
-    with pytest.raises(Interrupted, match="stopped after 1 of 3 trials"):
-        run_all(find_run(str(tmp_path / "old" / "run")), [1, 2, 3], tmp_path / "gate", then=[StopAfterOne()])
-    (tmp_path / "old").rename(tmp_path / "new")
-    run = find_run(str(tmp_path / "new" / "run"))
-    assert run.begun and len(trial_folders(run.place)) < 3
-    assert {last["step"] for last in run_all(run, [1, 2, 3], tmp_path / "gate").values()} == {STEPS}
-    assert not (tmp_path / "old").exists()
-    assert all(list(Path(folder).glob("checkpoint_*")) for folder in trial_folders(run.place))
-    assert len(trial_folders(run.place)) == 3
-
-
+@pytest.mark.whole
 def test_a_trial_is_started_again_though_its_checkpoint_is_gone(ray_local: None, tmp_path: Path) -> None:
     """Its function is told which one it was, and looks for another."""
     progress = StageProgress("lose", 1, "step")

@@ -16,6 +16,8 @@ from local_ray import start_ray
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.tune.runner import Interrupted
 
+pytestmark = pytest.mark.whole  # the decisions themselves: test_halving_decisions.py, hpo/test_rungs.py
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(no_ray_left: None) -> str:
@@ -107,7 +109,6 @@ def test_with_two_objectives_the_dominated_are_stopped(tmp_path: Path) -> None:
     assert study.trials[3].values == [9.0, 50.0]
 
 
-@pytest.mark.whole
 def test_a_killed_driver_loses_no_rung(tmp_path: Path, cluster: str) -> None:
     """kill -9 while one seed waits at the rung and the other runs; a new driver ends as if nothing had happened.
 
@@ -159,7 +160,6 @@ def test_a_killed_driver_loses_no_rung(tmp_path: Path, cluster: str) -> None:
     assert epochs_of(tmp_path, 3) in ([1, 2, 2], [1, 2, 1, 2])
 
 
-@pytest.mark.whole
 def test_a_search_that_was_moved_is_continued_where_it_is_now(tmp_path: Path) -> None:
     """Also with trials that the earlier driver had not come to; nothing appears at the old place."""
     script = {0: [1.0, 2.0], 1: [3.0, 4.0]}

@@ -161,6 +161,7 @@ def test_bad_input_ends_at_once_with_one_message(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
 
 
+@pytest.mark.whole
 def test_a_final_that_diverged_is_named_and_a_resume_does_not_try_it_again(
     tmp_path: Path, ray_local: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,40 @@ def test_a_driver_killed_while_it_wrote(
     (reports,) = (tmp_path / "s" / "trials" / "round-1-again-2").glob("*/result.json")
     assert json.loads(reports.read_text().splitlines()[0])["epoch"] > 2
     assert_same(summary, undisturbed, tmp_path)
+
+
+#: A driver that is killed when it comes to a function of a module.
+DYING = """
+import importlib, os, signal, sys
+module, name, *words = sys.argv[1:]
+setattr(importlib.import_module(module), name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+from irnas_ray.__main__ import main
+main(words)
+"""
+
+
+def test_a_driver_killed_in_finals_evaluation_and_report(
+    tmp_path: Path, killed: Path, undisturbed: dict[str, Any]
+) -> None:
+    """Killed four times on its way, a study comes to the same end."""
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    words = [*TINY, *KILLED, f"results={tmp_path}", "resume=true"]
+    with open(tmp_path / "log", "w") as log:
+        run = subprocess.Popen(command("search", *words), env=environment(), stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_for(lambda: checkpointed(tmp_path, "finals-*"), run)
+    finally:
+        run.kill()
+        run.wait()
+    for module, name in (("irnas_ray.study.study", "summarise"), ("irnas_ray.study.summary", "write_report")):
+        arguments = [sys.executable, "-c", DYING, module, name, "search", *words]
+        run_again = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=600)
+        assert run_again.returncode == -signal.SIGKILL, run_again.stderr
+        (final,) = (tmp_path / "s" / "final").glob("*/metrics.json")
+        reports = final.stat().st_mtime_ns
+    assert not (tmp_path / "s" / "report.html").exists()
+    assert_same(search(tmp_path, *KILLED, "resume=true"), undisturbed, tmp_path)
+    assert final.stat().st_mtime_ns == reports and (tmp_path / "s" / "report.html").exists()
 
 
 def test_a_storage_that_nodes_do_not_see_and_killed_nodes(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
