@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from irnas_ray.kernels.deform_conv import deform_conv2d  # isort: skip  before torch, so that no thread waits by spinning
 import torch
-from measuring import arguments, interleaved, report
+from measuring import arguments, busy_cores, interleaved, report
 from torch import Tensor
-
-from irnas_ray.kernels.deform_conv import deform_conv2d
 
 try:
     from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
@@ -29,6 +28,7 @@ def main() -> None:
     parser = arguments(__doc__ or "", repeats=9)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--crop", type=int, default=64)
+    parser.add_argument("--busy", type=int, default=0, help="other processes that compute at the same time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows: list[dict[str, Any]] = []
@@ -46,7 +46,8 @@ def main() -> None:
             function(inputs["image"], inputs["offset"], inputs["weight"], padding=1, mask=inputs["mask"])
             for function in (deform_conv2d, torchvision_deform_conv2d)
         )
-        seconds = interleaved(candidates, options.repeats, device)
+        with busy_cores(options.busy):
+            seconds = interleaved(candidates, options.repeats, device)
         rows.append(
             {
                 "width": width,

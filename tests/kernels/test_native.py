@@ -1,6 +1,9 @@
 """The compiled sampling against ``grid_sample``: both compute the same products and the same derivatives."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -132,3 +135,13 @@ def test_products_whose_tensors_do_not_fit_are_refused(unannotated):
     for arguments_ in wrong:
         with pytest.raises(ValueError, match="^(image|offset|mask|weight)[:,] "):
             SampledProduct.apply(*arguments_)
+
+
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_wait_asleep_unless_the_user_wants_it_otherwise(own):
+    """Where other processes compute on the same cores, two that spin were slower than one (448 against 130 ms)."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({} if own is None else {"OMP_WAIT_POLICY": own})
+    program = [sys.executable, "-c", "import irnas_ray, torch"]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=400)
+    assert f"OMP_WAIT_POLICY = '{own or 'PASSIVE'}'" in done.stderr, done.stderr
