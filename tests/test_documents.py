@@ -1,4 +1,4 @@
-"""What the README and docs/ show in Python runs as it stands, and docs/api.md is what the docstrings say."""
+"""What the README and docs/ show in Python runs as it stands, and generated pages are what the code says."""
 
 import re
 import runpy
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line_cases import COMMANDS, leaves
 
 import irnas_ray as ir
 
@@ -41,9 +42,15 @@ def test_the_examples_of_the_documents_run(text, tmp_path, monkeypatch):
     exec(compile(text, "example", "exec"), {"__name__": "__main__"})
 
 
-def test_the_page_on_the_api_is_up_to_date():
-    page = runpy.run_path(str(ROOT / "docs" / "make_api.py"))["page"]()
-    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == page, "run python docs/make_api.py"
+@pytest.mark.parametrize("name", ["api", "settings"])
+def test_a_generated_page_is_up_to_date(name):
+    page = runpy.run_path(str(ROOT / "docs" / f"make_{name}.py"))["page"]()
+    assert (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") == page, f"run python docs/make_{name}.py"
+
+
+def test_the_page_of_settings_lists_every_key():
+    listed = re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs" / "settings.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(listed) == set().union(*map(leaves, COMMANDS.values()))
 
 
 def test_documents_have_examples():

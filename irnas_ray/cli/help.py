@@ -5,7 +5,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from irnas_ray.cli.messages import PROGRAM
 from irnas_ray.settings.bounds import bounds_of
@@ -52,7 +52,7 @@ def describe(name: str, settings: Any, description: str, groups: dict[str, list[
 
     The keys are those used most, with ``topic`` those that begin with it, with ``"all"`` all. ValueError if none does.
     """
-    lines = dict(_lines(settings, ""))
+    lines = {entry.key: _lines(entry) for entry in entries(settings)}
     sections = [field.name for field in dataclasses.fields(settings)]
     shown = [key for key in lines if topic == ALL or key == topic or key.startswith(f"{topic}.")]
     if topic and not shown:
@@ -77,18 +77,32 @@ def describe(name: str, settings: Any, description: str, groups: dict[str, list[
     return "\n".join(text)
 
 
-def _lines(settings: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """Dotted key -> what is said of it."""
+class Entry(NamedTuple):
+    """A setting, or a section of them, whose value is null and whose meaning is what the section is."""
+
+    key: str
+    value: str | None
+    meaning: str
+
+
+def entries(settings: Any, prefix: str = "") -> Iterator[Entry]:
+    """All settings with their dotted keys, values as they would be typed, and meanings with bounds; sections, too."""
     comments = comments_of(type(settings))
     for field in dataclasses.fields(settings):
         key, value = f"{prefix}{field.name}", getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            yield key, ["", f"{key}: {(inspect.getdoc(value) or '').partition(chr(10))[0]}"]
-            yield from _lines(value, f"{key}.")
+            yield Entry(key, None, (inspect.getdoc(value) or "").partition("\n")[0])
+            yield from entries(value, f"{key}.")
             continue
         bounds = bounds_of(field)
         meaning = f"{comments.get(field.name, '')} {bounds[:1].upper()}{bounds[1:]}{'.' if bounds else ''}"
-        yield key, textwrap.wrap(f"{f'  {key}={_shown(value)}':<40} {meaning}", 118, subsequent_indent=" " * 41)
+        yield Entry(key, _shown(value), meaning)
+
+
+def _lines(entry: Entry) -> list[str]:
+    if entry.value is None:
+        return ["", f"{entry.key}: {entry.meaning}"]
+    return textwrap.wrap(f"{f'  {entry.key}={entry.value}':<40} {entry.meaning}", 118, subsequent_indent=" " * 41)
 
 
 def comments_of(kind: type) -> dict[str, str]:
