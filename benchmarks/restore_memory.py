@@ -67,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_network(network, folder / "network.pt")
-        imports = peak("-c", "import irnas_ray.cli.command_line, irnas_ray.evaluation.commands")
+        imports = peak("-c", "import irnas_ray.cli.command_line, irnas_ray.evaluation.restored_files")
         whole = restored(folder, 1500, 1000, "null")
         tiled = restored(folder, 6000, 4000, "256")
 

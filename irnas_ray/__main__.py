@@ -11,6 +11,7 @@ from irnas_ray import __version__
 from irnas_ray.cli.command import run
 from irnas_ray.cli.configuration import KINDS
 from irnas_ray.cli.messages import PROGRAM, complain
+from irnas_ray.cli.named_files import check_named_files
 from irnas_ray.cli.output import lasting_output
 from irnas_ray.system.exit_status import WRONG_COMMAND
 
@@ -68,14 +69,14 @@ irnas-ray evaluate restored=FOLDER protocol=rain800-y data=halves data.source=ra
         """\
 irnas-ray restore photo.jpg
 irnas-ray restore network=results/quickstart/finals/1/network.pt input=photo.jpg output=restored""",
-        "irnas_ray.evaluation.commands:restore_images",
+        "irnas_ray.evaluation.restored_files:restore_images",
     ),
     "networks": Command(
         "List the networks that ship with this package, or print the card of one.",
         """\
 irnas-ray networks
 irnas-ray networks network=gray-noise""",
-        "irnas_ray.evaluation.commands:print_networks",
+        "irnas_ray.cli.shipped_networks:print_networks",
     ),
     "export": Command(
         "Write a network.pt in a format of other tools, ONNX or torch.export, checked against PyTorch.",
@@ -123,6 +124,7 @@ def _do(arguments: Sequence[str]) -> None:
         description = f"{command.summary}\n\n{command.more}"
 
         def work(settings: Any) -> None:
+            check_named_files(settings)
             resolve_name(command.function)(settings)
 
         run(name, KINDS[name], work, description, words)

@@ -11,7 +11,7 @@ from PIL import Image
 import irnas_ray as ir
 from irnas_ray.__main__ import main
 from irnas_ray.catalogue import cards
-from irnas_ray.evaluation.commands import restore_images
+from irnas_ray.evaluation.restored_files import restore_images
 from irnas_ray.networks.checkpoints import load_network, save_network
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.settings.commands import RestoreConfig

@@ -76,6 +76,10 @@ LIGHT: dict[str, set[str]] = {
     "search --cfg job": set(),
     "restore results/x/network.pt": set(),
     "search search.epochs=0": set(),
+    "restore absent.jpg": set(),
+    "evaluate network=absent.pt": set(),
+    "evaluate data=images data.source=absent": set(),
+    "networks": set(),
     "search architecture.nods=3": set(),
     "search search_spaces=none_such": set(),
     "search domains.architecture.nodes=3": set(),
@@ -107,15 +111,18 @@ def test_an_interrupt_tells_the_command_as_it_was_typed(monkeypatch, capsys, tmp
     assert (shutil.which("irnas-ray") is not None) == bool(place)
 
     def interrupt(config: StudyConfig) -> None:
+        if begun:
+            StudyFolder(config).create(config)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "run_study", interrupt)
-    words = ["search", f"results={tmp_path}", "study=my study"]
+    begun, words = False, ["search", f"results={tmp_path}", "study=my study"]
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, str(script), *words])
     again = f"{'irnas-ray' if place else script} search results={tmp_path} 'study=my study'"
     assert ended(words, capsys)[1].endswith(f"continue with\n  {again}\n")
-    StudyFolder(StudyConfig(study="my study", results=str(tmp_path))).create(StudyConfig())
+    begun = True
     assert ended(words, capsys)[1].endswith(f"continue with\n  {again} resume=true\n")
+    shutil.rmtree(tmp_path / "my study")
     monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "irnas_ray", *words])
     again = f"python3 -m irnas_ray search results={tmp_path} 'study=my study' resume=true"
     assert ended(words, capsys) == (130, f"error: interrupted; what was finished is kept; continue with\n  {again}\n")

@@ -16,8 +16,9 @@ from PIL import Image
 
 from irnas_ray.datasets.commands import prepare_or_check
 from irnas_ray.evaluation import commands
-from irnas_ray.evaluation.commands import restore_images, score_methods
+from irnas_ray.evaluation.commands import score_methods
 from irnas_ray.evaluation.methods import named_paths
+from irnas_ray.evaluation.restored_files import restore_images
 from irnas_ray.genotypes.cell import Edge
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.checkpoints import load_network, save_network

@@ -14,7 +14,8 @@ from picture_cases import write_deep_png
 from PIL import Image, ImageCms
 
 from irnas_ray.__main__ import main
-from irnas_ray.evaluation.commands import restore_images, score_methods
+from irnas_ray.evaluation.commands import score_methods
+from irnas_ray.evaluation.restored_files import restore_images
 from irnas_ray.evaluation.scores import save_pictures
 from irnas_ray.images import attributes, pillow
 from irnas_ray.images.attributes import Attributes

@@ -18,7 +18,8 @@ from PIL import Image
 from torch import nn
 
 import irnas_ray as ir
-from irnas_ray.evaluation.commands import restore_images, score_methods
+from irnas_ray.evaluation.commands import score_methods
+from irnas_ray.evaluation.restored_files import restore_images
 from irnas_ray.export import file_formats
 from irnas_ray.export.commands import export_network
 from irnas_ray.export.exported_network import load_any, load_exported

@@ -15,7 +15,8 @@ from irnas_ray.cli.command_line import compose_settings
 from irnas_ray.datasets.manifest import Manifest
 from irnas_ray.datasets.ray_data import open_patches
 from irnas_ray.datasets.whole_images import load_images
-from irnas_ray.evaluation.commands import restore_images, score_methods
+from irnas_ray.evaluation.commands import score_methods
+from irnas_ray.evaluation.restored_files import restore_images
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.images.files import read_image
 from irnas_ray.results.report import analyze, write_report
