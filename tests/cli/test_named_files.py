@@ -1,4 +1,4 @@
-"""What a command is to read is looked for before anything else; test_cli_commands.py: nothing heavy is loaded for it."""
+"""What a command is to read is looked for first; that nothing heavy is loaded for it: test_cli_commands.py."""
 
 from pathlib import Path
 from typing import Any
