@@ -1,13 +1,13 @@
 """A supernet whose weights are trained on single paths, and evolution among its paths with the weights they inherit."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from irnas_ray.datasets.batches import Batch, State
+from irnas_ray.datasets.batches import State
 from irnas_ray.genotypes.decoding import Margin
 from irnas_ray.genotypes.encoding import Encoding
 from irnas_ray.genotypes.genotype import Genotype
@@ -16,8 +16,6 @@ from irnas_ray.search.bilevel import BilevelSearch
 from irnas_ray.search.decodings import Decoding
 from irnas_ray.search.health import Health, shares_of, skip_expected
 from irnas_ray.search.paths import FairPaths, PathNetwork
-from irnas_ray.settings.study import Search
-from irnas_ray.training.validation import Validate
 
 #: Uniform paths that a validation scores while the weights are trained; always the same.
 WATCHED = 8
@@ -37,16 +35,8 @@ class SinglePathSearch(BilevelSearch):
     several widths.
     """
 
-    def __init__(
-        self,
-        net: SuperNet,
-        train_w: Iterable[Batch],
-        train_a: Iterable[Batch],
-        validate: Validate,
-        settings: Search | None = None,
-        **changes: Any,
-    ) -> None:
-        super().__init__(net, train_w, train_a, validate, settings, **changes)
+    def __init__(self, net: SuperNet, *arguments: Any, **changes: Any) -> None:
+        super().__init__(net, *arguments, **changes)
         self.paths = FairPaths(net)
         #: The paths of the last validation, the best first, with their scores.
         self.ranked: list[tuple[Genotype, dict[str, float]]] = []

@@ -52,7 +52,7 @@ def run_study(config: StudyConfig) -> Path:
     trials or final trainings failed; KeyboardInterrupt if it was stopped.
 
     >>> import irnas_ray as ir
-    >>> small = ["tune.trials=1", "search.proxy_steps=0", "final.steps=20", "final.images=1"]
+    >>> small = ["tune.trials=1", "search.steps_per_epoch=5", "final.count=1", "final.steps=20", "final.images=1"]
     >>> summary = ir.run_study(ir.compose("search", ["study=short", *small]))
     study 'short' in ...
     >>> ir.read_study(summary.parent).best()["state"]

@@ -165,7 +165,7 @@ def test_every_remedy_has_its_rate_and_its_steps(monkeypatch):
         radii.append(radius)
         return perturbed(probabilities, radius)
 
-    monkeypatch.setattr("irnas_ray.search.bilevel.perturbed", recorded)
+    monkeypatch.setattr("irnas_ray.search.supernet_training.perturbed", recorded)
     seen = seen_by(bilevel, monkeypatch)
     for _ in range(4):
         bilevel.run_epoch()
