@@ -36,7 +36,7 @@ irnas-ray prepare data=images data.source=BSD500 data.color=rgb data.output=prep
 irnas-ray prepare data=halves data.source=rain800 check=true check_against=BSD500/test
 
 Exit status: 0 done, or nothing found; 1 the work failed; 2 the command line is wrong; 3 a check found what would
-falsify results (see docs/data.md).""",
+invalidate results (see docs/data.md).""",
         "irnas_ray.datasets.commands:prepare_or_check",
     ),
     "search": Command(

@@ -1,7 +1,8 @@
-"""What the README and docs/ show in Python runs as it stands, and generated pages are what the code says."""
+"""What the README and docs/ show runs as it stands, Python and commands; generated pages are what the code says."""
 
 import re
 import runpy
+import shlex
 import textwrap
 import tomllib
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 from command_line_cases import COMMANDS, leaves
 
 import irnas_ray as ir
+from irnas_ray.cli.configuration import KINDS, compose
+from irnas_ray.cli.search_spaces import options
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,6 +54,41 @@ def test_a_generated_page_is_up_to_date(name):
 def test_the_page_of_settings_lists_every_key():
     listed = re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs" / "settings.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(listed) == set().union(*map(leaves, COMMANDS.values()))
+
+
+def commands_in(path: Path) -> set[tuple[str, ...]]:
+    """The words of each command of this package that a document shows, in a block of code or in a line."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`(irnas-ray [a-z]+ [^`]*)`", text.replace("\n", " "))
+    found = set()
+    for line in lines:
+        said = re.search(r"(?:irnas-ray |launchers/(?=\w+\.py ))(.*)", line)
+        if said:
+            name, *words = shlex.split(said.group(1), comments=True)
+            found.add((name.removesuffix(".py"), *(word for word in words if word not in ("...", "&", ";;"))))
+    return {words for words in found if words[0] in KINDS and "--help" not in words and "--cfg" not in words}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_the_commands_of_the_documents_have_settings_that_exist(path):
+    groups = options()
+    for name, *words in commands_in(path):
+        keys = leaves(KINDS[name])
+        for key, _, value in (word.partition("=") for word in words if "=" in word):
+            known = key in keys or key.startswith(("domains.", "compare.")) or value in groups.get(key, ())
+            assert known, f"{name} {key}={value}"
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "docs" / "tutorial.md"], ids=lambda path: path.stem)
+def test_the_first_commands_are_accepted(path):
+    for name, *words in commands_in(path):
+        compose(name, words)
+
+
+def test_documents_have_commands():
+    assert len(set().union(*map(commands_in, DOCUMENTS))) > 50
 
 
 def test_documents_have_examples():

@@ -24,7 +24,7 @@ from irnas_ray.system.worker_pool import Progress, Tick, choose_workers, run_tas
 _PIECE, _FEW = 16, 64
 
 
-#: Exit status of a check that found something that would falsify results; the others are in ``outcomes``.
+#: Exit status of a check that found something that would invalidate results; the others are in ``outcomes``.
 FALSIFIED = 3
 
 
@@ -56,7 +56,7 @@ def run_check(config: PrepareConfig) -> int:
     if any(image.split == "train" for image in good):
         write_contact_sheet(sheet, good, data.color, data.patch, config.degradation)
         print(f"contact sheet: {sheet.absolute()}")
-    print("found what would falsify results" if screening.falsified else "found nothing that would falsify results")
+    print(f"found {'problems' if screening.falsified else 'nothing'} that would invalidate results")
     return FALSIFIED if screening.falsified else 0
 
 

@@ -1,4 +1,4 @@
-"""Image files: found, read, paired, and checked for what would falsify results."""
+"""Image files: found, read, paired, and checked for what would invalidate results."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Finds images of one scene however they are encoded or scaled: the leaks from training to test that falsify scores.
+"""Finds images of one scene however they are encoded or scaled: the leaks from training to test that invalidate scores.
 
 Images are compared by 32x32 thumbnails of local contrast. On Rain800 and BSDS500 (1,300 files) copies of one scene
 correlate at 0.99 and more, two shots of one view at up to 0.68, all others under 0.35. Copies of 150 of them as JPEG of

@@ -1,4 +1,4 @@
-"""What is told of a whole set of images: its distinct scenes, and all that would falsify scores made with it."""
+"""What is told of a whole set of images: its distinct scenes, and all that would invalidate scores made with it."""
 
 import dataclasses
 import json
@@ -46,7 +46,7 @@ class Screening:
 
     @property
     def falsified(self) -> bool:
-        """Whether something was found that would falsify scores, or keep them from being made."""
+        """Whether something was found that would invalidate scores, or keep them from being made."""
         return any(finding.falsifies for finding in self.findings)
 
     def of_kind(self, kind: str) -> list[str]:

@@ -78,7 +78,7 @@ def load_network(
     path = located(path)
     state = load_state(path, device)
     if state.get("format") != NETWORK_FORMAT:
-        raise ValueError(f"{path}: is no network.pt of irnas_ray (a checkpoint of a search or training perhaps)")
+        raise ValueError(f"{path}: not a network.pt of irnas_ray (perhaps a checkpoint of a search or of a training)")
     if state.get("version") not in range(1, NETWORK_VERSION + 1):
         known = f"this release reads versions up to {NETWORK_VERSION}"
         raise ValueError(f"{path}: version {state.get('version')!r}; {known}")

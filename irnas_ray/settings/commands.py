@@ -30,7 +30,7 @@ class PrepareConfig:
     frozen: Frozen = field(default_factory=Frozen)
     #: What freeze does; else what the contact sheet shows beside clean patches, which the data set holds.
     degradation: Degradation = field(default_factory=Degradation)
-    #: Only check the images and draw the contact sheet; exit status 3 if something would falsify results.
+    #: Only check the images and draw the contact sheet; exit status 3 if something would invalidate results.
     check: bool = False
     #: A further set (folder, CSV or prepared folder) whose scenes must not be among the training images.
     check_against: str | None = None

@@ -48,7 +48,7 @@ def test_a_sound_folder_has_no_findings(tmp_path, capsys):
     assert run_check(PrepareConfig(data=data)) == 0
     printed = capsys.readouterr().out
     assert "4 training images of 4 distinct scenes, 2 test images of 2 distinct scenes" in printed
-    assert "found nothing that would falsify results" in printed
+    assert "found nothing that would invalidate results" in printed
 
 
 def test_faulty_files_are_named_all_of_them(tmp_path):
@@ -151,7 +151,7 @@ def test_noise_that_hides_a_scene_is_no_mispairing(tmp_path):
     assert checked(Data(source=str(tmp_path), form="halves", color="rgb", patch=16)).of_kind("mis-paired") == []
 
 
-def test_blank_and_converted_images_are_named_but_falsify_nothing(tmp_path):
+def test_blank_and_converted_images_are_named_but_invalidate_nothing(tmp_path):
     data = folder(tmp_path / "in")
     train = tmp_path / "in" / "train"
     save(train / "black.png", np.zeros((48, 64, 3), np.uint8))

@@ -149,8 +149,8 @@ def changed(state: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 CHANGES: list[tuple[str, Any, str]] = [
-    ("format", "other", "is no network.pt"),
-    ("format", None, "is no network.pt"),
+    ("format", "other", "not a network.pt"),
+    ("format", None, "not a network.pt"),
     ("version", 3, "version 3; this release reads versions up to 2"),
     ("network", "dncnn", "do not fit together"),
     ("network", "os:system", "os:system.*not run unasked"),
