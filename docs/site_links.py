@@ -42,7 +42,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return f"[{text}]({copy})"
         return f"[{text}]({PAGES.get(target, target.removeprefix('docs/'))}{anchor or ''})"
 
-    return re.sub(r"(?<!\!)\[([^\]]*)\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)", link, markdown)
+    return re.sub(r"\[([^\]]*)\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)", link, markdown)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> None:

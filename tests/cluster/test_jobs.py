@@ -1,4 +1,4 @@
-"""Jobs as the README submits them, on a head node of its own: uploaded, followed, stopped, continued."""
+"""Jobs as docs/cluster.md submits them, on a head node of its own: uploaded, followed, stopped, continued."""
 
 import json
 import time
