@@ -11,7 +11,6 @@ from irnas_ray import __version__
 from irnas_ray.cli.command import run
 from irnas_ray.cli.configuration import KINDS
 from irnas_ray.cli.messages import PROGRAM, complain
-from irnas_ray.cli.named_files import check_named_files
 from irnas_ray.cli.output import lasting_output
 from irnas_ray.system.exit_status import WRONG_COMMAND
 
@@ -24,6 +23,9 @@ class Command:
     more: str
     function: str
 
+
+#: What every command begins with; loaded as late as its own function, as neither an overview nor help needs it.
+FIRST = "irnas_ray.cli.named_files:check_named_files"
 
 COMMANDS = {
     "prepare": Command(
@@ -124,8 +126,8 @@ def _do(arguments: Sequence[str]) -> None:
         description = f"{command.summary}\n\n{command.more}"
 
         def work(settings: Any) -> None:
-            check_named_files(settings)
-            resolve_name(command.function)(settings)
+            for function in (FIRST, command.function):
+                resolve_name(function)(settings)
 
         run(name, KINDS[name], work, description, words)
     else:
