@@ -3,17 +3,17 @@
     python benchmarks/quality.py JOBS.json --data BSD500 --results FOLDER [--job NAME] [--minutes 30]
 
 ``JOBS.json`` maps the name of a job to what is trained: ``cell`` or ``network``, ``width``, ``layers``, ``macro``,
-``sigma`` (or ``pairs``), ``seeds``, ``steps``, ``final`` (settings of the recipe), ``train`` and ``validate`` (folders
-in ``--data``; one of ``stride`` images of the latter scores a training), ``score`` (a protocol, on the folder ``test``
-or what ``test`` names, or null); what ``defaults`` holds is every job's unless it says otherwise. Each seed leaves
-``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished ``.state.pt``, from which the next call goes
-on. One CPU thread, or a GPU.
+``sigma`` (or ``pairs``, or ``degradation`` with its settings), ``seeds``, ``steps``, ``final`` (settings of the
+recipe), ``train`` and ``validate`` (folders in ``--data``; one of ``stride`` images of the latter scores a training),
+``score`` (a protocol, on the folder ``test`` or what ``test`` names, or null); what ``defaults`` holds is every job's
+unless it says otherwise. Each seed leaves ``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished
+``.state.pt``, from which the next call goes on. One CPU thread, or a GPU.
 """
 
 import argparse
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from PIL import Image
 import irnas_ray as ir
 from irnas_ray.datasets.batches import Patches, State
 from irnas_ray.datasets.whole_images import ImageRecord
+from irnas_ray.degradations.factory import validation_degradations
 from irnas_ray.evaluation.protocols import get_protocol
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.inference import restorer
 from irnas_ray.networks.registry import multiply_adds
+from irnas_ray.settings.degradations import degradation_from_dict
 from irnas_ray.settings.study import Final
 from irnas_ray.system.environment import versions
 from irnas_ray.system.files import write_json
@@ -90,6 +92,13 @@ def build(job: dict[str, Any], channels: int) -> torch.nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
+def degradation_of(job: dict[str, Any]) -> ir.Degradation:
+    """What is done to the images of a job."""
+    if job.get("pairs"):
+        return ir.Degradation(kind="paired")
+    return degradation_from_dict(job.get("degradation") or {"sigmas": [job["sigma"]]})
+
+
 def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: float, scored: int | None) -> None:
     """Train a job on, or to its end, for at most so many minutes."""
     target, kept = results / f"{name}.json", results / f"{name}.state.pt"
@@ -105,9 +114,10 @@ def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: floa
     torch.manual_seed(job["seed"])
     network = build(job, 1 if color == "gray" else 3).to(device)
     crops = UniformCrops(training_images, final.crop, final.batch, job["seed"], device)
-    noise = None if pairs else ir.make_degradation(ir.Degradation(sigmas=[job["sigma"]]))
+    degradation = degradation_of(job)
+    noise = ir.make_degradation(degradation)
     batches = ir.TrainingBatches(crops, final.crop, noise, job["seed"], device, rotate=final.rotate)
-    validate = ir.validator(validation, [] if pairs else [job["sigma"]], None, device)
+    validate = ir.validator(validation, validation_degradations(degradation), None, device)
     training = Training(network, batches, validate, final)
     spent = 0.0
     if kept.exists():
@@ -133,7 +143,8 @@ def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: floa
     }
     best = {key: value for key, value in training.best.items() if key != "weights"}
     network.load_state_dict(training.best["weights"] or network.state_dict())
-    ir.save_network(network, results / f"{name}.pt", notes={"sigma": job.get("sigma"), "protocol": job.get("score")})
+    notes = {"sigma": job.get("sigma"), "protocol": job.get("score"), "degradation": asdict(degradation)}
+    ir.save_network(network, results / f"{name}.pt", notes)
     if not finished:
         write_json(target, record | {"best": best})
         return

@@ -145,6 +145,8 @@ def _freezing(config: PrepareConfig) -> Freezing:
     check_degradation(config.degradation)
     if config.degradation.kind == "paired":
         raise ValueError("freeze: degradation.kind=paired makes no degraded images; choose what does")
+    if config.degradation.kind == "downscale":
+        raise ValueError("freeze: nothing is random in degradation.kind=downscale; give it to the search instead")
     for name in ("train", "test"):
         if getattr(config.frozen, name) < 1:
             raise ValueError(f"frozen.{name}: {getattr(config.frozen, name)}; at least 1")

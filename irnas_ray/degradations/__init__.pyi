@@ -1,6 +1,8 @@
 from .camera import CameraPipeline as CameraPipeline
 from .colors import linear_to_srgb as linear_to_srgb
 from .colors import srgb_to_linear as srgb_to_linear
+from .downscale import enlarged as enlarged
+from .downscale import reduced as reduced
 from .factory import KINDS as KINDS
 from .factory import Degrade as Degrade
 from .factory import degrade_image as degrade_image

@@ -15,6 +15,7 @@ from torch import Tensor
 from irnas_ray.degradations.blur import BlurWithNoise
 from irnas_ray.degradations.camera import CameraPipeline
 from irnas_ray.degradations.compression import JpegCompression
+from irnas_ray.degradations.downscale import BicubicDownscaling
 from irnas_ray.degradations.gaussian import GaussianNoise, check_sigma
 from irnas_ray.degradations.rain import RainStreaks
 from irnas_ray.degradations.unprocessing import UnprocessingModel
@@ -55,6 +56,8 @@ def make_degradation(settings: Degradation) -> Degrade | None:
         return JpegCompression(settings.jpeg)
     if settings.kind == "blur":
         return BlurWithNoise(settings.blur)
+    if settings.kind == "downscale":
+        return BicubicDownscaling(settings.downscale)
     if settings.kind == "paired":
         return None
     raise ValueError(f"kind: unknown {settings.kind!r}; possible: {', '.join(KINDS)}")

@@ -96,7 +96,7 @@ def _bm3d(pixels: np.ndarray, level: float) -> np.ndarray:
     return bm3d.bm3d_rgb(pixels, level) if pixels.ndim == 3 else bm3d.bm3d(pixels, level)
 
 
-#: Name on the command line -> the baseline; `degraded`, the input as it is, is the remaining one.
+#: Name on the command line -> the baseline; the remaining ones are the input as it is: `degraded` and `bicubic`.
 DENOISERS: dict[str, Baseline] = {
     "non_local_means": Baseline(
         "non-local means",
@@ -117,8 +117,10 @@ DENOISERS: dict[str, Baseline] = {
 }
 
 #: The name of every baseline on the command line.
-NAMES = ("degraded", *DENOISERS)
+NAMES = ("degraded", "bicubic", *DENOISERS)
 DEGRADED_LABEL = "degraded input"
+#: Under protocols of super-resolution the input is enlarged already.
+BICUBIC_LABEL = "bicubic"
 
 
 def degraded_input(degraded: Float[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
@@ -162,7 +164,8 @@ def baselines(protocol: Protocol, sigma: float | None) -> dict[str, Method]:
     Raises:
         ValueError: if the protocol adds noise and sigma is missing, negative or not finite.
     """
-    methods: dict[str, Method] = {DEGRADED_LABEL: degraded_input}
+    label = BICUBIC_LABEL if protocol.degradation == "downscale" else DEGRADED_LABEL
+    methods: dict[str, Method] = {label: degraded_input}
     if protocol.degradation != "gaussian":
         logger.info("protocol %s: no non-local means, because it needs a noise level and none is stated", protocol.id)
     elif sigma is None:
@@ -193,6 +196,10 @@ def named_baselines(names: list[str], protocol: Protocol, sigma: float | None) -
 def _named(name: str, protocol: Protocol, sigma: float | None) -> tuple[str, Method]:
     if name == "degraded":
         return DEGRADED_LABEL, degraded_input
+    if name == "bicubic":
+        if protocol.degradation != "downscale":
+            raise ValueError(f"method bicubic enlarges images, protocol {protocol.id} does not; use degraded")
+        return BICUBIC_LABEL, degraded_input
     if name in DENOISERS and sigma is None:
         raise ValueError(
             f"method {name} removes white noise of known level; protocol {protocol.id} states none: give "
@@ -205,7 +212,7 @@ def _named(name: str, protocol: Protocol, sigma: float | None) -> tuple[str, Met
 
 def is_baseline(label: str) -> bool:
     """Whether a method of a table, by its label, is one of the baselines."""
-    return label == DEGRADED_LABEL or parameters_of(label) is not None
+    return label in (DEGRADED_LABEL, BICUBIC_LABEL) or parameters_of(label) is not None
 
 
 def parameters_of(label: str) -> str | None:

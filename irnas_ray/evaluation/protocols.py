@@ -13,9 +13,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from irnas_ray.degradations.colors import as_colour
+from irnas_ray.degradations.downscale import FACTORS
 from irnas_ray.degradations.factory import degrade_image, make_degradation
 from irnas_ray.evaluation.metrics import Border, luma, psnr, ssim
-from irnas_ray.settings.degradations import MADE, Degradation, variant
+from irnas_ray.settings.degradations import MADE, Degradation, Downscale, variant
 
 #: An 8-bit image (c, h, w). The axes have no names, because halves of a pair that differ get a message of their own.
 Uint8Image = UInt8[np.ndarray, "_ _ _"] | UInt8[Tensor, "_ _ _"]
@@ -45,6 +47,15 @@ class Protocol:
     ssim_border: Border = "cropped"
 
     @property
+    def factor(self) -> int:
+        """By what a protocol of super-resolution reduces images; 1 for all others.
+
+        Sides are cut to multiples of it at the bottom and on the right, and so many pixels at each border are not
+        scored.
+        """
+        return self.settings.downscale.factor if self.settings and self.degradation == "downscale" else 1
+
+    @property
     def channels(self) -> int:
         """Channels of the images a method gets: 1 or 3."""
         return 1 if self.color == "gray" else 3
@@ -61,10 +72,14 @@ class Protocol:
             degraded: The pair's other half; ignored by protocols that make their own noise.
 
         Raises:
-            ValueError: if sigma or the degraded half is missing, the halves differ in size, or a gray image is given
-                to an RGB protocol.
+            ValueError: if sigma or the degraded half is missing, the halves differ in size, a gray image is given to an
+                RGB protocol, or an image is smaller than its factor.
         """
         target = self._prepare(clean)
+        if not target.numel():
+            raise ValueError(
+                f"image {name} has a side of less than {self.factor} pixels; protocol {self.id} needs more"
+            )
         if self.degradation == "paired":
             if degraded is None:
                 raise ValueError(f"protocol {self.id} needs pairs, but image {name} has no degraded half")
@@ -92,11 +107,13 @@ class Protocol:
         """Returns PSNR in dB and SSIM of one restored image, clipped to [0, 1] first.
 
         Raises:
-            ValueError: if the shapes differ or the image is smaller than 11x11.
+            ValueError: if the shapes differ or what is scored of the image is smaller than 11x11.
         """
         output, target = restored.clamp(0, 1)[None], clean[None].to(restored.device)
         if self.scored_on == "y":
-            output, target = luma(output), luma(target)
+            output, target = luma(as_colour(output)), luma(as_colour(target))
+        inside = slice(self.factor, -self.factor) if self.factor > 1 else slice(None)
+        output, target = output[..., inside, inside], target[..., inside, inside]
         return psnr(output, target).item(), ssim(output, target, self.ssim_border).item()
 
     def _prepare(self, image: Uint8Image) -> Float[Tensor, "c2 h2 w2"]:
@@ -114,11 +131,14 @@ class Protocol:
             size = max(1, int(picture.width * self.scale)), max(1, int(picture.height * self.scale))
             picture = picture.resize(size, Image.Resampling.BICUBIC)
         array = np.array(picture, dtype=np.float32) / 255
+        height, width = (side - side % self.factor for side in array.shape[:2])
+        array = array[:height, :width]
         return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
 _BSD = "BSD500's 200 test photographs in gray"
 _WHOSE = {"photographs": "Held-out embedded photographs", "images": "Held-out images of your own"}
+_RANDOM = tuple(kind for kind in MADE if kind != "downscale")
 _COLORS: dict[Literal["gray", "rgb"], str] = {"gray": "gray", "rgb": "RGB"}
 
 
@@ -128,6 +148,22 @@ def _made(bases: tuple[str, ...], kinds: tuple[str, ...]) -> list[Protocol]:
         for base in bases
         for color, shown in _COLORS.items()
         for kind in kinds
+    ]
+
+
+def _enlarging(bases: tuple[str, ...]) -> list[Protocol]:
+    return [
+        Protocol(
+            f"{base}-{color}-x{factor}",
+            f"{_WHOSE[base]}, {shown}, reduced by {factor} and enlarged (bicubic), luma without {factor} border pixels",
+            color,
+            "y",
+            "downscale",
+            settings=Degradation(kind="downscale", downscale=Downscale(factor)),
+        )
+        for base in bases
+        for color, shown in _COLORS.items()
+        for factor in FACTORS
     ]
 
 
@@ -154,8 +190,9 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("images-rgb", "Held-out images of your own, RGB, white noise", "rgb", "rgb", "gaussian"),
         Protocol("pairs-gray", "Held-out pairs of your own, gray", "gray", "gray", "paired"),
         Protocol("pairs-rgb", "Held-out pairs of your own, RGB", "rgb", "rgb", "paired"),
-        *_made(("photographs", "images"), MADE),
-        *_frozen(("gaussian", *MADE)),
+        *_made(("photographs", "images"), _RANDOM),
+        *_enlarging(("photographs", "images")),
+        *_frozen(("gaussian", *_RANDOM)),
     )
 }
 
@@ -173,6 +210,8 @@ def protocol_id(data: str, color: str, degradation: Degradation) -> str:
         return f"frozen-{color}-{how}" if made == "frozen" else f"pairs-{color}"
     if degradation.kind == "gaussian":
         return f"{data}-{color}"
+    if degradation.kind == "downscale":
+        return f"{data}-{color}-x{degradation.downscale.factor}"
     return "-".join(filter(None, [data, color, degradation.kind, variant(degradation)]))
 
 

@@ -3,20 +3,25 @@
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt
 from torch import nn
 
+from irnas_ray.degradations.downscale import BicubicDownscaling, enlarged
 from irnas_ray.images import pillow
 from irnas_ray.images.attributes import Attributes, read_attributes, read_text, write_png
 from irnas_ray.images.files import STRIP, named, read_header
 from irnas_ray.images.pillow import Samples
 from irnas_ray.networks.inference import restore
 from irnas_ray.settings.commands import RestoreConfig
+from irnas_ray.settings.degradations import degradation_from_dict
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +37,19 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Restoration:
-    """How files are restored: with a network, under settings."""
+    """How files are restored: with a network, under settings, enlarged ``factor`` times before."""
 
     network: nn.Module
     config: RestoreConfig
     channels: int
+    factor: int = 1
 
     @cached_property
     def _digest(self) -> str:
         settings = self.config.color, self.config.tile, self.config.overlap, self.config.self_ensemble
         content = hashlib.sha256(Path(self.config.network).read_bytes()).hexdigest()
-        return json.dumps([content, self.config.network_class, *settings])
+        enlarging = [self.factor] if self.factor > 1 else []  # others are marked as ever
+        return json.dumps([content, self.config.network_class, *settings, *enlarging])
 
     def mark(self, path: Path) -> str:
         """What tells the result of a file by this network and these settings from all others."""
@@ -65,14 +72,22 @@ class Restoration:
         with named(path):
             samples = pillow.read(path, alpha=True)
             image, way = self._prepared(samples)
+            image = self._enlarged(image)
             attributes = read_attributes(path, 1 if image.ndim == 2 or image.shape[2] == 1 else 3)
         restored = self._restored(image, way)
         texts = {"Software": "irnas_ray", MARK: self.mark(path)}
         attributes = Attributes(attributes.profile, attributes.resolution, attributes.exif, texts)
-        write_png(target, _quantised(restored, samples), attributes)
+        alpha = None if samples.alpha is None else self._enlarged(samples.alpha)
+        write_png(target, _quantised(restored, np.dtype(samples.values.dtype), alpha), attributes)
 
     def _check(self, path: Path) -> None:
         header = read_header(path)
+        megapixels = header.height * header.width * self.factor**2 / 1e6
+        if self.factor > 1 and megapixels > self.config.max_megapixels:
+            raise ValueError(
+                f"{path} would have {megapixels:.0f} megapixels when it is enlarged {self.factor} times, more than "
+                f"max_megapixels={self.config.max_megapixels:g}; allow more, or cut the image"
+            )
         for notice in header.notices:
             if not notice.endswith(_KEPT):
                 logger.warning("%s: %s", path, notice)
@@ -94,6 +109,15 @@ class Restoration:
             return pillow.luma(samples), "whole"
         return pixels, str(self.config.color)
 
+    def _enlarged(self, image: np.ndarray) -> np.ndarray:
+        """Pixels of any kind as they are, or enlarged as float32 in the range of their kind's [0, 1]."""
+        if self.factor == 1:
+            return image
+        largest = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+        planes = torch.from_numpy(np.atleast_3d(image).astype(np.float32) / largest).permute(2, 0, 1)[None]
+        larger = enlarged(planes, self.factor)[0].permute(1, 2, 0).numpy()
+        return np.ascontiguousarray(larger).reshape(*larger.shape[:2], *image.shape[2:])
+
     def _restored(self, image: np.ndarray, way: str) -> Float[np.ndarray, "h w *c"]:
         config = self.config
 
@@ -109,13 +133,32 @@ class Restoration:
         return colors + (run(luma) - luma)[:, :, None]
 
 
-def _quantised(restored: Float[np.ndarray, "h w *c"], samples: Samples) -> UInt[np.ndarray, "h w *d"]:
-    """Pixels of the file's own depth, clipped and rounded, with its alpha."""
-    kind = np.dtype(samples.values.dtype)
+def enlargement(config: RestoreConfig, notes: Mapping[str, Any]) -> int:
+    """How many times images are enlarged first; printed where the network's notes decide it, not the settings.
+
+    ValueError naming the network's file if the notes are wrong.
+    """
+    trained = notes.get("degradation")
+    if config.upscale is not None or not isinstance(trained, dict) or trained.get("kind") != "downscale":
+        return config.upscale or 1
+    try:
+        factor = BicubicDownscaling(degradation_from_dict(trained).downscale).factor
+    except ValueError as error:
+        raise ValueError(f"{config.network}: {error}") from None
+    print(
+        f"images are enlarged {factor} times first, as for the network's training; upscale=1 leaves it out", flush=True
+    )
+    return factor
+
+
+def _quantised(
+    restored: Float[np.ndarray, "h w *c"], kind: np.dtype, alpha: np.ndarray | None = None
+) -> UInt[np.ndarray, "h w *d"]:
+    """Pixels of the file's own depth, clipped and rounded, with its alpha, which is float in [0, 1] if enlarged."""
     largest = np.iinfo(kind).max
     pixels = np.empty(restored.shape, kind)
     for top in range(0, len(restored), STRIP):
         pixels[top : top + STRIP] = np.rint(np.clip(restored[top : top + STRIP].astype(np.float64), 0, 1) * largest)
-    if samples.alpha is None:
+    if alpha is None:
         return pixels
-    return np.dstack([pixels, samples.alpha.astype(kind)])
+    return np.dstack([pixels, _quantised(alpha, kind) if alpha.dtype.kind == "f" else alpha.astype(kind)])

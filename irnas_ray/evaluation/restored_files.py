@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from irnas_ray.catalogue.cards import fitting_network, located
-from irnas_ray.evaluation.restoration import COLORS, Restoration
+from irnas_ray.evaluation.restoration import COLORS, Restoration, enlargement
 from irnas_ray.export.exported_network import load_any
 from irnas_ray.images.files import list_images, read_header
 from irnas_ray.images.pillow import MEGAPIXELS, pictures_up_to
@@ -36,7 +36,7 @@ def restore_images(config: RestoreConfig) -> None:
     check_names(paths)
     output = config.output if source.is_file() else _given("output", config.output)
     config = _with_network(config, paths)
-    network, _ = load_any(config.network, usable_device(), config.network_class)
+    network, notes = load_any(config.network, usable_device(), config.network_class)
     color = "gray" if network.channels == 1 else "rgb"
     if config.color not in (None, *COLORS):
         raise WrongSetting(f"color: unknown {config.color!r}; possible: {', '.join(COLORS)}, null")
@@ -44,7 +44,7 @@ def restore_images(config: RestoreConfig) -> None:
     targets = [_target(path, source, output) for path in paths]
     if len(set(targets)) < len(targets):
         raise ValueError(f"{source}: two images differ only in their suffix, so their results would have one name")
-    restoration = Restoration(fast(network), config, 1 if color == "gray" else 3)
+    restoration = Restoration(fast(network), config, 1 if color == "gray" else 3, enlargement(config, notes))
     with pictures_up_to(config.max_megapixels):
         there = set() if config.overwrite else {target for target in targets if target.exists()}
         for path, target in zip(paths, targets, strict=True):

@@ -31,6 +31,7 @@ class ExportedNetwork(nn.Module):
     def __init__(self, apply: Callable[[Tensor], Tensor], channels: int, least_side: int) -> None:
         super().__init__()
         self.apply_file, self.channels, self.least_side = apply, channels, least_side
+        self.pixel_step = max(1, least_side - 1)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The restored image of a degraded one."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-UNSHUFFLES = (1, 2, 4)
+UNSHUFFLES = (1, 2, 3, 4)
 NORMALISATIONS = ("batch", "none")
 HEADS = ("separable", "plain")
 
@@ -18,7 +18,7 @@ class Macro:
     True
     """
 
-    #: Factor of the pixel-unshuffle before the stem, undone after the head: 1, 2 or 4.
+    #: Factor of the pixel-unshuffle before the stem, undone after the head: 1, 2, 3 or 4.
     unshuffle: int = 1
     #: batch: batch normalisation after every convolution; none: cells are residual blocks that begin as identity.
     normalisation: str = "batch"

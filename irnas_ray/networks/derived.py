@@ -138,6 +138,7 @@ class DerivedNetwork(nn.Module):
                 raise ValueError(f"{name}: {value}; at least 1")
         check_parameters(self._least_parameters())
         self.residual = residual
+        self.pixel_step = self.macro.step()
         self.normalised = self.macro.normalisation == "batch"
         stem_width = stem_channels if self.normalised else level_width(width, genotype.multipliers[0])
         self.stem = make_stem(channels * self.macro.unshuffle**2, stem_width, activation, self.normalised)

@@ -56,7 +56,8 @@ def restore(
     """
     batch = _to_batch(image)
     _check_channels(network, batch.shape[1])
-    rows, columns = (_spans(size, size if tile is None else tile, overlap) for size in batch.shape[-2:])
+    step = getattr(network, "pixel_step", 1)
+    rows, columns = (_spans(size, size if tile is None else tile, overlap, step) for size in batch.shape[-2:])
     # Made outside of inference mode: such a tensor could not take part in a later computation with gradients.
     restored = torch.zeros_like(batch)
     apply = partial(_self_ensemble, network) if self_ensemble else network
@@ -98,19 +99,22 @@ class _Span:
         return slice(self.start, self.start + len(self.weight))
 
 
-def _spans(size: int, tile: int, overlap: int) -> list[_Span]:
+def _spans(size: int, tile: int, overlap: int, step: int = 1) -> list[_Span]:
     """The tiles along an axis, all of one length; the weights at each pixel sum to one.
 
     The parts without overlap adjoin; the last is shifted inwards to end with the image. With the overlap each tile is
     cut that much larger on both sides, shifted inwards at the image's borders. Weights rise over ``overlap // 2``
     pixels around the edge of the part; what lies further outside is only seen. Without overlap the later tile counts.
+    Tiles begin at multiples of ``step``, as blocks of pixels do in the whole image, and are a little larger for it.
     """
     if tile < 1 or overlap < 0:
         raise ValueError(f"tile must be at least 1 and overlap at least 0, got tile={tile}, overlap={overlap}")
     core = min(tile, size)
-    length = min(core + 2 * overlap, size)
     cores = [*range(0, size - core, core), size - core]
-    starts = [min(max(core_start - overlap, 0), size - length) for core_start in cores]
+    late = max(((core_start - overlap) % step for core_start in cores[:-1]), default=0)
+    length = min(core + 2 * overlap + late, size)
+    length += (size - length) % step
+    starts = [min(max(core_start - overlap, 0) // step * step, size - length) for core_start in cores]
     weights = torch.zeros(len(starts), size, dtype=torch.float64)
     for weight, start in zip(weights, cores, strict=True):
         if overlap == 0:

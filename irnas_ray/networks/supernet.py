@@ -74,6 +74,7 @@ class SuperNet(nn.Module):
     ) -> None:
         super().__init__()
         self.macro = Macro(unshuffle, normalisation, aspp, low_level, head, lower_level)
+        self.pixel_step = self.macro.step()
         self.normalised, self.normalise_skip = normalisation == "batch", normalise_skip
         if lower_level and len(multipliers) > 1:
             raise ValueError(f"lower_level: a supernet with it has one width; multipliers has {len(multipliers)}")

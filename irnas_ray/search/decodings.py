@@ -41,7 +41,7 @@ class WeightedNetwork(nn.Module):
 
     def __init__(self, net: SuperNet, weights: Weights) -> None:
         super().__init__()
-        self.net, self.weights = net, weights
+        self.net, self.weights, self.pixel_step = net, weights, net.pixel_step
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The restored image of a degraded one."""

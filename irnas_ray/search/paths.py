@@ -59,7 +59,7 @@ class PathNetwork(nn.Module):
 
     def __init__(self, net: SuperNet, path: Genotype) -> None:
         super().__init__()
-        self.net, self.path = net, path
+        self.net, self.path, self.pixel_step = net, path, net.pixel_step
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The restored image of a degraded one."""

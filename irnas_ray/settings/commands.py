@@ -46,7 +46,7 @@ class EvaluateConfig:
 
     #: network.pt to score, or a file of `irnas-ray export`; [FILE,FILE] or {name: FILE} for several.
     network: Any = None
-    #: Baselines: degraded, non_local_means, wavelet, tv, bm3d, or a list of them.
+    #: Baselines: degraded, bicubic (super-resolution), non_local_means, wavelet, tv, bm3d, or a list of them.
     method: Any = None
     #: Folder of images that another program restored, named as the test images; [FOLDER,FOLDER] or {name: FOLDER}.
     restored: Any = None
@@ -101,6 +101,9 @@ class RestoreConfig:
     #: What a gray network does with colour images: gray converts them, luma restores their luma and keeps the colours,
     #: each restores red, green and blue apart; null: colours must fit the network.
     color: str | None = None
+    #: How many times images are enlarged first (bicubic): 1 to 4; null: as the network was trained, which is 1 except
+    #: for super-resolution.
+    upscale: int | None = bounded(None, at_least=1, at_most=4)
     #: Side in pixels of the tiles in which images are restored; null: whole images.
     tile: int | None = bounded(256, at_least=1)
     #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.

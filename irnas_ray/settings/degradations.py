@@ -15,7 +15,7 @@ def _between(low: float, high: float) -> Any:
 
 
 #: Kinds that make degraded images by settings of their own name.
-MADE = ("camera", "unprocessing", "rain", "jpeg", "blur")
+MADE = ("camera", "unprocessing", "rain", "jpeg", "blur", "downscale")
 
 
 @dataclass
@@ -145,6 +145,14 @@ class Blur:
 
 
 @dataclass
+class Downscale:
+    """Super-resolution: a bicubic filter reduces the image, which is rounded to 8 bits and enlarged again (bicubic)."""
+
+    #: By what the sides are divided: 2, 3 or 4.
+    factor: int = 2
+
+
+@dataclass
 class Degradation:
     """What is done to clean images; only the settings of its kind matter.
 
@@ -153,7 +161,8 @@ class Degradation:
     [25]
     """
 
-    #: gaussian (white noise), camera, unprocessing, rain, jpeg, blur, or paired (the data hold degraded images).
+    #: gaussian (white noise), camera, unprocessing, rain, jpeg, blur, downscale (super-resolution), or paired (the data
+    #: hold degraded images).
     kind: str = "gaussian"
     #: Levels of white noise on the 0-255 scale, drawn for each patch during the search. Paper: 30, 50, 70.
     sigmas: list[float] = field(default_factory=lambda: [30, 50, 70])
@@ -164,6 +173,7 @@ class Degradation:
     rain: Rain = field(default_factory=Rain)
     jpeg: Compression = field(default_factory=Compression)
     blur: Blur = field(default_factory=Blur)
+    downscale: Downscale = field(default_factory=Downscale)
 
 
 def variant(settings: Degradation) -> str:

@@ -44,7 +44,7 @@ class Architecture:
     stem_channels: int = bounded(64, at_least=1)
     #: Keep little for the backward pass and compute it again there: a tenth of the memory, up to 40 % more time.
     recompute: bool = False
-    #: Factor of the pixel-unshuffle before the stem, undone after the head, of supernet and final network: 1, 2 or 4.
+    #: Factor of the pixel-unshuffle before the stem, undone after the head, of supernet and final network: 1 to 4.
     unshuffle: int = 1
     #: batch: batch normalisation after every convolution, as in the paper; none: cells are residual blocks.
     normalisation: str = "batch"

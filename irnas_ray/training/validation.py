@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irnas_ray.degradations.downscale import BicubicDownscaling
 from irnas_ray.degradations.factory import Degrade, degrade_image
 from irnas_ray.evaluation.metrics import WINDOW, psnr, ssim
 from irnas_ray.evaluation.scores import EvaluationImage
@@ -60,7 +61,9 @@ def validator(
     chosen = [pair for image in images for pair in pairs_of(image, degradations)]
     if not chosen:
         raise ValueError("no images to validate on")
-    for clean, degraded in chosen if pixels is None else middles(chosen, pixels, max(tile or SMALLEST_MIDDLE, WINDOW)):
+    step = max([1, *(made.factor for made in degradations if isinstance(made, BicubicDownscaling))])
+    side = max(tile or SMALLEST_MIDDLE, WINDOW)
+    for clean, degraded in chosen if pixels is None else middles(chosen, pixels, side, step):
         by_size[tuple(clean.shape)].append((clean, degraded))
     # Images of one size are scored together, which keeps a GPU busy.
     batches = [
@@ -108,13 +111,16 @@ def validation_pixels(share: float, steps: int, batch: int, crop: int) -> int | 
     return None if share == 1 else int(share / (1 - share) * 2 * PASSES_PER_STEP * steps * batch * crop**2)
 
 
-def middles(pairs: Sequence[tuple[Tensor, Tensor]], pixels: int, side: int) -> list[tuple[Tensor, Tensor]]:
+def middles(
+    pairs: Sequence[tuple[Tensor, Tensor]], pixels: int, side: int, step: int = 1
+) -> list[tuple[Tensor, Tensor]]:
     """The middles of images, ``pixels`` in all; where each would be under ``side``, of fewer images, spread over all.
 
     Args:
         pairs: (clean, degraded), each (c h w).
         pixels: About so many in all; at least a square of ``side`` of one image.
         side: Least height and width in pixels that is kept of an image which has as many.
+        step: Middles begin at multiples of it, where the pixels of a smaller image that was enlarged do.
     """
     count = min(len(pairs), max(1, pixels // side**2))
     kept = [pairs[index * len(pairs) // count] for index in range(count)]
@@ -122,7 +128,7 @@ def middles(pairs: Sequence[tuple[Tensor, Tensor]], pixels: int, side: int) -> l
 
     def middle(image: Tensor) -> Tensor:
         height, width = (max(min(length, side), int(length * share**0.5)) for length in image.shape[-2:])
-        top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
+        top, left = ((image.shape[-2] - height) // 2 // step * step, (image.shape[-1] - width) // 2 // step * step)
         return image[..., top : top + height, left : left + width]
 
     return [(middle(clean), middle(degraded)) for clean, degraded in kept]

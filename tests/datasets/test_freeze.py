@@ -126,6 +126,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"frozen": {"train": 25}}, "frozen.train: 25 patches are asked for, the train images hold 24 of 16x16"),
     ({"frozen": {"test": 13}}, "frozen.test: 13 patches are asked for, the test images hold 12"),
     ({"degradation": Degradation(kind="paired")}, "freeze: degradation.kind=paired"),
+    ({"degradation": Degradation(kind="downscale")}, "freeze: nothing is random in degradation.kind=downscale"),
     ({"degradation": Degradation(sigmas=[])}, "degradation.sigmas"),
     ({"degradation": Degradation(rain=Rain(layers=0))}, "degradation.rain.layers"),
 ]

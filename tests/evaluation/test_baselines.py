@@ -119,7 +119,8 @@ def test_default_baselines_fit_the_protocol(caplog):
 def test_baselines_are_chosen_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "bm3d", types.ModuleType("bm3d"))
     gray, pairs = get_protocol("images-gray"), get_protocol("pairs-rgb")
-    assert list(named_baselines(list(NAMES), gray, 50.0)) == [
+    others = [name for name in NAMES if name != "bicubic"]
+    assert list(named_baselines(others, gray, 50.0)) == [
         *("degraded input", "non-local means", "wavelet", "total variation", "BM3D")
     ]
     # pairs state no level, so the assumed one is part of the name
@@ -131,6 +132,16 @@ def test_baselines_are_chosen_by_name(monkeypatch):
         named_baselines(["bm4d"], gray, 50.0)
     with pytest.raises(ValueError, match="tv is listed twice"):
         named_baselines(["tv", "tv"], gray, 50.0)
+
+
+def test_under_super_resolution_the_input_is_the_bicubic_baseline():
+    protocol = get_protocol("images-gray-x2")
+    assert list(baselines(protocol, None)) == ["bicubic"]
+    ((label, method),) = named_baselines(["bicubic"], protocol, None).items()
+    image = torch.rand(1, 4, 4)
+    assert is_baseline(label) and method(image) is image
+    with pytest.raises(ValueError, match="method bicubic enlarges images, protocol images-gray does not; use degraded"):
+        named_baselines(["bicubic"], get_protocol("images-gray"), 50.0)
 
 
 def test_labels_tell_baselines_from_other_methods():

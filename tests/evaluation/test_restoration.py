@@ -14,6 +14,7 @@ from picture_cases import write_deep_png
 from PIL import Image, ImageCms
 
 from irnas_ray.__main__ import main
+from irnas_ray.degradations.downscale import enlarged
 from irnas_ray.evaluation.commands import score_methods
 from irnas_ray.evaluation.restored_files import restore_images
 from irnas_ray.evaluation.scores import save_pictures
@@ -284,3 +285,62 @@ def test_files_that_went_wrong(tmp_path):
     with pytest.raises(ValueError, match="of 3 images not all"):
         run(tmp_path, CASES / "truncated", 1, color="gray")
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def enlarging(path: Path, channels: int, factor: int) -> str:
+    """A network file of super-resolution, whose network changes nothing but what is enlarged."""
+    notes = {"degradation": {"kind": "downscale", "downscale": {"factor": factor}}}
+    save_network(DnCNN(channels, depth=3, width=4), path, notes)
+    return str(path)
+
+
+def bicubic(pixels: np.ndarray, factor: int, largest: int = 255) -> np.ndarray:
+    planes = torch.from_numpy(np.atleast_3d(pixels) / largest).permute(2, 0, 1)[None]
+    larger = (enlarged(planes, factor)[0].clamp(0, 1) * largest).round().permute(1, 2, 0).numpy()
+    return larger.reshape(*larger.shape[:2], *pixels.shape[2:])
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_network_of_super_resolution_enlarges_what_it_restores(tmp_path, capsys, factor):
+    # in a range that interpolation does not leave, because luma is clipped before colours are added
+    pixels, deep = 80 + noise(20, 31, 4) // 3, noise(9, 12, 1, kind=np.uint16)
+    Image.fromarray(pixels, "RGBA").save(tmp_path / "a.png")
+    write_deep_png(tmp_path / "deep.png", deep, 0)
+    gray, colour = (enlarging(tmp_path / f"{channels}.pt", channels, factor) for channels in (1, 3))
+    for made, color in ((colour, None), (gray, "each"), (gray, "luma")):
+        values = {"input": str(tmp_path / "a.png"), "output": str(tmp_path / f"{made}-{color}"), "color": color}
+        restore_images(RestoreConfig(made, tile=16, **values))
+        assert f"images are enlarged {factor} times first, as for the network's training" in capsys.readouterr().out
+        with Image.open(tmp_path / f"{made}-{color}" / "a.png") as image:
+            off = np.abs(np.asarray(image) - bicubic(pixels, factor))
+            assert image.mode == "RGBA" and off.max() <= 1 and (off > 0).mean() < 0.01
+    restore_images(RestoreConfig(gray, input=str(tmp_path / "deep.png"), output=str(tmp_path / "deep")))
+    found = pillow.read(tmp_path / "deep" / "deep.png").values
+    assert np.abs(found - bicubic(deep, factor, 65535)[:, :, 0]).max() <= 1
+
+
+def test_enlarging_is_chosen_and_bounded(tmp_path, capsys):
+    Image.fromarray(noise(20, 30)).save(tmp_path / "a.png")
+    file, out = {"input": str(tmp_path / "a.png")}, tmp_path / "out"
+    made, plain = enlarging(tmp_path / "x2.pt", 1, 2), network(tmp_path / "plain.pt", 1)
+    for name, chosen, sides in ((made, 1, (30, 20)), (plain, 3, (90, 60)), (plain, None, (30, 20))):
+        restore_images(RestoreConfig(name, output=str(out), upscale=chosen, overwrite=True, **file))
+        with Image.open(out / "a.png") as image:
+            assert image.size == sides
+    assert "enlarged" not in capsys.readouterr().out
+    (tmp_path / "in").mkdir()
+    shutil.copy(tmp_path / "a.png", tmp_path / "in")
+    folders = {"input": str(tmp_path / "in"), "output": str(tmp_path / "twice")}
+    restore_images(RestoreConfig(plain, upscale=2, **folders))
+    restore_images(RestoreConfig(plain, upscale=2, **folders))  # nothing is left to do
+    with pytest.raises(ValueError, match=r"a.png exists"):
+        restore_images(RestoreConfig(plain, upscale=3, **folders))
+    with pytest.raises(ValueError, match=r"would have 5 megapixels when it is enlarged 4 times, more than max_meg"):
+        Image.fromarray(np.zeros((500, 600), np.uint8)).save(tmp_path / "b.png")
+        large = {"input": str(tmp_path / "b.png"), "output": str(tmp_path / "large")}
+        restore_images(RestoreConfig(plain, upscale=4, max_megapixels=4, **large))
+    save_network(DnCNN(1, depth=3, width=4), made, {"degradation": {"kind": "downscale", "downscale": {"factor": 9}}})
+    with pytest.raises(ValueError, match=r"x2.pt: downscale.factor: 9; possible: 2, 3, 4"):
+        restore_images(RestoreConfig(made, output=str(out), **file))
+    assert status(f"network={made}", *(f"{key}={value}" for key, value in file.items()), "upscale=5") == 2
+    assert "upscale: 5; at least 1 and at most 4" in capsys.readouterr().err

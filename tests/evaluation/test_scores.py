@@ -20,7 +20,7 @@ from irnas_ray.evaluation.baselines import degraded_input
 from irnas_ray.evaluation.metrics import luma, psnr, ssim
 from irnas_ray.evaluation.protocols import PROTOCOLS, check_form, get_protocol, protocol_id
 from irnas_ray.evaluation.scores import Evaluation, Score, evaluate, file_name, save_pictures
-from irnas_ray.settings.degradations import Degradation
+from irnas_ray.settings.degradations import Degradation, Downscale
 
 #: A setting of each degradation that is not the default.
 OTHER: dict[str, dict[str, Any]] = {
@@ -74,6 +74,45 @@ def test_a_protocol_degrades_as_its_own_settings_say(kind):
             get_protocol(id, wrong)
     evaluation = evaluate(degraded_input, [camera()], get_protocol(id, other), 50.0)
     assert (evaluation.protocol, evaluation.sigma) == (id, None)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+def test_super_resolution_is_scored_as_on_set5(color, factor):
+    """On luma of BT.601, 16 to 235, of sides cut to multiples, without as many border pixels as the factor has."""
+    id = f"images-{color}-x{factor}"
+    settings = Degradation(kind="downscale", downscale=Downscale(factor))
+    assert protocol_id("images", color, settings) == id and get_protocol(id, settings) is PROTOCOLS[id]
+    image = data.astronaut()[:50, 100:171].transpose(2, 0, 1).copy()
+    clean, degraded = get_protocol(id).degrade(image, "x")
+    height, width = 50 - 50 % factor, 71 - 71 % factor
+    assert clean.shape == degraded.shape == (3 if color == "rgb" else 1, height, width)
+    assert torch.equal(clean, get_protocol(f"images-{color}").degrade(image, "x", 0.0)[0][:, :height, :width])
+    planes = clean.double().expand(3, -1, -1), degraded.double().clamp(0, 1).expand(3, -1, -1)
+    inside = (slice(factor, height - factor), slice(factor, width - factor))
+    expected, found = (rgb2ycbcr(plane.permute(1, 2, 0).numpy())[:, :, 0][inside] for plane in planes)
+    psnr_on_y, ssim_on_y = get_protocol(id).score(degraded, clean)
+    assert psnr_on_y == pytest.approx(peak_signal_noise_ratio(expected, found, data_range=255), abs=1e-4)
+    assert ssim_on_y == pytest.approx(
+        structural_similarity(
+            expected, found, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        ),
+        abs=1e-4,
+    )
+    # the border does not count, and a level of gray is 219 / 255 of one on luma
+    spoiled = degraded.clone()
+    spoiled[:, :factor], spoiled[:, :, -factor:] = 0, 1
+    assert get_protocol(id).score(spoiled, clean) == (psnr_on_y, ssim_on_y)
+    flat = torch.full_like(clean, 0.5)
+    assert get_protocol(id).score(flat + 0.1, flat)[0] == pytest.approx(-20 * np.log10(0.1 * 219 / 255), abs=1e-3)
+
+
+def test_images_that_are_too_small_for_super_resolution_are_named():
+    protocol = get_protocol("images-gray-x4")
+    with pytest.raises(ValueError, match="image tiny has a side of less than 4 pixels; protocol images-gray-x4"):
+        protocol.degrade(np.zeros((1, 3, 40), np.uint8), "tiny")
+    with pytest.raises(ValueError, match=r"at least 11x11 pixels, got \(8, 8\)"):
+        protocol.score(*protocol.degrade(np.zeros((1, 17, 19), np.uint8), "small"))
 
 
 def test_frozen_data_and_their_protocols_belong_together():

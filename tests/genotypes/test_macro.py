@@ -20,7 +20,7 @@ def every_macro() -> list[ir.Macro]:
 def test_every_choice_survives_json_and_digests_differ() -> None:
     genotypes = [ir.Genotype((CELL,), (0, 1), macro=macro) for macro in every_macro()]
     assert [ir.Genotype.from_json(genotype.to_json()) for genotype in genotypes] == genotypes
-    assert len({genotype.digest for genotype in genotypes}) == len(genotypes) == 3 * 2 * 2 * 2 * 2 * 2
+    assert len({genotype.digest for genotype in genotypes}) == len(genotypes) == 4 * 2 * 2 * 2 * 2 * 2
     assert len({str(genotype) for genotype in genotypes}) == len(genotypes)
 
 
@@ -34,7 +34,7 @@ def test_the_papers_network_is_written_as_ever() -> None:
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"unshuffle": 3}, r"unshuffle: 3; possible: 1, 2, 4"),
+        ({"unshuffle": 5}, r"unshuffle: 5; possible: 1, 2, 3, 4"),
         ({"unshuffle": True}, r"macro.unshuffle"),
         ({"normalisation": "group"}, r"normalisation: 'group'; possible: batch, none"),
         ({"head": "deep"}, r"head: 'deep'; possible: separable, plain"),

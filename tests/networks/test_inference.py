@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from irnas_ray.genotypes.cell import Edge
+from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.genotypes.macro import Macro
 from irnas_ray.networks import inference
+from irnas_ray.networks.derived import DerivedNetwork
 from irnas_ray.networks.inference import restore, restorer
 
 
@@ -105,6 +109,33 @@ def test_enough_overlap_makes_tiles_equal_to_the_whole(size):
     if min(size) > 16:
         assert not torch.allclose(restore(network, image, tile=16, overlap=2), whole, atol=1e-6)
         assert not torch.allclose(restore(network, image, tile=16), whole, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.integers(1, 200), tile=st.integers(1, 90), overlap=st.integers(0, 40), step=st.sampled_from([2, 3, 4, 8])
+)
+def test_tiles_begin_where_blocks_do_and_reach_as_far(size, tile, overlap, step):
+    usual, spans = (inference._spans(size, tile, overlap, of) for of in (1, step))
+    assert len({len(span.weight) for span in spans}) == 1 and len(usual) == len(spans)
+    for before, span in zip(usual, spans, strict=True):
+        assert span.start % step == 0 and span.start <= before.start
+        assert before.place.stop <= span.place.stop <= size
+        inside = slice(before.start - span.start, before.place.stop - span.start)
+        torch.testing.assert_close(span.weight[inside], before.weight)
+        assert span.weight.sum() == pytest.approx(before.weight.sum().item())
+
+
+@pytest.mark.parametrize("unshuffle", [2, 3])
+def test_tiles_of_a_network_at_a_lower_resolution_are_those_of_the_whole(unshuffle):
+    torch.manual_seed(0)
+    macro = Macro(unshuffle, "none", aspp=False, low_level=False, head="plain")
+    cell = ((Edge(0, "conv"), Edge(1, "skip")),)
+    network = DerivedNetwork(Genotype((cell,), (0,), (1,), macro), channels=1, width=4)
+    image = torch.rand(1, 61, 100)
+    whole = restore(network, image)
+    overlap = 6 * unshuffle
+    torch.testing.assert_close(restore(network, image, tile=17, overlap=overlap), whole, atol=1e-6, rtol=0)
 
 
 def test_too_little_overlap_only_shows_near_the_borders_of_tiles():

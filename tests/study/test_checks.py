@@ -331,7 +331,7 @@ GENOTYPES_WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"architecture.operators": ["conv", "blur"]}, ("architecture.operators: unknown operator 'blur'",)),
     ({"architecture.operators": ["none"]}, ("architecture.operators",)),
     ({"architecture.nodes": 0}, ("architecture.", "0 nodes")),
-    ({"architecture.unshuffle": 3}, ("architecture.unshuffle: 3",)),
+    ({"architecture.unshuffle": 5}, ("architecture.unshuffle: 5",)),
     ({"final.width": 3, "architecture.multipliers": [1, 0.5]}, ("final.width: 3 times 0.5",)),
 ]
 

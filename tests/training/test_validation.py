@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from irnas_ray.degradations.downscale import BicubicDownscaling
+from irnas_ray.degradations.factory import degrade_image
 from irnas_ray.evaluation.baselines import degraded_input
 from irnas_ray.evaluation.scores import evaluate
+from irnas_ray.settings.degradations import Downscale
 from irnas_ray.training.validation import PASSES_PER_STEP, middles, validation_pixels, validator
 
 
@@ -85,6 +88,34 @@ def test_a_share_of_the_search_is_turned_into_pixels():
     searched = 2 * 10 * 2 * 32**2 * PASSES_PER_STEP
     assert pixels / (pixels + searched) == pytest.approx(0.2, abs=1e-3)
     assert validation_pixels(1, 10, 2, 32) is None
+
+
+def test_middles_of_enlarged_images_begin_where_their_pixels_do():
+    clean = torch.arange(100 * 131).reshape(1, 100, 131)
+    for step in (2, 3, 4):
+        ((kept, _),) = middles([(clean, -clean)], 2000, 32, step)
+        ((centred, _),) = middles([(clean, -clean)], 2000, 32)
+        (top, left), (usual_top, usual_left) = (divmod(int(part[0, 0, 0]), 131) for part in (kept, centred))
+        assert kept.shape == centred.shape and top % step == left % step == 0
+        assert 0 <= usual_top - top < step and 0 <= usual_left - left < step
+    degradation = BicubicDownscaling(Downscale(4))
+    record = camera("a", (80, 90))
+    seen = []
+
+    class Spy(nn.Identity):
+        def forward(self, image):
+            seen.append(image.clone())
+            return image
+
+    validator([record], [degradation], tile=None, pixels=35 * 37)(Spy())
+    degraded = degrade_image(torch.tensor(record.clean).float() / 255, "a", degradation)
+    places = [
+        (top, left)
+        for top in range(0, 80 - seen[0].shape[-2], 4)
+        for left in range(0, 90 - seen[0].shape[-1], 4)
+        if torch.equal(degraded[:, top:, left:][:, : seen[0].shape[-2], : seen[0].shape[-1]], seen[0][0])
+    ]
+    assert len(places) == 1
 
 
 def test_the_validator_scores_only_the_middles_where_pixels_are_few():
