@@ -17,6 +17,7 @@ from irnas_ray.evaluation.scores import Evaluation
 from irnas_ray.genotypes.decoding import TIE
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.plan import rungs_of
+from irnas_ray.hpo.records import name_of
 from irnas_ray.results.aggregates import missing_of
 from irnas_ray.results.folder import StudyFolder, as_plain
 from irnas_ray.results.layout import FinalLayout, StudyLayout
@@ -154,7 +155,7 @@ def _run(one: Judged, scores: list[list[float]], folder: AuditFolder, trial_cost
     if one.run is None:
         return Run(one.network.name, scores, Cost(0, 0, 0.0, 0.0, judging), **described)
     records = read_study(folder.path / run_name(one.arm, one.run)).records
-    winner = next((record for record in records if record["id"] == metrics[0]["trial"]), {})
+    winner = next((record for record in records if name_of(record) == metrics[0]["trial"]), {})
     margins = [margin for margin in winner.get("margins") or [] if not margin["decision"].startswith("layer ")]
     if margins:
         described |= {"ties": sum(margin["margin"] < TIE for margin in margins), "decisions": len(margins)}
@@ -217,7 +218,7 @@ def _trial_values(one: Judged, folder: AuditFolder, config: StudyConfig) -> dict
     assert one.run is not None
     results = read_study(folder.path / run_name(one.arm, one.run))
     trial = (metrics_of(one.finals[0]) or {})["trial"]
-    record = next((record for record in results.records if record["id"] == trial), None)
+    record = next((record for record in results.records if name_of(record) == trial), None)
     if record is None:
         return {}
     reports = next((x.intermediate_values for x in results.configurations if x.number == record["configuration"]), {})

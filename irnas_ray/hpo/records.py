@@ -10,7 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 from irnas_ray.genotypes.encoding import PREFIX
 from irnas_ray.hpo.configuration import BEYOND, REFUSED
 from irnas_ray.hpo.objectives import SCORE
-from irnas_ray.hpo.replicate import ENDED, LONG, NOT_ALWAYS, SHORT
+from irnas_ray.hpo.replicate import ENDED, LONG, NOT_ALWAYS, SHORT, TrialNames
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    """What the trial of a record is called; those of earlier releases had Tune's ids for names."""
+    return str(record.get("name", record["id"]))
 
 
 def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
@@ -26,13 +31,17 @@ def records_of(trial: FrozenTrial) -> list[dict[str, Any]]:
     alone = {"seed": trial.number, "trial": f"trial {trial.number}", "state": trial.state.name, "error": None}
     replicates = attributes.get("replicates", [alone | {SCORE: trial.values[0] if trial.values else None}])
     last = trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None
+    names = TrialNames(0, len(replicates))
     records = []
-    for replicate in [replicate for replicate in replicates if replicate["trial"] is not None]:
+    for place, replicate in enumerate(replicates):
+        if replicate["trial"] is None:
+            continue
         key = "" if len(replicates) == 1 else f"/seed {replicate['seed']}"
         genotype, margins, lineage, health = (attributes.get(f"{name}{key}") for name in LONG)
         records.append(
             {
                 "id": replicate["trial"],
+                "name": names.name(trial.number, place),
                 "configuration": trial.number,
                 "state": replicate["state"],
                 "config": _without_genes(trial.params) | {"seed": replicate["seed"]},

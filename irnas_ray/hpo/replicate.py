@@ -22,6 +22,25 @@ LONG = ("genotype", "margins", "lineage", "health")
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
+@dataclass(frozen=True)
+class TrialNames:
+    """What trials are called everywhere: the number that Optuna shows, and with several seeds ``NUMBER-SEED``.
+
+    Seeds of a configuration count from 0, as Optuna's numbers do. ``first`` is the first seed of the study.
+    """
+
+    first: int
+    replicates: int
+
+    def __call__(self, config: Mapping[str, Any]) -> str:
+        """The name of the trial that runs with this configuration, of which only the seed counts."""
+        return self.name(*divmod(config["seed"] - self.first, self.replicates))
+
+    def name(self, number: int, place: int) -> str:
+        """The name of a seed, by the number of its configuration and its place there."""
+        return str(number) if self.replicates == 1 else f"{number}-{place}"
+
+
 @dataclass
 class Replicate:
     """One seed of a configuration; WAITING until it is suggested to Tune."""

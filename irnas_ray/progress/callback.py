@@ -13,7 +13,7 @@ from ray.tune import Callback
 from irnas_ray.cluster.placement import WaitingTrials
 from irnas_ray.progress.internals import last_line
 from irnas_ray.progress.live_table import LiveTable
-from irnas_ray.progress.stage_state import StageState, clock, time_left
+from irnas_ray.progress.stage_state import Names, StageState, clock, time_left
 
 
 class View(Protocol):
@@ -51,9 +51,17 @@ class PlainLines:
 class StageProgress(Callback):
     """Follows a stage of trials and shows it: as a live table if standard output is a terminal, else as lines."""
 
-    def __init__(self, stage: str, trials: int, score: str, unit: str = "dB", rungs: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        stage: str,
+        trials: int,
+        score: str,
+        unit: str = "dB",
+        rungs: Sequence[int] = (),
+        names: Names | None = None,
+    ) -> None:
         self.trials = trials
-        self._described = (stage, trials, score, unit, tuple(rungs))
+        self._described = (stage, trials, score, unit, tuple(rungs), names)
         self.state = StageState(*self._described)
         self.waiting = WaitingTrials()
         self._view: View | None = None
@@ -93,7 +101,7 @@ class StageProgress(Callback):
         view = self.state.view(trial)
         if trial.trial_id not in self._started:
             self._started.add(trial.trial_id)
-            self.view.event(self._line(trial, f"starts: {view.configuration}"))
+            self.view.event(self._line(trial, f"starts with {view.configuration}"))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -108,7 +116,9 @@ class StageProgress(Callback):
         what = "finished" if result.get("finished") else f"{result['progress']}"
         self.state.note(trial, result)
         left = time_left(self.state.remaining(trials))
-        self.view.event(self._line(trial, f"{what}  {value:.2f} {self.state.unit}  best {self.state.best:.2f}  {left}"))
+        reached = f"{what}  {value:.2f} {self.state.unit}  best {self.state.best:.2f}"
+        over = f"{self.state.ended(trials)} of {self.trials} ended"
+        self.view.event(self._line(trial, "  ".join(filter(None, [reached, over, left]))))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if "error" in trial.last_result:
@@ -148,5 +158,5 @@ class StageProgress(Callback):
         self.view.message(self._line(trial, text))
 
     def _line(self, trial: Any, text: str) -> str:
-        which = "" if trial is None else f"{self.state.number(trial)}/{self.state.trials} "
+        which = "" if trial is None else f"{self.state.kind} {self.state.name(trial)}: "
         return f"[{self.state.stage} {clock(self.state.seconds)}] {which}{text}"

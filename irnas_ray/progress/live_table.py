@@ -65,7 +65,7 @@ def table(state: StageState, trials: Sequence[Any], height: int) -> Group:
     views = [state.view(trial) for trial in trials]
     shown = sorted(views, key=_interest)[: max(height - FRAME, 3)]
     rows = Table(expand=False, box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "state", "at", f"score ({state.unit})", *["rung"] * bool(state.rungs), "configuration"):
+    for name in (state.kind, "state", "at", f"score ({state.unit})", *["rung"] * bool(state.rungs), "configuration"):
         rows.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if "score" in name else "left")
     for view in sorted(shown, key=lambda view: view.number):
         rows.add_row(*_cells(view, state))
@@ -81,7 +81,7 @@ def table(state: StageState, trials: Sequence[Any], height: int) -> Group:
 
 def _title(state: StageState, trials: Sequence[Any], views: Sequence[TrialView]) -> str:
     over = sum(view.state in OVER for view in views)
-    best = f"best {state.best:.2f} {state.unit} (trial {state.best_number})" if state.best is not None else ""
+    best = f"best {state.best:.2f} {state.unit} ({state.kind} {state.best_name})" if state.best is not None else ""
     parts = [f"{state.stage} {clock(state.seconds)}", f"{over} of {state.trials} ended", best]
     return "  ".join(filter(None, [*parts, time_left(state.remaining(trials))]))
 
@@ -89,9 +89,9 @@ def _title(state: StageState, trials: Sequence[Any], views: Sequence[TrialView])
 def _cells(view: TrialView, state: StageState) -> tuple[Text, ...]:
     style = COLOURS.get(view.state, "")
     score = "" if view.score is None else f"{view.score:.2f}"
-    mark = "bold" if view.number == state.best_number else ""
+    mark = "bold" if view.name == state.best_name else ""
     return (
-        Text(str(view.number), mark),
+        Text(view.name, mark),
         Text(view.state, style),
         Text(view.progress),
         Text(score, mark),

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,16 @@ from irnas_ray.settings.study import short_values
 STATES = {"PENDING": "waiting", "RUNNING": "running", "PAUSED": "paused", "ERROR": "failed"}
 OVER = ("finished", "stopped early", "failed")
 
+#: Gives the name of a trial by its configuration.
+Names = Callable[[Mapping[str, Any]], str]
+
 
 @dataclass(frozen=True)
 class TrialView:
     """A trial as it is shown."""
 
+    name: str
+    #: Its place in the order of the proposals.
     number: int
     #: waiting, running, paused, finished, stopped early, interrupted or failed.
     state: str
@@ -41,13 +46,24 @@ class StageState:
     """A stage's trials, the best score so far, and the time left; fed with Tune's trials, which it only reads.
 
     ``trials`` is how many the stage has in all, ``score`` the metric that compares them, ``rungs`` the epochs at which
-    bad ones are stopped.
+    bad ones are stopped, ``names`` how trials are called; by default by their place in the order of the proposals.
     """
 
-    def __init__(self, stage: str, trials: int, score: str, unit: str = "dB", rungs: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        stage: str,
+        trials: int,
+        score: str,
+        unit: str = "dB",
+        rungs: Sequence[int] = (),
+        names: Names | None = None,
+    ) -> None:
+        self.names = names
+        #: What a trial of the stage is.
+        self.kind = "final" if stage == "finals" else "trial"
         self.stage, self.trials, self.score, self.unit, self.rungs = stage, trials, score, unit, tuple(rungs)
-        #: Number of a trial -> whether it has finished, and its best score until then, or its last one.
-        self._scores: dict[int, tuple[bool, float]] = {}
+        #: Name of a trial -> whether it has finished, and its best score until then, or its last one.
+        self._scores: dict[str, tuple[bool, float]] = {}
         self._interrupted: set[str] = set()
         self._start = time.time()
         self._done_before: float | None = None
@@ -55,17 +71,17 @@ class StageState:
         self._noticed: set[tuple[str, str]] = set()
 
     @property
-    def best_number(self) -> int:
-        """The trial with the best score, 0 before the first: of those that have finished, once there is one.
+    def best_name(self) -> str:
+        """The trial with the best score, empty before the first: of those that have finished, once there is one.
 
         What a supernet reports on the way and the score that a trial ends with must not be compared.
         """
-        return max(self._scores, key=lambda number: self._scores[number], default=0)
+        return max(self._scores, key=lambda name: self._scores[name], default="")
 
     @property
     def best(self) -> float | None:
         """The score of that trial."""
-        return self._scores[self.best_number][1] if self._scores else None
+        return self._scores[self.best_name][1] if self._scores else None
 
     def begin(self) -> None:
         """Count the time from now on; a stage that is continued counts its own."""
@@ -79,14 +95,18 @@ class StageState:
     def read(self, trials: Sequence[Any]) -> None:
         """Take notice of all trials there are, in the order in which they were proposed."""
         for trial in trials:
-            self._numbers.setdefault(trial.trial_id, len(self._numbers) + 1)
+            self._numbers.setdefault(trial.trial_id, len(self._numbers))
             self.note(trial, trial.last_result or {})
         if self._done_before is None:
             self._done_before = self._done(trials)
 
-    def number(self, trial: Any) -> int:
-        """The trial's number, counted from 1 in the order of the proposals."""
-        return self._numbers.get(trial.trial_id, 0)
+    def name(self, trial: Any) -> str:
+        """What the trial is called."""
+        return str(self._numbers.get(trial.trial_id, 0)) if self.names is None else self.names(trial.config)
+
+    def ended(self, trials: Sequence[Any]) -> int:
+        """How many trials are over."""
+        return sum(self.state(trial) in OVER for trial in trials)
 
     def value(self, result: Mapping[str, Any]) -> float | None:
         """The score in a report."""
@@ -107,7 +127,8 @@ class StageState:
         rung = sum(last.get("epoch", 0) >= epoch for epoch in self.rungs)
         progress = str(last.get("progress", ""))
         values = short_values(trial.config)
-        return TrialView(self.number(trial), self.state(trial), progress, self.value(last), rung, values)
+        number = self._numbers.get(trial.trial_id, 0)
+        return TrialView(self.name(trial), number, self.state(trial), progress, self.value(last), rung, values)
 
     def rung_views(self, trials: Sequence[Any]) -> list[RungView]:
         """How far the trials came, rung by rung."""
@@ -135,10 +156,10 @@ class StageState:
 
     def note(self, trial: Any, result: Mapping[str, Any]) -> None:
         """Take notice of a report."""
-        value, number = self.value(result), self.number(trial)
+        value, name = self.value(result), self.name(trial)
         if value is not None:
             finished = bool(result.get("finished"))
-            self._scores[number] = max(self._scores.get(number, (False, -math.inf)), (finished, value))
+            self._scores[name] = max(self._scores.get(name, (False, -math.inf)), (finished, value))
 
     def interrupt(self, trials: Sequence[Any]) -> None:
         """Take notice that the trials that run are stopped from outside."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from irnas_ray.hpo.objectives import SCORE, Objective, pareto_front
+from irnas_ray.hpo.records import name_of
 
 Record = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ def configurations_of(records: Sequence[Record], objectives: Sequence[Objective]
                 "mean": math.fsum(scores) / len(scores) if scores else None,
                 "standard_deviation": statistics.stdev(scores) if len(scores) > 1 else None,
                 "seeds": [record["config"].get("seed") for record in group],
-                "trials": [record["id"] for record in group],
+                "trials": [name_of(record) for record in group],
             }
         )
     if len(objectives) > 1:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, UnidentifiedImageError
 
+from irnas_ray.hpo.records import name_of
 from irnas_ray.results.genotype_drawing import draw_genotype
 from irnas_ray.results.layout import FinalLayout, StudyLayout
 from irnas_ray.results.plots import plot_history, plot_importances, png
@@ -43,12 +44,12 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters["base64"] = lambda content: base64.b64encode(content).decode()
 TEMPLATES.globals |= {"number": number, "state_name": state_name, "margins_table": margins_table, "TIE": TIE}
-TEMPLATES.globals |= {"health_table": health_table, "decodings_table": decodings_table}
+TEMPLATES.globals |= {"name_of": name_of, "health_table": health_table, "decodings_table": decodings_table}
 
 
 def render(results: StudyResults) -> str:
     """The whole page as HTML text."""
-    errors = [[str(record["id"]), str(record["error"])] for record in results.records if record.get("error")]
+    errors = [[name_of(record), str(record["error"])] for record in results.records if record.get("error")]
     return TEMPLATES.get_template("report.html.jinja").render(
         results=results,
         summary=results.summary,

@@ -17,10 +17,11 @@ MARKERS = {"COMPLETE": ("o", BLUE, True), "PRUNED": ("o", GRAY, False), "RUNNING
 
 
 def plot_history(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """The score of every trial in the order of proposal, with the best completed one so far; failed ones as crosses."""
+    """The score of every trial over its number, with the best completed one so far; failed ones as crosses."""
     figure = Figure(figsize=(7.2, 3.8), layout="constrained")
     axes = figure.add_subplot()
-    places = [(place, r["state"], r.get("score")) for place, r in enumerate(records, start=1)]
+    places = [(r.get("configuration", place), r["state"], r.get("score")) for place, r in enumerate(records)]
+    last = max((place for place, _, _ in places), default=0)
     scored = [(place, state, score) for place, state, score in places if score is not None and score == score]
     for state, (marker, color, filled) in MARKERS.items():
         chosen = [(place, score) for place, its, score in scored if its == state]
@@ -31,7 +32,7 @@ def plot_history(records: Sequence[Mapping[str, Any]]) -> Figure:
     completed = [(place, score) for place, state, score in scored if state == "COMPLETE"]
     if completed:
         best = [max(score for _, score in completed[: index + 1]) for index in range(len(completed))]
-        steps = [*(place for place, _ in completed), len(records)]
+        steps = [*(place for place, _ in completed), last]
         axes.step(steps, [*best, best[-1]], where="post", color=BLUE, linewidth=1.4, label="best so far", zorder=2)
     failed = [place for place, state, _ in places if state == "FAIL"]
     if failed:
@@ -39,9 +40,9 @@ def plot_history(records: Sequence[Mapping[str, Any]]) -> Figure:
         axes.scatter(
             failed, [0.03] * len(failed), s=36, marker="x", c=ORANGE, label="failed", transform=foot, clip_on=False
         )
-    axes.set_xlim(0.5, max(len(records), 1) + 0.5)
+    axes.set_xlim(-0.5, last + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("trial, in the order of proposal")
+    axes.set_xlabel("trial")
     axes.set_ylabel("score: validation PSNR (dB)")
     axes.grid(axis="y", color="#E4E7EB", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)

@@ -7,6 +7,7 @@ from typing import Any
 from irnas_ray.genotypes.decoding import Margin
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import Objective
+from irnas_ray.hpo.records import name_of
 from irnas_ray.results.aggregates import configurations_of, front_of
 from irnas_ray.results.study_results import StudyResults, genotype_of
 from irnas_ray.results.table import Table, duration, number
@@ -61,7 +62,7 @@ def trials_table(records: Iterable[Mapping[str, Any]]) -> Table:
         config = dict(record.get("config") or {})
         seed = config.pop("seed", "–")
         scores = [number(record.get("score"), 2), number(record.get("psnr"), 2), number(record.get("ssim"), 4)]
-        row = [str(record["id"]), state_name(record), short_values(config), str(seed), *scores]
+        row = [name_of(record), state_name(record), short_values(config), str(seed), *scores]
         rows.append([*row, duration(record.get("seconds")), str(genotype_of(record) or "–")])
     return Table(headers, rows)
 
@@ -75,7 +76,7 @@ def front_table(records: Sequence[Mapping[str, Any]], objectives: Sequence[Objec
         entry = configurations[record.get("configuration", record["id"])]
         means = [number(entry["means"][objective.metric], objective.digits) for objective in objectives]
         seeds = str(len(entry["seeds"]))
-        rows.append([str(entry["number"]), short_values(entry["params"]), *means, seeds, str(record["id"])])
+        rows.append([str(entry["number"]), short_values(entry["params"]), *means, seeds, name_of(record)])
     return Table(headers, rows)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import OBJECTIVES, Objective
+from irnas_ray.hpo.records import name_of
 from irnas_ray.networks.building import make_network
 from irnas_ray.networks.registry import GENOTYPE, make_peer
 from irnas_ray.results.aggregates import front_of
@@ -69,7 +70,7 @@ def choose(
     if len(objectives) > 1 and finished:
         finished = list(front_of(finished, objectives))
     if not finished:
-        states = ", ".join(f"{record['id']} {record['state']}" for record in records) or "none was run"
+        states = ", ".join(f"{name_of(record)} {record['state']}" for record in records) or "none was run"
         raise ValueError(
             f"no trial finished, so there is nothing to retrain (trials: {states}); see the trials' errors"
         )
@@ -80,7 +81,7 @@ def choose(
         identity = f"{genotype.digest} {sorted(settings.items())}"
         if identity not in chosen and len(chosen) < count:
             rank = len(chosen) + 1
-            chosen[identity] = Candidate(rank, f"final {rank}", record["id"], genotype, record["score"], settings)
+            chosen[identity] = Candidate(rank, f"final {rank}", name_of(record), genotype, record["score"], settings)
     return list(chosen.values())
 
 

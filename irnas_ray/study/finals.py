@@ -52,7 +52,7 @@ def run_finals(
         tune.with_parameters(trainable, **shared),
         found,
         wanted,
-        StageProgress("finals", len(ranks), "psnr"),
+        StageProgress("finals", len(ranks), "psnr", names=_rank),
         max_failures=study.tune.max_failures,
         concurrent=concurrent,
         hang_minutes=study.cluster.hang_minutes,
@@ -64,6 +64,10 @@ def run_finals(
         reasons = {metrics["error"] for result in results if "error" in (metrics := result.metrics or {})}
         raise ValueError("; ".join(["no final training finished", *sorted(reasons), f"see {folder.run(run)}"]))
     return sorted(finals, key=lambda final: final["rank"])
+
+
+def _rank(config: Mapping[str, Any]) -> str:
+    return str(config["rank"])
 
 
 def _collect(results: list[tune.Result], folder: StudyFolder) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ from irnas_ray.hpo.ledger import Ledger
 from irnas_ray.hpo.objectives import SCORE
 from irnas_ray.hpo.ownership import claim_study
 from irnas_ray.hpo.plan import StudyPlan
-from irnas_ray.hpo.records import ended_since
+from irnas_ray.hpo.records import ended_since, name_of
+from irnas_ray.hpo.replicate import TrialNames
 from irnas_ray.hpo.starting_points import enqueue
 from irnas_ray.progress.callback import StageProgress
 from irnas_ray.results.aggregates import by_configuration, missing_of, state_of
@@ -86,19 +87,19 @@ def _run_round(
     places = slots(resources, config.cluster.max_concurrent)
     # what a member of a population saved was trained with rates that it may not have had before
     left = run.left if config.tune.perturb_every is None else ()
-    results = run.ended
+    results, names = run.ended, TrialNames(plan.seed, plan.replicates)
     if ledger.missing() > 0:
         results = run.ended + fit(
             tune.with_parameters(run_trial, study=config, data=data, left=left),
             run,
             resources,
-            StageProgress("search", size - len(run.kept), SCORE, rungs=plan.milestones),
+            StageProgress("search", size - len(run.kept), SCORE, rungs=plan.milestones, names=names),
             max_failures=config.tune.max_failures,
             search=StudySearch(ledger),
             scheduler=make_scheduler(config, places),
             # the trials of a population take turns, so that all of them exist at a time
             concurrent=places if config.tune.perturb_every is None else size,
-            loggers=[TrialCurves(), *make_loggers(config.tune.loggers, folder.name, folder.path)],
+            loggers=[TrialCurves(names), *make_loggers(config.tune.loggers, folder.name, folder.path)],
             hang_minutes=config.cluster.hang_minutes,
             checkpoints=kept_checkpoints(config),
         )
@@ -109,7 +110,7 @@ def _run_round(
         record["round"] = number
         record["config"] = last.get(record["id"], record["config"])
         if record["genotype"] is not None:
-            Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotype(record["id"]))
+            Genotype.from_json(json.dumps(record["genotype"])).save(folder.genotype(name_of(record)))
     return records
 
 

@@ -5,6 +5,7 @@ in ``cluster.internals`` and ``progress.internals``.
 """
 
 import copy
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -136,8 +137,21 @@ class TrialCurves(TBXLoggerCallback):
     """What TensorBoard shows of search trials: the numbers that they report, and their values under HPARAMS.
 
     Ray's own writes for each trial, too, what an experiment is, of which TensorBoard reads the first that it finds, and
-    it takes flags for curves; nothing documented leaves either out.
+    it takes flags for curves; nothing documented leaves either out, nor lets curves be called as ``names`` says.
     """
+
+    def __init__(self, names: Callable[[Mapping[str, Any]], str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def log_trial_start(self, trial: Trial) -> None:
+        """Open a file in a folder of the trial's that bears its name."""
+        if trial in self._trial_writer:
+            self._trial_writer[trial].close()
+        trial.init_local_path()
+        place = f"{trial.local_path}/trial-{self._names(trial.config)}"
+        self._trial_writer[trial] = self._summary_writer_cls(place, flush_secs=30)
+        self._trial_result[trial] = {}
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         """Write a report as points of curves."""

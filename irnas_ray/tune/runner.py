@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -12,6 +13,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
 from irnas_ray.progress.callback import StageProgress
+from irnas_ray.progress.stage_state import Names
 from irnas_ray.system.urls import join, split
 from irnas_ray.tune.authorship import Authorship
 from irnas_ray.tune.heartbeat import HangWatch
@@ -119,6 +121,7 @@ def fit(
             # how many there are is the search's to say
             num_samples=1 if search is None else -1,
             max_concurrent_trials=concurrent,
+            trial_name_creator=None if progress.state.names is None else partial(_name, progress.state.names),
             trial_dirname_creator=_folder_name,
             # a search's trials are short, and wait at rungs: starting a process for each would cost seconds
             reuse_actors=search is not None,
@@ -172,6 +175,10 @@ def _own_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _name(names: Names, trial: Any) -> str:
+    return names(trial.config)
 
 
 def _folder_name(trial: Any) -> str:

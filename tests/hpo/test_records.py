@@ -6,7 +6,7 @@ import optuna
 from ledger_cases import make_ledger, report
 
 from irnas_ray.genotypes.published import load_genotype
-from irnas_ray.hpo.records import ended_since, records_of
+from irnas_ray.hpo.records import ended_since, name_of, records_of
 
 GENOTYPE = load_genotype("irnas_derain").to_json(indent=None)
 
@@ -24,6 +24,7 @@ def test_what_has_ended_is_recorded_with_all_that_it_found() -> None:
     assert finished == {
         **dict.fromkeys(finished),
         "id": "a",
+        "name": "0-0",
         "configuration": 0,
         "state": "COMPLETE",
         "config": {**study_trial.params, "seed": 3},
@@ -35,7 +36,12 @@ def test_what_has_ended_is_recorded_with_all_that_it_found() -> None:
         "margins": [{"margin": 0.5}],
         "lineage": [1],
     }
-    assert (failed["id"], failed["state"], failed["error"]) == ("b", "FAIL", "the loss became nan")
+    assert (failed["id"], failed["name"], failed["state"], failed["error"]) == (
+        "b",
+        "0-1",
+        "FAIL",
+        "the loss became nan",
+    )
     assert failed["genotype"] is None and failed["margins"] == [] and "micro_batch" not in failed
     assert [record["state"] for record in records_of(ledger.study.trials[1])] == ["RUNNING"]
 
@@ -48,4 +54,5 @@ def test_records_are_of_new_configurations_and_of_our_own_trials() -> None:
     ledger.study.add_trial(optuna.trial.create_trial(value=99.0))
     first, second = ended_since(ledger.study, [])
     assert (first["id"], second["id"]) == ("a", "b")
+    assert (name_of(first), name_of(second)) == ("0", "1") and name_of({"id": "c3a1fff5"}) == "c3a1fff5"
     assert ended_since(ledger.study, [first]) == [second]

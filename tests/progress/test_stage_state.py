@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from irnas_ray.hpo.replicate import TrialNames
 from irnas_ray.progress.callback import PlainLines, StageProgress
 from irnas_ray.progress.live_table import LiveTable, table
 from irnas_ray.progress.stage_state import StageState, time_left
@@ -42,7 +43,7 @@ def test_states_rungs_and_the_best(state: StageState) -> None:
     assert [state.view(one).state for one in trials()] == ["finished", "stopped early", "running", "failed", "waiting"]
     assert [state.view(one).rung for one in trials()] == [2, 1, 1, 0, 0]
     # the third has 25.5 dB, but as a supernet; only the first has a score that it ended with
-    assert (state.best, state.best_number) == (24.0, 1)
+    assert (state.best, state.best_name) == (24.0, "0")
     first, second = state.rung_views(trials())
     assert (first.epoch, first.reached, first.stopped) == (3, 3, 1)
     assert (second.epoch, second.reached, second.stopped) == (9, 1, 0)
@@ -54,11 +55,11 @@ def test_before_one_has_finished_the_best_is_the_best_on_the_way() -> None:
     state.read([one, two])
     two.last_result = {"score": 22.0}
     state.read([one, two])
-    assert (state.best, state.best_number) == (25.0, 2)
+    assert (state.best, state.best_name) == (25.0, "1")
     # its proxy's score is no point of the supernet's curve
     one.status, one.last_result = "TERMINATED", {"score": 18.0, "finished": True}
     state.read([one, two])
-    assert (state.best, state.best_number) == (18.0, 1)
+    assert (state.best, state.best_name) == (18.0, "0")
 
 
 def test_what_is_interrupted_has_not_ended(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,9 +100,9 @@ def drawn(width: int, height: int, state: StageState, all_trials: list[Any]) -> 
 
 def test_the_table_shows_every_trial(state: StageState) -> None:
     lines = drawn(100, 30, state, trials())
-    assert "3 of 8 ended  best 24.00 dB (trial 1)" in lines[0]
+    assert "3 of 8 ended  best 24.00 dB (trial 0)" in lines[0]
     assert lines[1].split()[:3] == ["trial", "state", "at"]
-    assert lines[4].split() == ["3", "running", "epoch", "4/9", "25.50", "1/2", "nodes=3,", "seed=1"]
+    assert lines[4].split() == ["2", "running", "epoch", "4/9", "25.50", "1/2", "nodes=3,", "seed=1"]
     assert lines[-1] == "rungs  epoch 3: 3 came, 1 stopped | epoch 9: 1 came, 0 stopped"
 
 
@@ -113,7 +114,7 @@ def test_a_table_never_outgrows_its_terminal() -> None:
     state.read(many)
     lines = drawn(60, 24, state, many)
     assert len(lines) < 24 and max(map(len, lines)) <= 60
-    assert any(line.startswith("201 ") and "running" in line for line in lines)
+    assert any(line.startswith("200 ") and "running" in line for line in lines)
     assert any("199.00" in line for line in lines) and not any(" 3.00" in line for line in lines)
     assert lines[-1] == "... and 186 more"
 
@@ -123,12 +124,12 @@ def test_messages_stay_above_the_live_table(state: StageState) -> None:
     live = LiveTable(state, console)
     live.refresh(trials())
     live.event("a line that the table replaces")
-    live.message("[search 00:01] 4/8 failed: [1;2] is no list")
+    live.message("[search 00:01] trial 3: failed: [1;2] is no list")
     live.refresh(trials(), now=True)
     live.close()
     live.close()
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "replaces" not in text and text.count("[search 00:01] 4/8 failed: [1;2] is no list") == 1
+    assert "replaces" not in text and text.count("[search 00:01] trial 3: failed: [1;2] is no list") == 1
     assert text.count("3 of 8 ended") >= 2 and text.rfind("3 of 8 ended") > text.find("failed: [1;2]")
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
 
@@ -139,8 +140,9 @@ def follow(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_lines_tell_each_thing_once(capsys: pytest.CaptureFixture[str]) -> None:
     """Where standard output is no terminal: starts, reports, notices, early stops and failures, a line each."""
-    progress = StageProgress("search", 2, "score")
+    progress = StageProgress("search", 2, "score", names=TrialNames(3, 2))
     one, two = trial("a"), trial("b")
+    one.config["seed"], two.config["seed"] = 11, 12
     both = [one, two]
     progress.setup()
     progress.on_trial_start(0, both, one)
@@ -154,16 +156,19 @@ def test_lines_tell_each_thing_once(capsys: pytest.CaptureFixture[str]) -> None:
     progress.on_trial_error(4, both, two)
     progress.on_experiment_end(both)
     lines = [line.split("] ", 1)[1] for line in follow(capsys)]
-    assert lines[0] == "1/2 starts: nodes=3, seed=1"
-    assert lines[1] == "1/2 a smaller batch" and lines[2].startswith("1/2 epoch 1/9  21.00 dB  best 21.00")
-    assert lines[3].startswith("1/2 epoch 2/9  20.00 dB  best 21.00  about")
-    assert lines[4] == "2/2 a smaller batch" and lines[5].startswith("2/2 epoch 1/9  19.00 dB  best 21.00")
-    assert lines[6:] == ["1/2 stopped early at epoch 1/9", "2/2 failed: no message"]
+    first, second = "trial 4-0: ", "trial 4-1: "
+    assert lines[0] == f"{first}starts with nodes=3, seed=11"
+    assert lines[1] == f"{first}a smaller batch"
+    assert lines[2].startswith(f"{first}epoch 1/9  21.00 dB  best 21.00  0 of 2 ended")
+    assert lines[3].startswith(f"{first}epoch 2/9  20.00 dB  best 21.00  0 of 2 ended  about")
+    assert lines[4] == f"{second}a smaller batch" and lines[5].startswith(f"{second}epoch 1/9  19.00 dB  best 21.00")
+    assert lines[6:] == [f"{first}stopped early at epoch 1/9", f"{second}failed: no message"]
 
 
 def test_a_progress_that_was_kept_looks_for_its_own_terminal() -> None:
     """Tune keeps callbacks in a file; a study that was begun in a terminal may be continued in a job."""
-    progress = StageProgress("finals", 3, "psnr", rungs=[2])
+    progress = StageProgress("finals", 3, "psnr", rungs=[2], names=TrialNames(3, 1))
     assert isinstance(progress.view, PlainLines)
     kept = pickle.loads(pickle.dumps(progress))
     assert kept._view is None and kept.trials == 3 and kept.state.rungs == (2,) and kept.state.stage == "finals"
+    assert kept.state.name(trial("a")) == progress.state.name(trial("a"))

@@ -209,19 +209,23 @@ def tune_values(config: dict[str, Any]) -> None:
 def test_tensorboard_has_the_values_of_each_trial_and_no_flags(ray_local: None, tmp_path: Path) -> None:
     """With no experiment of any trial's own, TensorBoard puts together the values of all of them."""
     space = {"search.rate": tune.grid_search([0.5, 2.0]), "architecture.operators": tune.choice([["conv", "skip"]])}
-    for name, callback in {"search": internals.TrialCurves(), "finals": NoCurves()}.items():
+    for name, callback in {
+        "search": internals.TrialCurves(lambda config: f"of {config['search.rate']}"),
+        "finals": NoCurves(),
+    }.items():
         run = tune.RunConfig(name=name, storage_path=str(tmp_path), callbacks=[callback], verbose=0)
         trainable = tune.with_resources(tune_values, {"cpu": 0.5})
         assert not tune.Tuner(trainable, param_space=space, run_config=run).fit().errors
     assert not list(tmp_path.glob("finals/*/events.*"))
     assert len(list(tmp_path.glob("finals/*/result.json"))) == 2, CHANGED
     found = {}
-    for folder in {path.parent for path in tmp_path.glob("search/*/events.*")}:
+    for folder in {path.parent for path in tmp_path.glob("search/*/trial-*/events.*")}:
         events = [value for event in read(folder) for value in event.summary.value]
         tags = {value.tag.removeprefix("ray/tune/") for value in events}
         assert "score" in tags and not tags & {*internals.NO_CURVES, "_hparams_/experiment"}, CHANGED
         (start,) = (value for value in events if value.tag == "_hparams_/session_start_info")
         values = HParamsPluginData.FromString(start.metadata.plugin_data.content).session_start_info.hparams
+        assert folder.name == f"trial-of {values['search.rate'].number_value}"
         found[values["search.rate"].number_value] = values["architecture.operators"].string_value
     assert found == {0.5: "['conv', 'skip']", 2.0: "['conv', 'skip']"}, CHANGED
 

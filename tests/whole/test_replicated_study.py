@@ -32,7 +32,7 @@ def test_seeds_rungs_and_a_front_from_the_command_line_to_the_report(tmp_path: P
     assert {entry["params"]["architecture.nodes"] for entry in configurations} == {1, 3}
     for frozen, entry in zip(study.trials, configurations, strict=True):
         own = [trial for trial in trials if trial["configuration"] == frozen.number]
-        assert [trial["id"] for trial in own] == entry["trials"] and len(own) == 2
+        assert [trial["name"] for trial in own] == entry["trials"] == [f"{frozen.number}-0", f"{frozen.number}-1"]
         if entry["state"] == "COMPLETE":
             means = [math.fsum(trial[key] for trial in own) / 2 for key in ("score", "parameters")]
             assert frozen.values == means == [entry["means"]["score"], entry["means"]["parameters"]]
@@ -49,7 +49,7 @@ def test_seeds_rungs_and_a_front_from_the_command_line_to_the_report(tmp_path: P
         t for e in configurations if e["pareto"] for t in e["trials"]
     }
     for final in summary["finals"]:
-        trial = next(trial for trial in trials if trial["id"] == final["trial"])
+        trial = next(trial for trial in trials if trial["name"] == final["trial"])
         # what the trial reported of its decoded network is what the final network has
         assert final["parameters"] == trial["parameters"]
         assert final["multiply_adds_per_pixel"] == trial["multiply_adds_per_pixel"]

@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -25,6 +26,14 @@ QUICK = (
 ).split()
 
 
+def check_names(summary: dict[str, Any], said: str) -> None:
+    """A trial has one name: its number in Optuna, also in the terminal and where a final says what it is from."""
+    names = [trial["name"] for trial in summary["trials"]]
+    assert names == [str(trial["configuration"]) for trial in summary["trials"]]
+    assert {final["trial"] for final in summary["finals"]} <= set(names)
+    assert all(f"trial {name}: finished" in said for name in names)
+
+
 @pytest.mark.whole
 def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
     """The commands themselves, from any folder: a search, then every other launcher works on what it left."""
@@ -36,7 +45,7 @@ def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
     assert expected <= summary.keys()
     assert summary["study"] == summary["search_space"] == "quickstart"
     assert summary["protocol"] == "photographs-gray"
-    assert {"id", "state", "config", "psnr", "ssim", "genotype", "seconds"} <= summary["trials"][0].keys()
+    assert {"id", "name", "state", "config", "psnr", "ssim", "genotype", "seconds"} <= summary["trials"][0].keys()
     assert [trial["state"] for trial in summary["trials"]] == ["COMPLETE", "COMPLETE"]
     assert summary["trials"][0]["config"]["seed"] != summary["trials"][1]["config"]["seed"]
     assert set(summary["baselines"]) == {"degraded input", "non-local means"}
@@ -46,12 +55,13 @@ def test_quickstart_end_to_end(tmp_path: Path, ray_local: None) -> None:
         assert final["parameters"] == sum(parameter.numel() for parameter in network.parameters())
         assert (folder / "finals" / str(final["rank"]) / "images" / "chelsea.png").exists()
     for trial in summary["trials"]:
-        found = Genotype.load(folder / "genotypes" / f"{trial['id']}.json")
+        found = Genotype.load(folder / "genotypes" / f"{trial['name']}.json")
         assert found == Genotype.from_json(json.dumps(trial["genotype"]))
         for name in ("loss", "score", "psnr", "ssim"):
-            curve = values(folder / "trials" / "round-1" / trial["id"], f"ray/tune/{name}")
+            curve = values(folder / "trials" / "round-1" / trial["id"] / f"trial-{trial['name']}", f"ray/tune/{name}")
             assert {step for step, _ in curve} >= {1, 2}, name
     study = optuna.load_study(study_name="quickstart", storage=f"sqlite:///{folder / 'study.db'}")
+    check_names(summary, done.stdout)
     # proposals beyond the limit of multiply-adds are kept as PRUNED
     tried = [trial for trial in study.trials if trial.state.name != "PRUNED"]
     assert [trial.state.name for trial in tried] == ["COMPLETE", "COMPLETE"]
