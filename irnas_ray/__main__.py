@@ -92,7 +92,8 @@ irnas-ray evaluate network=network.onnx data=images data.source=FOLDER""",
         "Show what a study has found, finished or still running: best trials, importances, genotypes, pictures.",
         """\
 irnas-ray analyze study=results/quickstart
-irnas-ray analyze study=results/bsd500 top=20 output=pictures""",
+irnas-ray analyze study=results/bsd500 top=20 output=pictures
+irnas-ray analyze study=results/second against=results/first""",
         "irnas_ray.results.report:analyze",
     ),
     "audit": Command(

@@ -32,7 +32,7 @@ OFTEN = {
     "restore": ("color", "tile", "overwrite"),
     "networks": (),
     "export": ("format", "output", "overwrite"),
-    "analyze": ("top", "output"),
+    "analyze": ("top", "output", "against"),
     "audit": (
         "study",
         "results",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from irnas_ray.results import interactive
 from irnas_ray.results.genotype_drawing import draw_genotype
 from irnas_ray.results.html_page import render
 from irnas_ray.results.layout import StudyLayout
@@ -41,9 +42,8 @@ def analyze(config: AnalyzeConfig) -> None:
         raise WrongSetting("study: give the study's folder, for example study=results/quickstart")
     if config.top < 1:
         raise ValueError(f"top: {config.top}; at least one trial is needed")
-    results = read_study(Path(config.study))
-    if results.problem:
-        raise ValueError(results.problem)
+    results = _readable(config.study)
+    against = _readable(config.against) if config.against else None
     output = Path(config.output).absolute() if config.output else StudyLayout(results.folder).analysis
     top = [record for record in results.ranked() if record.get("score") is not None][: config.top]
     finished = "" if results.summary else " (not finished: no summary.json yet)"
@@ -60,6 +60,27 @@ def analyze(config: AnalyzeConfig) -> None:
             print(table.markdown())
     for path in save_pictures_of(results, output):
         print(f"saved {path}", flush=True)
+    _save_interactive(results, against, output / "interactive.html")
+
+
+def _readable(folder: str) -> StudyResults:
+    results = read_study(Path(folder))
+    if results.problem:
+        raise ValueError(results.problem)
+    return results
+
+
+def _save_interactive(results: StudyResults, against: StudyResults | None, path: Path) -> None:
+    try:
+        found = interactive.draw(results, against)
+        text = interactive.page(results, found, against)
+    except ImportError:
+        print("no interactive.html: plotly is not installed here; pip install 'irnas_ray[plots]'", flush=True)
+        return
+    for line in found.missing:
+        print(f"not in interactive.html: {line}")
+    write_text(path, text)
+    print(f"saved {path}", flush=True)
 
 
 def save_pictures_of(results: StudyResults, output: Path) -> list[Path]:

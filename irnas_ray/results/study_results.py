@@ -102,6 +102,16 @@ def importances(configurations: list[FrozenTrial], objectives: Sequence[Objectiv
     Raises ValueError that says in words why there are none: too few completed trials, scores or parameters that do not
     vary.
     """
+    study, evaluator = ranked_study(configurations, objectives)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return get_param_importances(study, evaluator=evaluator)
+
+
+def ranked_study(
+    configurations: list[FrozenTrial], objectives: Sequence[Objective] = ()
+) -> tuple[optuna.Study, PedAnovaImportanceEvaluator]:
+    """A study of the completed trials and their scores alone, and what tells importances of it; as ``importances``."""
     place = [objective.metric for objective in objectives].index(SCORE) if objectives else 0
     completed = [
         create_trial(value=trial.values[place], params=trial.params, distributions=trial.distributions)
@@ -127,7 +137,7 @@ def importances(configurations: list[FrozenTrial], objectives: Sequence[Objectiv
             warnings.simplefilter("ignore")
             study = optuna.create_study(direction="maximize")
             study.add_trials(completed)
-            return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile))
+            return study, PedAnovaImportanceEvaluator(target_quantile=quantile)
     finally:
         optuna.logging.set_verbosity(verbosity)
 

@@ -149,5 +149,7 @@ class AnalyzeConfig:
     study: str = ""
     #: How many of the best trials are listed and counted.
     top: int = bounded(10, at_least=1)
-    #: Folder for the pictures (PNG); null: analysis/ in the study's folder.
+    #: Folder for the pictures (PNG) and interactive.html; null: analysis/ in the study's folder.
     output: str | None = None
+    #: Folder of another study, whose scores interactive.html compares with this one's.
+    against: str | None = None
