@@ -1,5 +1,6 @@
 """Whose an Optuna study is: one results folder, one search space and one set of objectives."""
 
+import warnings
 from pathlib import Path
 
 import optuna
@@ -45,4 +46,7 @@ def claim_study(plan: StudyPlan, folder: Path, search_space: str) -> optuna.Stud
             )
     for key, value in ours.items():
         study.set_user_attr(key, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.label for objective in plan.objectives])
     return study

@@ -137,6 +137,38 @@ def frequencies(genotypes: list[Genotype], most: int = 5) -> list[tuple[str, Tab
     ]
 
 
+def verdict(results: StudyResults) -> list[str]:
+    """What a study came to, in sentences: its best network at each noise level and the gain over the best baseline.
+
+    Of a study that is not finished, its best trial so far; then what its health warns of.
+    """
+    best, summary = results.best(), results.summary
+    said = [_network_sentence(summary, sigma) for sigma in noise_levels(summary)]
+    if not said and best is not None:
+        name, score = name_of(best), number(best.get("score"), 2)
+        said = [f"No network is trained from scratch yet; the best trial so far is {name}, with a score of {score} dB."]
+    warning = ((best or {}).get("health") or {}).get("warning")
+    return said + ([f"{warning[:1].upper()}{warning[1:]}."] if warning else [])
+
+
+def _network_sentence(summary: Mapping[str, Any], sigma: float | None) -> str:
+    finals = [final for final in summary["finals"] if _at(final, sigma)]
+    final = max(finals, key=lambda final: final.get("psnr") or 0.0)
+    name = final.get("name", f"final {final['rank']}")
+    of = f" of trial {final['trial']}" if final.get("genotype") and summary.get("trials") else ""
+    level = "" if sigma is None else f", sigma {sigma:g}"
+    said = f"The best network is {name}{of}: {number(final.get('psnr'), 2)} dB"
+    baselines = {name: scores for name, scores in (summary.get("baselines") or {}).items() if _at(scores, sigma)}
+    if baselines and isinstance(final.get("psnr"), int | float):
+        rival = max(baselines, key=lambda name: baselines[name]["psnr"])
+        gain = final["psnr"] - baselines[rival]["psnr"]
+        said += f", {abs(gain):.2f} dB {'more' if gain >= 0 else 'less'} than {rival}"
+    return (
+        f"{said} (protocol {summary.get('protocol')}{level}). It has {number(final.get('parameters'))} parameters and "
+        f"{number(final.get('multiply_adds_per_pixel'))} multiply-adds per pixel."
+    )
+
+
 def facts(results: StudyResults) -> Table:
     """What a study was and where it ran."""
     summary = results.summary

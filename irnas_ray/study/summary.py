@@ -10,10 +10,13 @@ from irnas_ray.evaluation.scores import Evaluation, file_name
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.configuration import REFUSED
 from irnas_ray.hpo.objectives import objectives_of
+from irnas_ray.hpo.storage import StorageLost, opened_storage
 from irnas_ray.results.aggregates import by_configuration, configurations_of
+from irnas_ray.results.dashboard import annotate
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.results.layout import FinalLayout
 from irnas_ray.results.report import write_report
+from irnas_ray.results.study_results import read_study
 from irnas_ray.results.tables import front_table
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.study.finals import evaluation_of
@@ -65,6 +68,8 @@ def summarise(
         evaluation.write_csv(folder.baselines / f"{file_name(_baseline(evaluation, levels))}.csv")
     write_json(folder.summary, summary)
     write_report(folder.path)
+    if records:
+        _annotate(config, folder)
     if len(objectives) > 1:
         print(f"Pareto front\n\n{front_table(records, objectives).markdown()}")
     for table in tables:
@@ -72,6 +77,15 @@ def summarise(
     for final in finals:
         print(f"{final['name']}: {_what(final)}")
     print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
+
+
+def _annotate(config: StudyConfig, folder: StudyFolder) -> None:
+    """Give optuna-dashboard notes and pictures; all that counts is written by now, and nothing here may undo it."""
+    try:
+        with opened_storage(config.tune.storage, folder.path, patience=0.2) as storage:
+            annotate(read_study(folder.path), storage)
+    except (Exception, StorageLost) as error:
+        print(f"no notes for optuna-dashboard: {str(error).partition(chr(10))[0]}", flush=True)
 
 
 def _baseline(evaluation: Evaluation, levels: list[float | None]) -> str:
