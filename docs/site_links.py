@@ -1,5 +1,6 @@
-"""A hook of mkdocs.yml: pages and files outside docs/ become part of the site, so that their links work there, too."""
+"""A hook of mkdocs.yml: files outside docs/ and the notebook become part of the site, so that links work there, too."""
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -20,9 +21,14 @@ PAGES = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
-    """Take the documents outside docs/ as pages."""
+    """Take the documents outside docs/ as pages, and the notebook as what it holds without its outputs."""
     for document, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / document)))
+    for notebook in (ROOT / "docs").glob("*.ipynb"):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        forms = {"markdown": "{}", "code": "```python\n{}\n```"}
+        text = "\n\n".join(forms[cell["cell_type"]].format("".join(cell["source"])) for cell in cells)
+        files.append(File.generated(config, f"{notebook.stem}.md", content=text))
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -7,6 +7,8 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 import yaml
 from command_line_cases import COMMANDS, leaves
@@ -93,6 +95,21 @@ def test_documents_have_commands():
 
 def test_documents_have_examples():
     assert {example.id for example in EXAMPLES} >= {"training-1", "api-1"}
+
+
+@pytest.mark.whole
+def test_the_notebook_runs_and_its_network_learns(tmp_path):
+    notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code), "commit it without outputs"
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(output.get("text", "") for cell in code for output in cell.outputs)
+    score = {
+        name: float(re.search(rf"^{name} +([\d.]+) dB", printed, re.MULTILINE)[1]) for name in ("degraded", "network")
+    }
+    assert score["network"] > score["degraded"] + 7, printed
+    pictures = [output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 3 and (tmp_path / "network.pt").is_file()
 
 
 def test_every_way_in_names_a_test_that_exists():
