@@ -46,7 +46,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             if files.get_file_from_path(copy) is None and (ROOT / target).is_file():
                 files.append(File.generated(config, copy, abs_src_path=str(ROOT / target)))
             return f"[{text}]({copy})"
-        return f"[{text}]({PAGES.get(target, target.removeprefix('docs/'))}{anchor or ''})"
+        name = re.sub(r"\.ipynb$", ".md", target.removeprefix("docs/"))
+        return f"[{text}]({PAGES.get(target, name)}{anchor or ''})"
 
     return re.sub(r"\[([^\]]*)\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)", link, markdown)
 
