@@ -1,4 +1,4 @@
-"""What is proposed and what goes on, with Optuna and without Ray: domains, samplers, objectives, rungs, storage."""
+"""What is proposed and what continues, with Optuna and without Ray: domains, samplers, objectives, rungs, storage."""
 
 import lazy_loader
 

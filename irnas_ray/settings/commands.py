@@ -76,7 +76,7 @@ class EvaluateConfig:
     self_ensemble: bool = False
     #: Processes that slow baselines use side by side; null: one for each core. The scores are the same.
     processes: int | None = bounded(None, at_least=1)
-    #: Of no effect, because intervals are computed, no longer drawn; kept for old command lines.
+    #: Has no effect, because intervals are computed and no longer drawn; kept for old command lines.
     seed: int = 0
     #: Images on the picture sheet, spread over all of them; 0: no sheet.
     sheet_images: int = bounded(4, at_least=0)

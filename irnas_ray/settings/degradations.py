@@ -24,7 +24,7 @@ class Camera:
 
     #: Images hold linear light already; the degraded image then does too. Otherwise both are sRGB.
     linear: bool = False
-    #: Exposure in stops (uniform), taken back at the end; [0, 0] is off.
+    #: Exposure in stops (uniform), undone at the end; [0, 0] is off.
     exposure: list[float] = _between(0, 0)
     #: Take each pixel's colour through a GRBG Bayer mosaic and demosaic; off: every pixel measures all of its channels.
     mosaic: bool = True
@@ -38,7 +38,7 @@ class Camera:
     read_noise: bool = True
     #: Deviation of the electronics' noise, log-uniform.
     read: list[float] = _between(0.01, 0.1)
-    #: Clip the raw image to [0, 1] and round it to so many bits; null: not rounded.
+    #: Clip the raw image to [0, 1] and round it to this many bits; null: not rounded.
     bits: int | None = 14
     #: Median of the five pixels of a plus, on Y, U and V.
     median: bool = True

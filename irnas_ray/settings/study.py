@@ -84,7 +84,7 @@ class Data:
     color: str = "gray"
     #: Smallest side in pixels that a training image may have, which bounds the crops; side of frozen patches.
     patch: int = 96
-    #: Of no effect, because whole images are stored and crops lie anywhere in them; kept for old command lines.
+    #: Has no effect, because whole images are stored and crops lie anywhere in them; kept for old command lines.
     stride: int | None = bounded(None, at_least=1)
     #: Share of the images held out for the final score where the source has no test folder.
     test_fraction: float = 0.2
@@ -112,11 +112,11 @@ class Search:
     #: one (single_path); or evolution, tpe, random: proposed beside the domains, each trial trains one for `epochs` by
     #: the recipe under `final` (docs/search.md).
     method: str = "darts"
-    #: evolution: so many of the newest configurations are parents; null: a third of `tune.trials`.
+    #: evolution: how many of the newest configurations are parents; null: a third of `tune.trials`.
     population: int | None = bounded(None, at_least=2)
-    #: evolution, single_path: so many parents, drawn at random, compete for each child.
+    #: evolution, single_path: how many parents, drawn at random, compete for each child.
     tournament: int = bounded(3, at_least=1)
-    #: single_path: so many paths are scored with the supernet's weights once these are trained.
+    #: single_path: how many paths are scored with the supernet's weights once these are trained.
     path_evaluations: int = bounded(200, at_least=1)
     #: Epochs. Paper: 100.
     epochs: int = bounded(100, at_least=1)
@@ -175,7 +175,7 @@ class Search:
     #: Weight steps of what is left of the supernet after each decision of masking.
     masking_steps: int = bounded(20, at_least=0)
     #: Distinct decodings of the supernet that go through short trainings on rungs, where one of tune.reduction_factor
-    #: goes on each time; the best one is the trial's genotype. 1: that of `decoding` alone.
+    #: continues each time; the best one is the trial's genotype. 1: that of `decoding` alone.
     candidates: int = bounded(1, at_least=1)
     #: Steps of a short training of the decoded network that ends a trial and ranks it; 0: off. Only with a supernet.
     proxy_steps: int = bounded(0, at_least=0)
@@ -210,15 +210,15 @@ class Final:
     low_level_channels: int = bounded(48, at_least=1)
     #: Training steps. Paper: 600,000.
     steps: int = bounded(600_000, at_least=1)
-    #: Minutes of wall-clock time to train for instead of `steps`; the schedule follows the time used. Validations in
-    #: between count; the one after the last step and the test score come on top.
+    #: Minutes of wall-clock time to train for instead of `steps`; the schedule follows the time used. Intermediate
+    #: validations count; the one after the last step and the test score are extra.
     minutes: float | None = None
     #: Patches in a batch. Paper: 12.
     batch: int = bounded(12, at_least=1)
     #: Side of the random crops in pixels. Paper: 64.
     crop: int = 64
     #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
-    #: and, where trials have GPUs, one GPU of its own. The result is that of one but for rounding.
+    #: and, where trials have GPUs, one GPU of its own. The result is that of one except for rounding.
     workers: int = bounded(1, at_least=1)
     #: adam, adamw, or sgd (momentum 0.9).
     optimizer: str = "adam"
@@ -301,12 +301,12 @@ class Tune:
     #: Epochs that every configuration gets before it can be stopped; further rungs follow, each later by
     #: reduction_factor.
     grace_epochs: int = bounded(25, at_least=1)
-    #: One of so many configurations goes on at each rung.
+    #: At each rung one of this many configurations continues.
     reduction_factor: int = bounded(3, at_least=2)
-    #: Epochs after which the worst trials go on from copies of the best with changed search.weight_lr and arch_lr
+    #: Epochs after which the worst trials continue from copies of the best with changed search.weight_lr and arch_lr
     #: (population-based training, docs/tuning.md) instead of being stopped early; null: no population.
     perturb_every: int | None = bounded(None, at_least=1)
-    #: How often a trial that died is started again from its last checkpoint.
+    #: How often a trial that died is restarted from its last checkpoint.
     max_failures: int = bounded(3, at_least=0)
     #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.
     loggers: list[str] = field(default_factory=list)
@@ -349,12 +349,12 @@ class StudyConfig:
     results: str = "results"
     #: Continue the study of this name.
     resume: bool = False
-    #: With resume: read also what somebody else wrote of Tune's records, which can run code; on the command line only.
+    #: With resume: also read Tune's records that somebody else wrote, which can run code; on the command line only.
     trust: bool = False
     #: Name of the file in search_spaces/.
     search_space: str = "quickstart"
-    #: Minutes that trials and final trainings together should take at most: a step is timed first, and where the
-    #: machine is too slow all of them get fewer steps; null: as many as the settings say.
+    #: Most minutes that trials and final trainings may take together: a step is timed first, and if the machine is too
+    #: slow all of them get fewer steps; null: as many as the settings say.
     minutes: float | None = bounded(None, more_than=0)
     architecture: Architecture = field(default_factory=Architecture)
     data: Data = field(default_factory=Data)
