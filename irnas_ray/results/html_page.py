@@ -18,6 +18,8 @@ from irnas_ray.results.study_results import StudyResults, genotype_of, importanc
 from irnas_ray.results.table import Table, number
 from irnas_ray.results.tables import (
     TIE,
+    commands,
+    costs,
     facts,
     finals_table,
     front_table,
@@ -27,11 +29,14 @@ from irnas_ray.results.tables import (
     state_counts,
     state_name,
     trials_table,
+    verdict,
 )
 from irnas_ray.system.names import normalised
 
 #: Most pictures on the page, and their largest side in pixels; the originals stay beside the networks.
 SAMPLES, SIDE = 3, 720
+#: Largest side of a sheet of pictures.
+SHEET = 1800
 
 #: How every page is set; a page extends ``page.html.jinja``.
 TEMPLATES = Environment(
@@ -62,6 +67,9 @@ def render(results: StudyResults) -> str:
         errors=Table(["trial", "error"], errors),
         samples=_samples(results),
         facts=facts(results),
+        costs=costs(results),
+        verdict=verdict(results),
+        commands=commands(results),
         **_importances(results),
     )
 
@@ -92,11 +100,15 @@ def _importances(results: StudyResults) -> dict[str, Any]:
 
 
 def _samples(results: StudyResults) -> dict[str, Any] | None:
-    """The first restored images of the best final: picture, alternative text and caption of each."""
-    ranks = [final["rank"] for final in results.summary.get("finals") or []]
-    if not ranks:
+    """The sheet of the best final, or else its first restored images: picture, alternative text and caption of each."""
+    finals = results.summary.get("finals") or []
+    if not finals:
         return None
-    final = FinalLayout(StudyLayout(results.folder).final(min(ranks)))
+    rank = max(finals, key=lambda final: final.get("psnr") or 0.0)["rank"]
+    final = FinalLayout(StudyLayout(results.folder).final(rank))
+    sheet = _thumbnail(final.sheet, SHEET, "JPEG")
+    if sheet is not None:
+        return {"rank": rank, "sheet": sheet, "images": []}
     scores = _scores(final.scores)
     images: list[tuple[bytes, str, str]] = []
     for path in sorted(final.images.rglob("*.png")):
@@ -104,7 +116,7 @@ def _samples(results: StudyResults) -> dict[str, Any] | None:
         content = _thumbnail(path)
         if content is not None and len(images) < SAMPLES:
             images.append((content, f"restored image {image_id}", f"{image_id}{scores.get(normalised(image_id), '')}"))
-    return {"rank": min(ranks), "images": images} if images else None
+    return {"rank": rank, "sheet": None, "images": images} if images else None
 
 
 def _scores(path: Path) -> dict[str, str]:
@@ -117,13 +129,14 @@ def _scores(path: Path) -> dict[str, str]:
     return {normalised(image_id): f": {psnr:.2f} dB, SSIM {ssim:.4f}" for image_id, psnr, ssim in rows}
 
 
-def _thumbnail(path: Path) -> bytes | None:
-    """A picture's PNG content, made smaller if it is large; None where it cannot be read."""
+def _thumbnail(path: Path, side: int = SIDE, form: str = "PNG") -> bytes | None:
+    """A picture's content, made smaller if it is large; None where it cannot be read."""
     buffer = io.BytesIO()
     try:
         with Image.open(path) as image:
-            image.thumbnail((SIDE, SIDE))
-            image.save(buffer, format="PNG")
+            image.thumbnail((side, side))
+            # noise makes a PNG file of a whole sheet many times as large, and no eye sees a difference
+            image.save(buffer, form, quality=92, subsampling=0)
     except (OSError, UnidentifiedImageError):
         return None
     return buffer.getvalue()

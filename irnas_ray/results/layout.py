@@ -115,8 +115,8 @@ class FinalLayout:
         self.genotype = path / "genotype.json"
         #: What the training came to, and the scores of each image as a table.
         self.metrics, self.scores = path / "metrics.json", path / "scores.csv"
-        #: The restored test images.
-        self.images = path / "images"
+        #: The restored test images, and some of them beside the degraded and the clean ones, whole and enlarged.
+        self.images, self.sheet = path / "images", path / "sheet.png"
 
 
 def settings_in(folder: Path) -> dict[str, Any]:

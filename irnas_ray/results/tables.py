@@ -9,6 +9,7 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import Objective
 from irnas_ray.hpo.records import name_of
 from irnas_ray.results.aggregates import configurations_of, front_of
+from irnas_ray.results.layout import FinalLayout, StudyLayout
 from irnas_ray.results.study_results import StudyResults, genotype_of
 from irnas_ray.results.table import Table, duration, number
 from irnas_ray.settings.study import short_values
@@ -186,8 +187,34 @@ def facts(results: StudyResults) -> Table:
         ["trials", state_counts(results.records)],
     ]
     rows += [[name, str(version)] for name, version in (summary.get("versions") or {}).items()]
-    rows += [[f"time for {stage}", duration(seconds)] for stage, seconds in (summary.get("seconds") or {}).items()]
     return Table(["", ""], rows)
+
+
+def costs(results: StudyResults) -> Table:
+    """What a study took: each stage on the clock, and the trials and final trainings one after the other."""
+    summary = results.summary
+    rows = [[f"time for {stage}", duration(seconds)] for stage, seconds in (summary.get("seconds") or {}).items()]
+    for what, found in {"trials": results.records, "final trainings": summary.get("finals") or []}.items():
+        spent = [one["seconds"] for one in found if one.get("seconds") is not None]
+        if spent:
+            rows.append([f"{len(spent)} {what}, one after the other", duration(sum(spent))])
+    trained = sum(record.get("training_multiply_adds") or 0 for record in results.records)
+    return Table(["", ""], rows + ([["multiply-adds of the trials", f"{trained:.2e}"]] if trained else []))
+
+
+def commands(results: StudyResults) -> list[str]:
+    """Command lines that score the best network again, look into the study, and go on with it."""
+    summary, data = results.summary, results.config.get("data") or {}
+    said = [f"irnas-ray analyze study={results.folder}"]
+    if finals := summary.get("finals"):
+        best = max(finals, key=lambda final: final.get("psnr") or 0.0)
+        source = [f"data={data.get('form')}", f"data.source={data['source']}"] if data.get("source") else []
+        network = FinalLayout(StudyLayout(results.folder).final(best["rank"])).network
+        said = [" ".join(["irnas-ray evaluate", f"network={network}", *source]), *said]
+    if results.records:
+        again = f"irnas-ray search search_spaces={results.search_space} study={results.name}"
+        said.append(f"{again} results={results.folder.parent} resume=true ...")
+    return said
 
 
 def _at(scores: Mapping[str, Any], sigma: float | None) -> bool:

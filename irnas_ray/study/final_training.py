@@ -16,6 +16,7 @@ from irnas_ray.datasets.batches import State
 from irnas_ray.datasets.ray_data import PatchSet
 from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.degradations.factory import validation_degradations
+from irnas_ray.evaluation.picture_sheet import SheetImages
 from irnas_ray.evaluation.protocols import get_protocol
 from irnas_ray.evaluation.scores import evaluate
 from irnas_ray.networks.checkpoints import save_network
@@ -40,6 +41,9 @@ from irnas_ray.training.validation import validator
 from irnas_ray.tune.heartbeat import pulse_of_trial
 from irnas_ray.tune.reports import Left, Reports, folders_of
 from irnas_ray.tune.run_storage import note_parameters
+
+#: Images on the sheet of a final network.
+SHOWN = 2
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def write_final(
     """Write what a training came to into a folder, and score it on the test images.
 
     network.pt holds the weights of the best validation, which are scored; last.pt those of the end. genotype.json,
-    metrics.json, scores.csv and images/ lie beside them.
+    metrics.json, scores.csv, images/ and sheet.png lie beside them.
     """
     assert study.final.protocol is not None
     protocol, sigma = get_protocol(study.final.protocol, study.degradation), study.final.sigma
@@ -161,7 +165,10 @@ def write_final(
     trained = {"protocol": protocol.id, "sigma": protocol.level(sigma), "degradation": asdict(study.degradation)}
     save_network(network, files.last, trained | {"step": now.step, "validation_psnr": now.psnr})
     network.load_state_dict(training.best["weights"] or network.state_dict())
-    result = evaluate(restorer(network), test, protocol, sigma, name=candidate.name, pictures=files.images)
+    shown = SheetImages(test, SHOWN)
+    keep = shown.keeper(candidate.name)
+    result = evaluate(restorer(network), test, protocol, sigma, candidate.name, files.images, keep)
+    shown.save(files.sheet, protocol, sigma, [result])
     scores = {"protocol": result.protocol, "sigma": result.sigma, "psnr": result.psnr, "ssim": result.ssim}
     if study.final.scored != "test":
         scores["scored"] = study.final.scored

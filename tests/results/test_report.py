@@ -1,5 +1,7 @@
 """The report and the analysis of studies that are finished, running, poor or broken."""
 
+import base64
+import io
 import json
 import os
 import random
@@ -27,8 +29,8 @@ from irnas_ray.genotypes.published import load_genotype, published_names
 from irnas_ray.results.genotype_drawing import COLORS, draw_genotype
 from irnas_ray.results.plots import plot_history, save_png
 from irnas_ray.results.report import analyze, write_report
-from irnas_ray.results.study_results import importances, read_study
-from irnas_ray.results.tables import finals_table, frequencies, margins_table, noise_levels, trials_table
+from irnas_ray.results.study_results import StudyResults, importances, read_study
+from irnas_ray.results.tables import finals_table, frequencies, margins_table, noise_levels, trials_table, verdict
 from irnas_ray.settings.commands import AnalyzeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,9 +62,42 @@ def test_page_has_the_summary(tmp_path: Path) -> None:
     page = Page(text)
     assert page.open == [] and "script" not in page.tags and "link" not in page.tags
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert text.index("1.12 dB more than non-local means") < text.index("<table") and "@media print" in text
+    headings = re.findall("<h2>(.*)</h2>", text)
+    assert headings == ["Final networks", "Restored images", "Best genotype", "Search", "Trials", "Failed trials"] + [
+        *("Costs", "Setting", "Again")
+    ]
+    assert f"irnas-ray evaluate network={folder}/finals/1/network.pt</pre>" in text
     # genotype, history, importances, and three samples of which the broken one is passed over
     assert len(page.sources) == 6
     assert [path.name for path in folder.glob(".*")] == []
+
+
+def test_the_best_final_has_its_sheet_on_the_page(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "small", count=2)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["finals"].append(summary["finals"][0] | {"rank": 2, "psnr": 28.5, "sigma": 50.0})
+    (folder / "summary.json").write_text(json.dumps(summary))
+    for rank, side in {1: 20, 2: 30}.items():
+        (folder / f"finals/{rank}").mkdir(parents=True)
+        Image.new("RGB", (side, 10), "white").save(folder / f"finals/{rank}/sheet.png")
+    results = read_study(folder)
+    assert verdict(results)[0].startswith("The best network is final 2: 28.50 dB, 1.50 dB more than non-local means")
+    write_report(folder)
+    text = (folder / "report.html").read_text()
+    (sheet,) = re.findall('src="data:image/jpeg;base64,([^"]*)"', text)
+    with Image.open(io.BytesIO(base64.b64decode(sheet))) as image:
+        assert image.size == (30, 10)
+    assert "finals/2/images" in text and f"network={folder}/finals/2/network.pt" in text
+
+
+def test_the_verdict_warns_of_a_search_that_decided_nothing() -> None:
+    record = make_record("t0", "COMPLETE", {"seed": 0}, 25.0) | {"health": {"warning": "all margins are ties"}}
+    results = StudyResults(Path("s"), "s", "toy", {}, {}, [record], [], None)
+    assert verdict(results) == [
+        "No network is trained from scratch yet; the best trial so far is t0, with a score of 25.00 dB.",
+        "All margins are ties.",
+    ]
 
 
 def test_page_escapes_text(tmp_path: Path) -> None:

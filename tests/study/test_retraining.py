@@ -144,7 +144,11 @@ def test_network_pt_is_the_best_validation_and_last_pt_the_end(tmp_path: Path, e
     expected_facts = {"rank": 2, "kind": "dncnn", "genotype": None, "steps": 3, "best_step": 2, "validation_psnr": 9.0}
     assert {key: metrics[key] for key in expected_facts} == expected_facts
     assert metrics["settings"] == {"final.lr": 1} and not (tmp_path / "genotype.json").exists()
-    assert (tmp_path / "images" / "camera.png").exists() and (tmp_path / "scores.csv").exists()
+    assert (
+        (tmp_path / "images" / "camera.png").exists()
+        and (tmp_path / "sheet.png").exists()
+        and (tmp_path / "scores.csv").exists()
+    )
 
 
 def test_final_trainings_of_the_first_layout_are_still_those_of_the_same_run() -> None:
