@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = posixpath.normpath(posixpath.join(folder, address))
         if (ROOT / target).is_dir():
             return text
-        if target not in PAGES and not target.startswith("docs/"):
+        if target not in PAGES and (not target.startswith("docs/") or target.endswith(".py")):
             copy = f"source/{target}.txt"  # a browser shows text
             if files.get_file_from_path(copy) is None and (ROOT / target).is_file():
                 files.append(File.generated(config, copy, abs_src_path=str(ROOT / target)))
