@@ -13,7 +13,7 @@ from ray.tune import Callback
 from irnas_ray.cluster.placement import WaitingTrials
 from irnas_ray.progress.internals import last_line
 from irnas_ray.progress.live_table import LiveTable
-from irnas_ray.progress.stage_state import Names, StageState, clock, time_left
+from irnas_ray.progress.stage_state import OVER, Names, StageState, clock, time_left
 
 
 class View(Protocol):
@@ -117,8 +117,9 @@ class StageProgress(Callback):
         self.state.note(trial, result)
         left = time_left(self.state.remaining(trials))
         reached = f"{what}  {value:.2f} {self.state.unit}  best {self.state.best:.2f}"
-        over = f"{self.state.ended(trials)} of {self.trials} ended"
-        self.view.event(self._line(trial, "  ".join(filter(None, [reached, over, left]))))
+        # Tune ends it after this
+        over = self.state.ended(trials) + (bool(result.get("finished")) and self.state.state(trial) not in OVER)
+        self.view.event(self._line(trial, "  ".join(filter(None, [reached, f"{over} of {self.trials} ended", left]))))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if "error" in trial.last_result:

@@ -154,6 +154,8 @@ def test_lines_tell_each_thing_once(capsys: pytest.CaptureFixture[str]) -> None:
     progress.on_trial_result(3, both, two, report | {"score": 19.0})
     progress.on_trial_complete(4, both, one)
     progress.on_trial_error(4, both, two)
+    two.last_result = report | {"finished": True}
+    progress.on_trial_result(5, both, two, two.last_result | {"score": 18.0})
     progress.on_experiment_end(both)
     lines = [line.split("] ", 1)[1] for line in follow(capsys)]
     first, second = "trial 4-0: ", "trial 4-1: "
@@ -162,7 +164,8 @@ def test_lines_tell_each_thing_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[2].startswith(f"{first}epoch 1/9  21.00 dB  best 21.00  0 of 2 ended")
     assert lines[3].startswith(f"{first}epoch 2/9  20.00 dB  best 21.00  0 of 2 ended  about")
     assert lines[4] == f"{second}a smaller batch" and lines[5].startswith(f"{second}epoch 1/9  19.00 dB  best 21.00")
-    assert lines[6:] == [f"{first}stopped early at epoch 1/9", f"{second}failed: no message"]
+    assert lines[6:8] == [f"{first}stopped early at epoch 1/9", f"{second}failed: no message"]
+    assert lines[8].startswith(f"{second}finished  18.00 dB") and "  1 of 2 ended" in lines[8]
 
 
 def test_a_progress_that_was_kept_looks_for_its_own_terminal() -> None:
