@@ -101,9 +101,9 @@ class RestoreConfig:
     #: What a gray network does with colour images: gray converts them, luma restores their luma and keeps the colours,
     #: each restores red, green and blue apart; null: colours must fit the network.
     color: str | None = None
-    #: How many times images are enlarged first (bicubic): 1 to 4; null: as the network was trained, which is 1 except
+    #: How many times images are enlarged first (bicubic): 1 to 8; null: as the network was trained, which is 1 except
     #: for super-resolution.
-    upscale: int | None = bounded(None, at_least=1, at_most=4)
+    upscale: int | None = bounded(None, at_least=1, at_most=8)
     #: Side in pixels of the tiles in which images are restored; null: whole images.
     tile: int | None = bounded(256, at_least=1)
     #: Pixels around each tile that the network sees too; neighbouring tiles fade into each other.

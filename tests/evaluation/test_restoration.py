@@ -342,5 +342,5 @@ def test_enlarging_is_chosen_and_bounded(tmp_path, capsys):
     save_network(DnCNN(1, depth=3, width=4), made, {"degradation": {"kind": "downscale", "downscale": {"factor": 9}}})
     with pytest.raises(ValueError, match=r"x2.pt: downscale.factor: 9; possible: 2, 3, 4"):
         restore_images(RestoreConfig(made, output=str(out), **file))
-    assert status(f"network={made}", *(f"{key}={value}" for key, value in file.items()), "upscale=5") == 2
-    assert "upscale: 5; at least 1 and at most 4" in capsys.readouterr().err
+    assert status(f"network={made}", *(f"{key}={value}" for key, value in file.items()), "upscale=9") == 2
+    assert "upscale: 9; at least 1 and at most 8" in capsys.readouterr().err
