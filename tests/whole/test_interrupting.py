@@ -105,7 +105,7 @@ def continued(terminal: Terminal) -> list[str]:
 
 @pytest.mark.timeout(1800)
 def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
-    """Stops cleanly, names the command that goes on, keeps every trial; at the end status 4, as a trial has failed."""
+    """Stops cleanly, says how to continue, keeps every trial; at the end status 4, as a trial has failed."""
     folder = tmp_path / "results" / "s"
     with Terminal(command("search", *LOSSY), tmp_path) as search:
         search.wait_for(folder, "trials/round-1/*/checkpoint_00000[0-9]")
