@@ -190,7 +190,7 @@ def test_a_final_that_diverged_is_named_and_a_resume_does_not_try_it_again(
             retrain(tmp_path, *compared, "tune.max_failures=0", f"resume={resume}")
         said = capsys.readouterr().out
         assert ("failed: the loss became" in said) == (resume == "false"), said
-        assert said.count(" starts: ") == (2 if resume == "false" else 0)
+        assert said.count(" starts with ") == (2 if resume == "false" else 0)
     assert len(json.loads((tmp_path / "s" / "summary.json").read_text())["finals"]) == 1
 
 
