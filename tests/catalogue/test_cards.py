@@ -5,16 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from evaluation_cases import camera
 from PIL import Image
 
 import irnas_ray as ir
 from irnas_ray.__main__ import main
 from irnas_ray.catalogue import cards
+from irnas_ray.datasets.whole_images import read_test_images
 from irnas_ray.evaluation.restored_files import restore_images
 from irnas_ray.networks.checkpoints import load_network, save_network
 from irnas_ray.networks.derived import count_parameters
+from irnas_ray.networks.inference import restorer
 from irnas_ray.settings.commands import RestoreConfig
+from irnas_ray.settings.study import Data
 
 CARD = """\
 ---
@@ -138,3 +142,18 @@ def test_what_ships_is_small_described_and_free():
         assert (network.channels, count_parameters(network)) == (shipped.channels, shipped.parameters)
         text = shipped.card.read_text(encoding="utf-8")
         assert "license:" in text and "datasets:" in text and len(text) < 8000 and isinstance(notes, dict)
+
+
+def test_what_ships_scores_what_its_card_says():
+    """Measured again on the photographs of scikit-image that nothing was trained on."""
+    networks = cards.shipped_networks()
+    assert networks
+    for shipped in networks:
+        network, _ = load_network(shipped.name)
+        scores = yaml.safe_load(shipped.card.read_text(encoding="utf-8").split("---\n")[1])["irnas_ray"]["scores"]
+        assert scores
+        color = "gray" if shipped.channels == 1 else "rgb"
+        images = list(read_test_images(Data(form="photographs", color=color)))
+        for score in scores:
+            found = ir.evaluate(restorer(network), images, ir.get_protocol(score["protocol"]), score["sigma"])
+            assert found.psnr == pytest.approx(score["psnr"], abs=0.02), (shipped.name, score)
