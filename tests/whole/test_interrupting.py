@@ -142,6 +142,6 @@ def test_ctrl_c_in_each_stage_and_a_trial_that_fails(tmp_path: Path) -> None:
     assert states == {"COMPLETE", "FAIL"}
     # a trial's curves are whole, before and after the interruption; the last report is that of the proxy
     for trial in (trial for trial in summary["trials"] if trial["state"] == "COMPLETE"):
-        (place,) = folder.glob(f"trials/round-*/{trial['id']}")
+        (place,) = folder.glob(f"trials/round-*/{trial['id']}/trial-{trial['name']}")
         for name, points in {"loss": {1, 2}, "arch_loss": {1, 2}, "score": {1, 2, 3}, "psnr": {1, 2, 3}}.items():
             assert {step for step, _ in values(place, f"ray/tune/{name}")} == points, name
