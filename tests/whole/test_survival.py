@@ -156,7 +156,7 @@ def test_a_driver_killed_in_finals_evaluation_and_report(
         arguments = [sys.executable, "-c", DYING, module, name, "search", *words]
         run_again = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=600)
         assert run_again.returncode == -signal.SIGKILL, run_again.stderr
-        (final,) = (tmp_path / "s" / "final").glob("*/metrics.json")
+        (final,) = (tmp_path / "s" / "finals").glob("*/metrics.json")
         reports = final.stat().st_mtime_ns
     assert not (tmp_path / "s" / "report.html").exists()
     assert_same(search(tmp_path, *KILLED, "resume=true"), undisturbed, tmp_path)
