@@ -176,6 +176,6 @@ class Outcomes:
 
     def said(self, fault: str) -> str:
         """What the user was told about it."""
-        started = next(line for line in self.lines if f"starts: seed=3, fault={fault}" in line)
-        number = started.partition("]")[2].split()[0]
-        return "\n".join(line for line in self.lines if f" {number} " in line)
+        started = next(line for line in self.lines if f": starts with seed=3, fault={fault}" in line)
+        who = started.partition("] ")[2].partition(":")[0]
+        return "\n".join(line for line in self.lines if f"] {who}: " in line)
