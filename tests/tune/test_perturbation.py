@@ -183,12 +183,6 @@ def copies(folder: Path) -> int:
 
 
 @pytest.mark.whole
-def test_a_population_on_a_real_cluster(ray_local: None, tmp_path: Path) -> None:
-    search(tmp_path, *POPULATION)
-    assert copies(tmp_path / "p")
-
-
-@pytest.mark.whole
 def test_a_population_whose_driver_is_killed_after_a_copy_goes_on(
     ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

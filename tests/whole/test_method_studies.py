@@ -1,4 +1,7 @@
-"""Each method without a supernet from its settings to the finals, on one Ray: kept, resumed, compared on rungs."""
+"""A method without a supernet from its settings to the finals: kept, resumed, compared on rungs.
+
+Random search as a whole study: test_audit.py; every method without Ray: hpo/test_methods.py.
+"""
 
 import json
 from pathlib import Path
@@ -30,17 +33,9 @@ def test_evolution_within_limits_is_stopped_on_rungs_and_goes_on_when_resumed(tm
         assert record["config"].keys() == {"final.width", "seed"} and record["margins"] == []
         assert record["parameters"] <= 20000
         assert record["steps"] == (6 if record["state"] == "COMPLETE" else 4)
-        assert Genotype.load(tmp_path / "s" / "genotypes" / f"{record['id']}.json").digest == record["digest"]
+        assert Genotype.load(tmp_path / "s" / "genotypes" / f"{record['name']}.json").digest == record["digest"]
     best = max((t for t in second["trials"] if t["state"] == "COMPLETE"), key=lambda record: record["score"])
     network, _ = load_network(tmp_path / "s" / second["finals"][0]["network"])
     assert json.loads(network.genotype.to_json()) == best["genotype"] and network.arguments()["width"] == 2
     with pytest.raises(ValueError, match=r"final.lr \(0.01 -> 0.02\)"):
         search(tmp_path, *arguments, "tune.trials=4", "tune.replicates=2", "resume=true", "final.lr=0.02")
-
-
-@pytest.mark.whole
-def test_tpe_runs_as_well(tmp_path: Path, ray_local: None) -> None:
-    """Six configurations are one more than those that it draws uniformly; random search: test_audit.py."""
-    summary = search(tmp_path, *WITHOUT, "search.method=tpe", "tune.trials=6", "search.epochs=1")
-    assert [trial["state"] for trial in summary["trials"]] == ["COMPLETE"] * 6
-    assert len({trial["digest"] for trial in summary["trials"]}) > 1 and len(summary["finals"]) == 1

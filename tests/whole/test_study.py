@@ -109,7 +109,7 @@ def test_more_trials_on_resume_and_retraining_one_genotype(tmp_path: Path, ray_l
     best = max(second["trials"], key=lambda trial: trial["score"])
     assert second["finals"][0]["genotype"] == best["genotype"]
 
-    genotype = tmp_path / "s" / "genotypes" / f"{first['trials'][0]['id']}.json"
+    genotype = tmp_path / "s" / "genotypes" / f"{first['trials'][0]['name']}.json"
     final = retrain(tmp_path, f"genotype={genotype}", "study=again")["finals"][0]
     assert Genotype.from_json(json.dumps(final["genotype"])) == Genotype.load(genotype)
     # the same genotype, data, seed and settings give the same network, whichever command trains it

@@ -1,6 +1,7 @@
 """Notes in which files of the package one value is met, in every process that has this folder on its PYTHONPATH.
 
-WALK_FILE is written; WALK says what is followed: ``patch``, or a number that the command line gives as a choice.
+WALK says what is followed, ``patch`` or a number that the command line gives as a choice, or both with a comma between
+them; files are written for each, WALK_FILE with its name behind.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FOLLOWED, FILE, PACKAGE = (os.environ.get(name, "") for name in ("WALK", "WALK_FILE", "WALK_PACKAGE"))
+NUMBER = next((float(one) for one in FOLLOWED.split(",") if one not in ("", "patch")), None)
 
 
 def is_patch(value: Any) -> bool:
@@ -26,7 +28,7 @@ def is_setting(value: Any) -> bool:
     """Whether this is the number, a plain container of it, or the distribution or settings that it stands in."""
     kind = type(value)
     if kind is float:
-        return value == float(FOLLOWED)
+        return value == NUMBER
     if kind is dict:
         return len(value) < 80 and any(map(is_setting, list(value.values())))
     if kind in (list, tuple):
@@ -35,22 +37,23 @@ def is_setting(value: Any) -> bool:
         return is_setting(value.choices)
     if kind.__name__ == "FrozenTrial":
         return is_setting(value.params)
-    return kind.__name__ == "Search" and value.ssim_weight == float(FOLLOWED)
+    return kind.__name__ == "Search" and value.ssim_weight == NUMBER
 
 
 if FOLLOWED:
-    is_met = is_patch if FOLLOWED == "patch" else is_setting
-    last = [""]
+    tests = {one: is_patch if one == "patch" else is_setting for one in FOLLOWED.split(",")}
+    last = dict.fromkeys(tests, "")
 
     def note(frame: Any, event: str, argument: Any) -> None:
-        """Write down a file of the package whose function is called with the value or ends with it."""
+        """Write down a file of the package whose function is called with a value or ends with it."""
         name = frame.f_code.co_filename
-        if event not in ("call", "return") or not name.startswith(PACKAGE) or name == last[0]:
+        if event not in ("call", "return") or not name.startswith(PACKAGE):
             return
-        if any(map(is_met, list(frame.f_locals.values()))) or is_met(argument):
-            last[0] = name
-            with open(FILE, "a", encoding="utf-8") as file:
-                file.write(f"{Path(name).relative_to(PACKAGE)}\n")
+        for one, is_met in tests.items():
+            if name != last[one] and (any(map(is_met, list(frame.f_locals.values()))) or is_met(argument)):
+                last[one] = name
+                with open(f"{FILE}-{one}", "a", encoding="utf-8") as file:
+                    file.write(f"{Path(name).relative_to(PACKAGE)}\n")
 
     sys.setprofile(note)
     threading.setprofile(note)
