@@ -142,7 +142,7 @@ main(words)
 def test_a_driver_killed_in_finals_evaluation_and_report(
     tmp_path: Path, killed: Path, undisturbed: dict[str, Any]
 ) -> None:
-    """Killed four times on its way, a study comes to the same end."""
+    """Killed four times on its way, in the search, too, a study comes to the same end."""
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     words = [*TINY, *KILLED, f"results={tmp_path}", "resume=true"]
     with open(tmp_path / "log", "w") as log:
