@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 UNSHUFFLES = (1, 2, 3, 4)
 NORMALISATIONS = ("batch", "none")
-HEADS = ("separable", "plain")
+HEADS = ("separable", "plain", "linear")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Macro:
     aspp: bool = True
     #: Whether low-level features are joined to the head's input.
     low_level: bool = True
-    #: What makes the image: two separable convolutions and one more (separable), or one convolution (plain).
+    #: What makes the image: two separable convolutions and one more (separable), one convolution of what is positive
+    #: (plain), or one convolution (linear), which is zero at first in a network that predicts what to take away.
     head: str = "separable"
     #: Whether the middle third of the layers works at half the resolution and twice the width (U-Net).
     lower_level: bool = False

@@ -17,6 +17,7 @@ from irnas_ray.networks.operators import (
     check_activation,
     joined,
     level_width,
+    make_last,
     projection,
     resized,
 )
@@ -191,7 +192,9 @@ class DerivedNetwork(nn.Module):
             blocks = [separable(inputs, width, 1, activation, self.normalised)]
             blocks.append(separable(width, width, 1, activation, self.normalised))
             inputs = width
-        return nn.Sequential(*blocks, ACTIVATIONS[activation](), nn.Conv2d(inputs, outputs, 3, padding=1))
+        if self.macro.head == "linear":
+            return nn.Sequential(make_last(inputs, outputs, zero=self.residual))
+        return nn.Sequential(*blocks, ACTIVATIONS[activation](), make_last(inputs, outputs))
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The restored image of a degraded one."""

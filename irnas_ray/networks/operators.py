@@ -282,6 +282,19 @@ def joined(nodes: int, width: int) -> nn.Conv2d:
     return convolution
 
 
+def make_last(inputs: int, outputs: int, zero: bool = False) -> nn.Conv2d:
+    """The 3x3 convolution that ends a network; zero at first, a network with a residual connection begins as identity.
+
+    Otherwise the first steps make all features negative to take the error back, and with an activation before this
+    convolution nothing brings them up again: 8 of 16 random networks without normalisation never learned anything.
+    """
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    if zero:
+        nn.init.zeros_(convolution.weight)
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return convolution
+
+
 def check_operators(operators: list[str] | tuple[str, ...]) -> None:
     """ValueError that lists the possible names unless all operators are known, different, and one does something."""
     possible = [*OPERATIONS, "none"]

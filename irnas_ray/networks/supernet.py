@@ -17,6 +17,7 @@ from irnas_ray.networks.operators import (
     check_activation,
     check_operators,
     level_width,
+    make_last,
     projection,
     resized,
 )
@@ -106,7 +107,7 @@ class SuperNet(nn.Module):
         for layer in range(layers):
             self._build_layer(layer, sep_repeats)
         last = sum(self._wide(level) for level in range(self.reach[-1] + 1))
-        self.head = nn.Conv2d(last, channels * unshuffle**2, 3, padding=1)
+        self.head = make_last(last, channels * unshuffle**2, head == "linear" and residual)
 
         edges = edges_of(nodes)
         self.alpha = nn.Parameter(1e-3 * torch.randn(1 if tie_cells else layers, edges, len(operators)))

@@ -52,7 +52,8 @@ class Architecture:
     aspp: bool = True
     #: Whether the final network's head sees low-level features.
     low_level: bool = True
-    #: What makes the image in the final network: two separable convolutions and one more (separable), or one (plain).
+    #: What makes the image in the final network: two separable convolutions and one more (separable), one after an
+    #: activation (plain), or one without it that is zero at first where architecture.residual is on (linear).
     head: str = "separable"
     #: Whether the middle third of the layers works at half the resolution and twice the width (U-Net).
     lower_level: bool = False

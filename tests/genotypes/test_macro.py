@@ -20,7 +20,7 @@ def every_macro() -> list[ir.Macro]:
 def test_every_choice_survives_json_and_digests_differ() -> None:
     genotypes = [ir.Genotype((CELL,), (0, 1), macro=macro) for macro in every_macro()]
     assert [ir.Genotype.from_json(genotype.to_json()) for genotype in genotypes] == genotypes
-    assert len({genotype.digest for genotype in genotypes}) == len(genotypes) == 4 * 2 * 2 * 2 * 2 * 2
+    assert len({genotype.digest for genotype in genotypes}) == len(genotypes) == 4 * 2 * 2 * 2 * 3 * 2
     assert len({str(genotype) for genotype in genotypes}) == len(genotypes)
 
 

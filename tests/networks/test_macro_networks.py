@@ -1,6 +1,8 @@
 """Networks at a lower resolution, without normalisation, with a lower level: every macro choice, at any size."""
 
 import itertools
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 import torch
@@ -72,6 +74,34 @@ def test_a_cell_without_normalisation_begins_as_identity() -> None:
     features = torch.rand(1, 4, 6, 6)
     assert torch.equal(made.cells[0](features * 2, features), features)
     assert not joined(2, 4).weight.any()
+
+
+@pytest.mark.parametrize("unshuffle", UNSHUFFLES)
+def test_with_a_linear_head_and_a_residual_connection_network_and_supernet_begin_as_identity(unshuffle: int) -> None:
+    macro = ir.Macro(unshuffle, "none", aspp=False, low_level=False, head="linear")
+    image = torch.rand(2, 1, 9, 7)
+    genotype = ir.Genotype((CELL,), (0, 0), (1,), macro)
+    assert torch.equal(DerivedNetwork(genotype, 1, 4, residual=True)(image), image)
+    assert not torch.equal(DerivedNetwork(genotype, 1, 4, residual=False)(image), image)
+    small: dict[str, Any] = {"channels": 1, "layers": 2, "nodes": 2, "width": 4, "multipliers": (1,)}
+    supernet = ir.SuperNet(**small, **asdict(macro), residual=True)
+    assert torch.equal(supernet(image), image)
+
+
+def test_a_narrow_network_with_a_linear_head_learns_at_the_rate_of_compact() -> None:
+    """With an activation before the head, 8 of 16 random networks never changed the image again."""
+    macro = ir.Macro(4, "none", aspp=False, low_level=False, head="linear")
+    torch.manual_seed(0)
+    made = DerivedNetwork(ir.Genotype((CELL,), (0, 0), (1,), macro), 1, 20, residual=True)
+    optimizer = torch.optim.AdamW(made.parameters(), 0.008, (0.9, 0.99))
+    for _ in range(100):
+        clean = torch.rand(4, 1, 1, 1).expand(4, 1, 16, 16)
+        noisy = clean + 0.2 * torch.randn(clean.shape)
+        loss = F.mse_loss(made(noisy), clean)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.75 * 0.2**2
 
 
 def test_a_residual_cell_is_its_plain_form() -> None:
