@@ -16,6 +16,7 @@ from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import Search
 from irnas_ray.training.accumulation import Accumulation, Average
 from irnas_ray.training.loss import restoration_loss
+from irnas_ray.training.optimizers import SGD, Adam
 
 
 class SupernetTraining:
@@ -33,11 +34,11 @@ class SupernetTraining:
         self.settings, self.net = own, net
         self.train_w, self.train_a = EndlessBatches(train_w), EndlessBatches(train_a)
         self.weights, self.architecture = net.weight_parameters(), net.arch_parameters()
-        self.weight_optimizer = torch.optim.SGD(
+        self.weight_optimizer = SGD(
             self.weights, lr=own.weight_lr, momentum=own.momentum, weight_decay=own.weight_decay
         )
         betas = own.arch_beta1, 0.999
-        self.arch_optimizer = torch.optim.Adam(
+        self.arch_optimizer = Adam(
             self.architecture, lr=own.arch_rate(), betas=betas, weight_decay=own.arch_weight_decay
         )
         self.paths = FairPaths(net) if own.warmup_paths else None

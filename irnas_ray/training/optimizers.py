@@ -1,12 +1,32 @@
 """How a training changes weights: its optimizer, and the moving average of what it reaches."""
 
+import inspect
 import warnings
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+#: Methods of PyTorch's optimizers that load its compiler when they are first called.
+_COMPILABLE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+
+
+_Kind = TypeVar("_Kind", bound=type[torch.optim.Optimizer])
+
+
+def eager(kind: _Kind) -> _Kind:
+    """The same optimizer, for networks that are not compiled: PyTorch's own loads its compiler before the first step.
+
+    That takes about as long as loading PyTorch itself, in every process that trains.
+    """
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in _COMPILABLE}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return cast(_Kind, type(kind.__name__, (kind,), methods))
+
+
+Adam, AdamW, SGD = eager(torch.optim.Adam), eager(torch.optim.AdamW), eager(torch.optim.SGD)
 
 
 def make_optimizer(
@@ -15,11 +35,11 @@ def make_optimizer(
     """Adam, AdamW, or SGD with momentum 0.9 for a network's weights; ValueError if there is no such optimizer."""
     warn_of_rate(name, lr)
     if name in ("adam", "adamw"):
-        kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        kind = Adam if name == "adam" else AdamW
         # one kernel for all weights: these networks have many small ones
         return kind(network.parameters(), lr=lr, betas=(0.9, beta2), weight_decay=weight_decay, fused=True)
     if name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
+        return SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
     raise ValueError(f"optimizer: unknown {name!r}; possible: {', '.join(OPTIMIZERS)}")
 
 

@@ -145,7 +145,8 @@ def test_lists_of_batches_are_searched_like_streams_and_started_over_only_at_the
 def test_the_defaults_are_the_papers():
     bilevel = BilevelSearch(make_net(), make_batches(0), make_batches(1), validate)
     weights, architecture = bilevel.weight_optimizer, bilevel.arch_optimizer
-    assert type(weights) is torch.optim.SGD and type(architecture) is torch.optim.Adam
+    assert isinstance(weights, torch.optim.SGD) and isinstance(architecture, torch.optim.Adam)
+    assert not isinstance(architecture, torch.optim.AdamW)
     sgd, adam = weights.param_groups[0], architecture.param_groups[0]
     assert (sgd["lr"], sgd["momentum"], sgd["weight_decay"], sgd["nesterov"]) == (0.025, 0.9, 3e-4, False)
     assert (adam["lr"], adam["weight_decay"]) == (1e-3, 1e-3)

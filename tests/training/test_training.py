@@ -267,11 +267,11 @@ def test_the_rate_follows_its_schedule(schedule, factor, warmup):
 
 def test_optimizers_are_built_as_asked():
     adam = make_training(lr=2e-3, weight_decay=0.1).optimizer
-    assert type(adam) is torch.optim.Adam
+    assert isinstance(adam, torch.optim.Adam) and not isinstance(adam, torch.optim.AdamW)
     assert (adam.param_groups[0]["lr"], adam.param_groups[0]["weight_decay"]) == (2e-3, 0.1)
-    assert type(make_training(optimizer="adamw").optimizer) is torch.optim.AdamW
+    assert isinstance(make_training(optimizer="adamw").optimizer, torch.optim.AdamW)
     sgd = make_training(optimizer="sgd", lr=0.05, weight_decay=0.1).optimizer
-    assert type(sgd) is torch.optim.SGD and sgd.param_groups[0]["momentum"] == 0.9
+    assert isinstance(sgd, torch.optim.SGD) and sgd.param_groups[0]["momentum"] == 0.9
     assert (sgd.param_groups[0]["lr"], sgd.param_groups[0]["weight_decay"]) == (0.05, 0.1)
 
 
