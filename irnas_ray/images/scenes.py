@@ -9,12 +9,15 @@ scenes lose more (0.86 for a photograph of the moon). Copies cropped by more tha
 import hashlib
 from collections.abc import Sequence
 
+import lazy_loader
 import numpy as np
 from jaxtyping import Float32, Int8, UInt8
 from PIL import Image
-from scipy.ndimage import uniform_filter
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+# loaded when first used: every worker reads images, and few compare them
+ndimage = lazy_loader.load("scipy.ndimage", suppress_warning=True)
+sparse = lazy_loader.load("scipy.sparse", suppress_warning=True)
+csgraph = lazy_loader.load("scipy.sparse.csgraph", suppress_warning=True)
 
 Thumbnail = Int8[np.ndarray, "32 32"]
 
@@ -43,7 +46,7 @@ def thumbnail(pixels: UInt8[np.ndarray, "c h w"]) -> Thumbnail | None:
     detail = fine_detail(pixels)
     if detail is None or np.sqrt(np.mean(detail**2)) < LEAST_CONTRAST:
         return None
-    contrast = np.sqrt(uniform_filter(detail**2, WINDOW, mode="nearest") + FLOOR**2)
+    contrast = np.sqrt(ndimage.uniform_filter(detail**2, WINDOW, mode="nearest") + FLOOR**2)
     return np.rint(np.clip(detail / contrast * _SCALE, -127, 127)).astype(np.int8)
 
 
@@ -54,7 +57,7 @@ def fine_detail(pixels: UInt8[np.ndarray, "c h w"]) -> Float32[np.ndarray, "32 3
     gray = pixels[0] if len(pixels) == 1 else np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), pixels, axes=1)
     reduced = Image.fromarray(gray.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
     small = np.asarray(reduced, np.float32)
-    return small - uniform_filter(small, WINDOW, mode="nearest")
+    return small - ndimage.uniform_filter(small, WINDOW, mode="nearest")
 
 
 def correlation(one: Thumbnail, other: Thumbnail) -> float:
@@ -96,8 +99,8 @@ def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     if not count:
         return []
     i, j = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
-    joined = coo_array((np.ones(len(i), bool), (i, j)), shape=(count, count))
-    return connected_components(joined, directed=False)[1].tolist()
+    joined = sparse.coo_array((np.ones(len(i), bool), (i, j)), shape=(count, count))
+    return csgraph.connected_components(joined, directed=False)[1].tolist()
 
 
 def _turned(image: Thumbnail | None, turn: int) -> Thumbnail | None:

@@ -3,14 +3,17 @@
 import re
 from typing import Any
 
+import lazy_loader
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.derived import DerivedNetwork, multiply_adds_per_pixel
 from irnas_ray.networks.dncnn import DnCNN
 from irnas_ray.networks.user_network import IMPORT_NAME, TRIED_SIDE, NetworkClass, UserNetwork
+
+# loaded when first used, with PyTorch's shape checks and Triton: few networks are a user's own
+flop_counter = lazy_loader.load("torch.utils.flop_counter", suppress_warning=True)
 
 #: The name of networks that a genotype describes.
 GENOTYPE = "genotype"
@@ -89,7 +92,7 @@ def multiply_adds(network: nn.Module) -> int:
     if not isinstance(network, UserNetwork):
         return multiply_adds_per_pixel(network)
     parameter = next(network.parameters(), torch.zeros(()))
-    counter = FlopCounterMode(display=False)
+    counter = flop_counter.FlopCounterMode(display=False)
     mode = network.training
     with torch.no_grad(), counter:
         network.eval()(torch.zeros(1, network.channels, TRIED_SIDE, TRIED_SIDE).to(parameter))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import scipy.stats
+import lazy_loader
 import torch
 from torch import nn
 
@@ -16,6 +16,9 @@ from irnas_ray.settings.study import Final
 from irnas_ray.system.random_streams import stream_seed
 from irnas_ray.training.training import Training, TrainingReport
 from irnas_ray.training.validation import Validate
+
+# loaded when first used, which few workers do
+stats = lazy_loader.load("scipy.stats", suppress_warning=True)
 
 
 @dataclass
@@ -142,5 +145,5 @@ def rank_correlation(trained: Sequence[Trained]) -> float | None:
     known = [(inherited, score) for inherited, score in pairs if inherited is not None and math.isfinite(score)]
     if len(known) < 3:
         return None
-    tau = float(scipy.stats.kendalltau(*zip(*known, strict=True)).statistic)
+    tau = float(stats.kendalltau(*zip(*known, strict=True)).statistic)
     return tau if math.isfinite(tau) else None
