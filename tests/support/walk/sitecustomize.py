@@ -46,8 +46,10 @@ if FOLLOWED:
 
     def note(frame: Any, event: str, argument: Any) -> None:
         """Write down a file of the package whose function is called with a value or ends with it."""
+        if event not in ("call", "return"):
+            return
         name = frame.f_code.co_filename
-        if event not in ("call", "return") or not name.startswith(PACKAGE):
+        if not name.startswith(PACKAGE):
             return
         for one, is_met in tests.items():
             if name != last[one] and (any(map(is_met, list(frame.f_locals.values()))) or is_met(argument)):
@@ -55,5 +57,14 @@ if FOLLOWED:
                 with open(f"{FILE}-{one}", "a", encoding="utf-8") as file:
                     file.write(f"{Path(name).relative_to(PACKAGE)}\n")
 
-    sys.setprofile(note)
-    threading.setprofile(note)
+    class Beginning:
+        """Follows from the moment at which the package is imported: Ray's own processes never do that."""
+
+        def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+            """Begin; the package is found by the others."""
+            if name == "irnas_ray":
+                sys.meta_path.remove(self)
+                sys.setprofile(note)
+                threading.setprofile(note)
+
+    sys.meta_path.insert(0, Beginning())
