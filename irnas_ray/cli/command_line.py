@@ -119,7 +119,7 @@ def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
             raise ValueError(text.replace(f"{folder}/", "")) from None
         except UnicodeDecodeError as error:
             file = next(file for file in Path(folder).rglob("*.yaml") if file.read_bytes() == error.object)
-            raise ValueError(f"{file.relative_to(folder)}: is no UTF-8 text") from None
+            raise ValueError(f"{file.relative_to(folder)}: is not UTF-8 text") from None
 
 
 def _refuse_bare_words(name: str, kind: type, arguments: list[str]) -> None:
@@ -132,7 +132,7 @@ def _refuse_bare_words(name: str, kind: type, arguments: list[str]) -> None:
     free = [key for key in FIRST[name] if not any(argument.startswith(f"{key}=") for argument in arguments)]
     meant = [f"{key}={word or '...'}" for key, word in zip_longest(free, bare[: len(free)])]
     hint = f", such as\n  {PROGRAM} {name} {shlex.join(meant)}\n" if free else "; "
-    raise ValueError(f"{bare[0]!r} is no setting; settings are given as key=value{hint}--help lists them")
+    raise ValueError(f"{bare[0]!r} is not a setting; settings are given as key=value{hint}--help lists them")
 
 
 def _readable(kind: type, argument: str) -> str:
@@ -241,7 +241,7 @@ def _override_free(config: DictConfig, kind: type, argument: str) -> None:
         elif value is None or isinstance(value, dict):
             config[section] = value or {}
         else:
-            raise ValueError(f"{section}: {text!r} is no dict; give {section}.KEY=VALUE or {section}={{KEY: VALUE}}")
+            raise ValueError(f"{section}: {text!r} is not a dict; give {section}.KEY=VALUE or {section}={{KEY: VALUE}}")
 
 
 def _override_entry(entries: Any, section: str, key: str, value: Any, delete: bool) -> None:

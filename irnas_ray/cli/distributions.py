@@ -37,14 +37,14 @@ def _read(key: str, value: Any) -> tuple[str, dict[str, Any], dict[str, tuple[An
     if isinstance(value, list) and value:
         return "", {"choices": value}, None
     if not isinstance(value, dict) or value.get("_target_") not in TARGETS:
-        raise ValueError(f"domains.{key}: {value!r} is no distribution; {HINT}")
+        raise ValueError(f"domains.{key}: {value!r} is not a distribution; {HINT}")
     arguments = {name: item for name, item in value.items() if name != "_target_"}
     for name, item in arguments.items():
         if str(name).startswith("_"):
-            raise ValueError(f"domains.{key}: {name} is no argument of a distribution; {HINT}")
+            raise ValueError(f"domains.{key}: {name} is not an argument of a distribution; {HINT}")
         items = item if name == "choices" and isinstance(item, list) else [item]
         if not all(isinstance(one, PLAIN) for one in items):
-            raise ValueError(f"domains.{key}: {name}: {item!r} is no number, text or null; {HINT}")
+            raise ValueError(f"domains.{key}: {name}: {item!r} is not a number, text or null; {HINT}")
     return value["_target_"], arguments, None
 
 
@@ -68,5 +68,5 @@ def _make(key: str, target: str, arguments: dict[str, Any], when: dict[str, tupl
 def _conditions(key: str, when: Any) -> dict[str, tuple[Any, ...]]:
     """Keys and the values under which a domain is tuned; one value may stand without its list."""
     if not isinstance(when, dict) or not when or any(isinstance(values, dict) for values in when.values()):
-        raise ValueError(f"domains.{key}: when: {when!r} is no condition; give {{search.ssim_weight: [0.5, 1.0]}}")
+        raise ValueError(f"domains.{key}: when: {when!r} is not a condition; give {{search.ssim_weight: [0.5, 1.0]}}")
     return {name: tuple(values) if isinstance(values, list) else (values,) for name, values in when.items()}

@@ -171,7 +171,7 @@ def _token_file() -> Path | None:
         raise OSError(f"HOME: not set, and {need}; {remedy}")
     token = Path(home) / ".ray" / "auth_token"
     if not Path(home).is_dir():
-        raise OSError(f"HOME: {home} is no folder, and {need}; {remedy}")
+        raise OSError(f"HOME: {home} is not a folder, and {need}; {remedy}")
     if not (os.access(token, os.R_OK) if token.exists() else _may_write(token.parent)):
         what = f"{token} cannot be read" if token.exists() else f"{home} cannot be written"
         raise OSError(f"HOME: {what}, and {need}; {remedy}")

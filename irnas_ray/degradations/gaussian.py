@@ -26,7 +26,7 @@ class GaussianNoise:
         if not self.sigmas:
             raise ValueError("sigmas is empty; give at least one noise level on the 0-255 scale")
         if ranged and (len(self.sigmas) != 2 or self.sigmas[0] > self.sigmas[1]):
-            raise ValueError(f"sigmas {list(self.sigmas)} are no range; give two noise levels, the lower one first")
+            raise ValueError(f"sigmas {list(self.sigmas)} are not a range; give two noise levels, the lower one first")
         self.ranged = ranged
         self._levels = torch.tensor(self.sigmas)
 

@@ -13,7 +13,7 @@ def check_range(name: str, ends: Sequence[float], least: float = -math.inf, most
     if len(ends) != 2 or not all(math.isfinite(end) for end in ends) or not least <= ends[0] <= ends[1] <= most:
         limits = f" between {least:g} and {most:g}" if math.isfinite(most) else f" of at least {least:g}"
         where = limits if math.isfinite(least) else ""
-        raise ValueError(f"{name}: {list(ends)} is no range; give [low, high], two numbers{where}")
+        raise ValueError(f"{name}: {list(ends)} is not a range; give [low, high], two numbers{where}")
 
 
 def check_log_range(name: str, ends: Sequence[float], most: float = math.inf) -> None:

@@ -55,7 +55,7 @@ def score_methods(config: EvaluateConfig) -> None:
     config.data.color = protocol.color
     output = Path(config.output) if config.output else None
     if output is not None and output.exists() and not _is_free(output):
-        raise ValueError(f"output: {output} is no empty folder; choose another one")
+        raise ValueError(f"output: {output} is not an empty folder; choose another one")
     check_largest(config)
     failed: list[str] = []
     with pictures_up_to(config.max_megapixels):

@@ -34,12 +34,12 @@ class SearchSpace:
     def of(config: StudyConfig) -> "SearchSpace":
         """The search space of a study.
 
-        Raises ValueError naming the domain or condition that is on no setting, or the domain that is no distribution.
+        Raises ValueError naming the domain or condition that is on no setting, or the one without a distribution.
         """
         fixed = {}
         for name, domain in config.domains.items():
             if not isinstance(domain, BaseDistribution | Conditional):
-                raise ValueError(f"domains.{name}: {domain!r} is no Optuna distribution")
+                raise ValueError(f"domains.{name}: {domain!r} is not an Optuna distribution")
             for key in (name, *conditions_of(domain)):
                 try:
                     with_values(config, {key: None})

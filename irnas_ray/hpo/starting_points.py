@@ -65,7 +65,7 @@ def check_point(point: Mapping[str, Any], index: int, space: SearchSpace) -> Poi
     """A point with its values as the domains give them; ValueError naming the key that cannot have its value."""
     where = f"tune.points[{index}]"
     if not isinstance(point, Mapping) or not point:
-        raise ValueError(f"{where}: {point!r} is no point; give {{architecture.nodes: 3, ...}}")
+        raise ValueError(f"{where}: {point!r} is not a point; give {{architecture.nodes: 3, ...}}")
     checked = {}
     for key, value in point.items():
         if key not in space.domains:
@@ -122,7 +122,7 @@ def _open_study(folder: Path, read_settings: ReadSettings) -> tuple[dict[str, An
         name = before["study"] or before["search_space"]
         url = before["tune"]["storage"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"tune.warm_start: {folder} is no folder of a study; its settings cannot be read") from None
+        raise ValueError(f"tune.warm_start: {folder} is not a study's folder; its settings cannot be read") from None
     file = sqlite_file(url, folder)
     if url is None and file is not None and not file.exists():
         raise ValueError(f"tune.warm_start: {folder} holds no {file.name}, so no trial was begun there")

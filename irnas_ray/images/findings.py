@@ -16,7 +16,7 @@ KINDS: dict[str, tuple[str, bool]] = {
     "unreadable": ("cannot be read", True),
     "mis-sized": ("do not fit each other or the settings", True),
     "tiny": ("are too small", True),
-    "mis-paired": ("are no pair", True),
+    "mis-paired": ("are not a pair", True),
     "leakage": ("show a scene of the training images", True),
     "leakage against": ("training images show a scene of the other set", True),
     "shared": ("test images show a scene of the other set, which is no leak by itself", False),

@@ -244,7 +244,7 @@ class _Attention(nn.Module):
         return activated * self.factors(activated.mean(dim=(2, 3), keepdim=True)).sigmoid()
 
 
-#: Every operator by its name; ``none`` is no class, as it contributes zero.
+#: Every operator by its name; ``none`` is not a class, as it contributes zero.
 OPERATIONS: dict[str, type[Operator]] = {
     "conv": Convolution,
     "sep": SeparableConvolution,
@@ -321,6 +321,6 @@ def level_width(width: int, multiplier: float) -> int:
     channels = width * multiplier
     if width < 1 or channels < 1 or abs(channels - round(channels)) > 1e-6:
         raise ValueError(
-            f"width: {width} times {multiplier} is no whole number of channels; choose another basic width"
+            f"width: {width} times {multiplier} is not a whole number of channels; choose another basic width"
         )
     return round(channels)

@@ -77,7 +77,7 @@ def import_class(name: str) -> NetworkClass:
     Raises ValueError naming what is missing.
     """
     if not re.fullmatch(IMPORT_NAME, name):
-        raise ValueError(f"network: {name!r} is no import name; write package.module:Class")
+        raise ValueError(f"network: {name!r} is not an import name; write package.module:Class")
     module, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module)
@@ -88,7 +88,7 @@ def import_class(name: str) -> NetworkClass:
             f"network: {name} cannot be imported ({error}); install it, or name its folder in PYTHONPATH"
         ) from None
     if not callable(found):
-        raise ValueError(f"network: {name} is no class")
+        raise ValueError(f"network: {name} is not a class")
     return found
 
 

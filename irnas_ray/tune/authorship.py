@@ -22,7 +22,7 @@ from irnas_ray.tune.storage import open_storage
 
 #: In a run's folder: file -> mark.
 MARKS = "marks.json"
-#: Seconds between two looks at a storage that is no folder.
+#: Seconds between two looks at a storage that is not a folder.
 FAR = 10.0
 
 

@@ -37,7 +37,7 @@ def check_population(config: StudyConfig) -> None:
     if config.tune.replicates > 1:
         raise ValueError(
             f"tune.replicates: {config.tune.replicates}; the trials of a population (tune.perturb_every) copy each "
-            "other, so that seeds are no replicates; set it to 1"
+            "other, so that seeds are not replicates; set it to 1"
         )
     if config.cluster.max_concurrent is not None and config.cluster.max_concurrent < config.tune.trials:
         raise ValueError(

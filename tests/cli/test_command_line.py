@@ -110,7 +110,7 @@ BARE = [
     ("restore", "a b.pt in out", "restore network=a input=b.pt output=in\n"),
     ("analyze", "results/x", "analyze study=results/x\n"),
     ("search", "irnas_denoise", "search search_spaces=irnas_denoise\n"),
-    ("evaluate", "network=a.pt b.pt", "'b.pt' is no setting; settings are given as key=value; --help lists them"),
+    ("evaluate", "network=a.pt b.pt", "'b.pt' is not a setting; settings are given as key=value; --help lists them"),
 ]
 
 
@@ -154,27 +154,27 @@ def test_domains_are_replaced_changed_added_and_removed():
 
 
 WRONG_DOMAINS = [
-    ("architecture.nodes=3", "3 is no distribution; give a list of choices"),
-    ("architecture.nodes=[]", "is no distribution"),
-    ("architecture.nodes=", "is no distribution"),
+    ("architecture.nodes=3", "3 is not a distribution; give a list of choices"),
+    ("architecture.nodes=[]", "is not a distribution"),
+    ("architecture.nodes=", "is not a distribution"),
     ("architecture.nodes=[1", "cannot read"),
-    ("architecture.nodes={a: 1}", "is no distribution"),
-    ("architecture.nodes={_target_: os.mkdir, path: proof}", "is no distribution"),
-    ("architecture.nodes={_target_: optuna.distributions.json.dumps, obj: 1}", "is no distribution"),
+    ("architecture.nodes={a: 1}", "is not a distribution"),
+    ("architecture.nodes={_target_: os.mkdir, path: proof}", "is not a distribution"),
+    ("architecture.nodes={_target_: optuna.distributions.json.dumps, obj: 1}", "is not a distribution"),
     ("architecture.nodes={_target_: optuna.distributions.NoDistribution}", "NoDistribution"),
     ("architecture.nodes={_target_: optuna.distributions.IntDistribution, low: 1}", "high"),
     ("architecture.nodes.low=9", "low <= high"),
     ("architecture.nodes.hihg=9", "hihg"),
     ("architecture.width.high=9", "domains.architecture.width is a list of choices"),
     ("search.bacth=null", "there is no such domain; domains: architecture.nodes"),
-    ("architecture.nodes={choices: [], when: {search.crop: 32}}", "is no distribution"),
-    ("architecture.nodes={when: {search.crop: 32}}", "is no distribution"),
+    ("architecture.nodes={choices: [], when: {search.crop: 32}}", "is not a distribution"),
+    ("architecture.nodes={when: {search.crop: 32}}", "is not a distribution"),
     (
         "architecture.nodes={choices: [1], when: [search.crop]}",
-        "is no condition; give {search.ssim_weight: [0.5, 1.0]}",
+        "is not a condition; give {search.ssim_weight: [0.5, 1.0]}",
     ),
-    ("architecture.nodes={choices: [1], when: {}}", "is no condition"),
-    ("architecture.nodes={choices: [1], when: {search: {crop: 32}}}", "is no condition"),
+    ("architecture.nodes={choices: [1], when: {}}", "is not a condition"),
+    ("architecture.nodes={choices: [1], when: {search: {crop: 32}}}", "is not a condition"),
 ]
 
 
@@ -227,7 +227,7 @@ def test_comparisons_and_arguments_take_keys_of_the_users_own():
 
 
 WRONG_FREE = [
-    ("compare=[1]", "compare: '.1.' is no dict; give compare.KEY=VALUE"),
+    ("compare=[1]", "compare: '.1.' is not a dict; give compare.KEY=VALUE"),
     ("compare.final.lr=[1", "compare.final.lr: cannot read"),
     ("compare.final.lr=null", "compare.final.lr: there is no such entry"),
     ("~network_arguments.width", "network_arguments.width: there is no such entry"),
@@ -264,7 +264,7 @@ WRONG_FILES = [
     ("search: {epochs: many}", "search_spaces/mine.yaml: search.epochs: Value 'many'"),
     ("study: ${search", "study: holds ${ without an end"),
     ("study: [", "search_spaces/mine.yaml"),
-    ("study: \udcff", "search_spaces/mine.yaml: is no UTF-8 text"),
+    ("study: \udcff", "search_spaces/mine.yaml: is not UTF-8 text"),
 ]
 
 

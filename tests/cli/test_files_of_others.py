@@ -72,20 +72,20 @@ def space(**content: Any) -> str:
 
 
 WRONG_DOMAINS: list[tuple[Any, str]] = [
-    (TARGET, "is no distribution"),
-    ({"_target_": "os.mkdir", "path": "proof"}, "is no distribution"),
-    ({"_target_": FLOAT + "\n", "low": 0, "high": 1}, "is no distribution"),
-    ({"_target_": "optuna.distributions.BaseDistribution"}, "is no distribution"),
-    ({"_target_": "optuna.distributions.warnings.warn.Distribution"}, "is no distribution"),
-    ({"_target_": [FLOAT], "low": 0, "high": 1}, "is no distribution"),
+    (TARGET, "is not a distribution"),
+    ({"_target_": "os.mkdir", "path": "proof"}, "is not a distribution"),
+    ({"_target_": FLOAT + "\n", "low": 0, "high": 1}, "is not a distribution"),
+    ({"_target_": "optuna.distributions.BaseDistribution"}, "is not a distribution"),
+    ({"_target_": "optuna.distributions.warnings.warn.Distribution"}, "is not a distribution"),
+    ({"_target_": [FLOAT], "low": 0, "high": 1}, "is not a distribution"),
     ({"_target_": FLOAT, "low": TARGET, "high": 1}, "low: "),
     ({"_target_": FLOAT, "low": [0], "high": 1}, "low: "),
     ({"_target_": FLOAT, "low": {"_target_": "os.mkdir", "path": "proof"}, "high": 1}, "low: "),
     ({"_target_": "optuna.distributions.CategoricalDistribution", "choices": [1, TARGET]}, "choices: "),
     ({"_target_": "optuna.distributions.CategoricalDistribution", "choices": TARGET}, "choices: "),
-    ({"_target_": FLOAT, "_args_": [0, 1]}, "_args_ is no argument"),
-    ({"_target_": FLOAT, "low": 0, "high": 1, "_partial_": True}, "_partial_ is no argument"),
-    ({"_target_": FLOAT, "low": 0, "high": 1, "_recursive_": False}, "_recursive_ is no argument"),
+    ({"_target_": FLOAT, "_args_": [0, 1]}, "_args_ is not an argument"),
+    ({"_target_": FLOAT, "low": 0, "high": 1, "_partial_": True}, "_partial_ is not an argument"),
+    ({"_target_": FLOAT, "low": 0, "high": 1, "_recursive_": False}, "_recursive_ is not an argument"),
     ({"_target_": FLOAT, "low": 0, "high": 1, "log": "${oc.env:SECRET}"}, "calls a resolver"),
 ]
 

@@ -165,7 +165,7 @@ LONG = "a-folder-that-is-too-deep-for-the-sockets-of-ray"
         ({"RAY_TMPDIR": f"/tmp/{LONG}", "TMPDIR": "/tmp"}, "RAY_TMPDIR: .* too long", "RAY_TMPDIR=/tmp"),
         ({"TMPDIR": "/dev/null/x"}, "TMPDIR: /dev/null/x cannot be written", "RAY_TMPDIR=/tmp"),
         ({"HOME": ""}, "HOME: not set", "set HOME to your own folder, or RAY_AUTH_TOKEN"),
-        ({"HOME": "/no/such/home"}, "HOME: /no/such/home is no folder", "set HOME to your own folder"),
+        ({"HOME": "/no/such/home"}, "HOME: /no/such/home is not a folder", "set HOME to your own folder"),
     ],
 )
 def test_what_a_start_lacks_is_named_before_it(

@@ -100,7 +100,7 @@ def test_a_range_of_levels_is_drawn_evenly():
     colour = GaussianNoise([25.0, 25.0], ranged=True)(torch.zeros(2, 3, 100, 100), _generator())
     assert abs(255 * colour.std() - 25) < 0.5 and abs((colour[:, 0] * colour[:, 1]).mean()) < 3e-4
     for wrong in ([10.0], [50.0, 10.0], [1.0, 2.0, 3.0]):
-        with pytest.raises(ValueError, match="no range"):
+        with pytest.raises(ValueError, match="not a range"):
             GaussianNoise(wrong, ranged=True)
 
 

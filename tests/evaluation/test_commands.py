@@ -83,7 +83,7 @@ def test_everything_is_in_one_table_and_kept(tmp_path, photographs, capsys):
         f"images/{network}/{name}.png" for network in ("ours", "other") for name in SIZES
     }
     assert Image.open(output / "sheet.png").width > 5 * 200
-    with pytest.raises(ValueError, match="output: .*scores is no empty folder"):
+    with pytest.raises(ValueError, match="output: .*scores is not an empty folder"):
         score_methods(config(photographs, method="tv", sigma=50.0, output=str(output)))
 
 

@@ -76,7 +76,7 @@ def test_more_points_than_trials_are_said(capsys: pytest.CaptureFixture[str]) ->
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({}, "{} is no point"),
+    ({}, "{} is not a point"),
     ({"search.batch": 4}, "search.batch is not tuned; domains: architecture.nodes"),
     ({NODES: 7}, "architecture.nodes=7 is not in IntDistribution"),
     ({NODES: "three"}, "architecture.nodes='three' is not in"),
@@ -171,7 +171,7 @@ def test_a_genotype_fixes_what_it_says(tmp_path: Path) -> None:
 
 
 def test_what_is_no_study_and_no_genotype_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"tune.warm_start: {tmp_path} is no folder of a study"):
+    with pytest.raises(ValueError, match=rf"tune.warm_start: {tmp_path} is not a study's folder"):
         points_of(make_config(warm_start=str(tmp_path)))
     with pytest.raises(ValueError, match="tune.warm_start: genotype 'nothing': no such file"):
         points_of(make_config(warm_start="nothing"))

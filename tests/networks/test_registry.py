@@ -154,7 +154,7 @@ WRONG = [
     ("own_networks:Half", {}, r"makes \(1, 4, 32, 32\) of an image \(1, 1, 64, 64\)"),
     ("own_networks:Broken", {}, "own_networks:Broken fails .*RuntimeError: no such layer"),
     ("own_networks:Missing", {}, "own_networks:Missing cannot be imported .*install it, or .*PYTHONPATH"),
-    ("own_networks:number", {}, "own_networks:number is no class"),
+    ("own_networks:number", {}, "own_networks:number is not a class"),
     ("no_such_module:Net", {}, "no_such_module:Net cannot be imported"),
 ]
 

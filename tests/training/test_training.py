@@ -137,7 +137,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.usefixtures("unannotated")  # steps=None is no setting of a study
+@pytest.mark.usefixtures("unannotated")  # steps=None is not a setting of a study
 def test_a_wall_clock_budget_ends_on_time_and_the_rate_follows_it():
     clock = Clock(0.25)
     rates, starts = [], []
@@ -160,7 +160,7 @@ def test_a_wall_clock_budget_ends_on_time_and_the_rate_follows_it():
     assert all(before.seconds < after.seconds for before, after in zip(reports, reports[1:], strict=False))
 
 
-@pytest.mark.usefixtures("unannotated")  # steps=None is no setting of a study
+@pytest.mark.usefixtures("unannotated")  # steps=None is not a setting of a study
 def test_time_that_was_used_before_a_kill_stays_used_and_the_pause_does_not_count():
     first = make_training(steps=None, minutes=1, clock=Clock(1.0))
     used = first.run().seconds
@@ -175,7 +175,7 @@ def test_time_that_was_used_before_a_kill_stays_used_and_the_pause_does_not_coun
     assert all(torch.equal(before[name], value) for name, value in over.network.state_dict().items())
 
 
-@pytest.mark.usefixtures("unannotated")  # steps=None is no setting of a study
+@pytest.mark.usefixtures("unannotated")  # steps=None is not a setting of a study
 def test_time_between_validations_counts():
     clock = Clock(0.0)
     training = make_training(steps=None, minutes=1, validate_every=1, clock=clock)
@@ -306,7 +306,7 @@ def test_a_loss_that_is_not_finite_names_the_step():
         train(make_network(), spoilt(), validate, **SETTINGS)
 
 
-@pytest.mark.usefixtures("unannotated")  # steps=None is no setting of a study
+@pytest.mark.usefixtures("unannotated")  # steps=None is not a setting of a study
 def test_unknown_and_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="optimizer: unknown 'lion'; possible: adam, adamw, sgd"):
         make_training(optimizer="lion")
