@@ -38,6 +38,11 @@ os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray", dir="/tmp")
 atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest, or one process would be alone with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_survival.py")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_ray_left() -> Iterator[None]:
     """No file finds a Ray that the one before it in the same process left connected, as commands run in place do."""
