@@ -1,17 +1,19 @@
 """An audit that runs: each search a study of its own, then all trainings of networks in one, then the test images."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from irnas_ray.audit.budgets import planned_budget, random_search, steps_of, trial_multiply_adds, unit_of
+from irnas_ray.audit.budgets import STEPS, planned_budget, random_search, steps_of, trial_multiply_adds, unit_of
 from irnas_ray.audit.evidence import (
     TRAINED,
     AuditFolder,
     Judged,
     arms_of,
+    cost_of,
     evaluation_of,
     is_finished,
     metrics_of,
@@ -32,7 +34,8 @@ from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.datasets.whole_images import load_images
 from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.results.folder import StudyFolder
-from irnas_ray.results.layout import FinalLayout
+from irnas_ray.results.layout import FinalLayout, StudyLayout
+from irnas_ray.results.study_results import read_study
 from irnas_ray.settings.audit import AuditConfig
 from irnas_ray.settings.study import StudyConfig, Tune, with_values
 from irnas_ray.study.candidates import Candidate
@@ -130,6 +133,8 @@ def _run(config: AuditConfig, plan: Plan, folder: AuditFolder, prepared: Path) -
         seeds = {"tune.seed": config.tune.seed + APART * place, "final.seed": seed_of(config, place, 0)}
         study = _study(plan.searches[arm], folder, run_name(arm, number), data | seeds)
         _finished(study, run_study, left_out)
+        if arm == "random":
+            _make_equal(study, mean_spent(plan, folder, config.audit.runs), plan.unit, left_out)
     winners = [winner_of(folder.study(run_name(*place)), f"{place[0]} {place[1] + 1}") for place in places]
     alone, facts = networks_alone(config, plan, winners)
     candidates, judged = trainings(config, folder, places, winners, alone)
@@ -154,7 +159,36 @@ def _study(settings: StudyConfig, folder: AuditFolder, name: str, values: dict[s
     if own.cluster.storage is not None:
         own.cluster.storage = join(absolute(own.cluster.storage), folder.name)
     own.resume = StudyFolder(own).config.exists()
+    if own.resume:
+        # random search may have gone on
+        own.tune.trials = max(own.tune.trials, StudyFolder(own).read_settings()["tune"]["trials"])
     return own
+
+
+def mean_spent(plan: Plan, folder: AuditFolder, runs: int) -> float:
+    """What the searched runs have spent on average, in the plan's unit."""
+    own = plan.searches["searched"]
+    trial_cost = trial_multiply_adds(own) if own.search.supernet else 0.0
+    return sum(_spent(folder.study(run_name("searched", run)), plan.unit, trial_cost) for run in range(runs)) / runs
+
+
+def _spent(study: StudyLayout, unit: str, trial_cost: float = 0.0) -> float:
+    cost = cost_of(read_study(study.path).records, trial_cost)
+    return cost.steps if unit == STEPS else cost.multiply_adds
+
+
+def _make_equal(study: StudyConfig, target: float, unit: str, left_out: list[str]) -> None:
+    """Let a random search that has spent less than ``target`` go on with more trials until it has spent as much.
+
+    Rungs stop more of its trials than of a search that gets better from trial to trial.
+    """
+    folder, before = StudyFolder(study), 0.0
+    while before < (spent := _spent(folder, unit)) < target:
+        trials = folder.read_settings()["tune"]["trials"]
+        more = math.ceil((target - spent) / (spent / trials))
+        print(f"study {study.study!r} goes on: {spent:.4g} of {target:.4g} {unit} are spent", flush=True)
+        before = spent
+        _finished(with_values(study, {"tune.trials": trials + more, "resume": True}), run_study, left_out)
 
 
 def _finished(study: StudyConfig, work: Callable[[StudyConfig], object], left_out: list[str]) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +159,20 @@ def _run(one: Judged, scores: list[list[float]], folder: AuditFolder, trial_cost
     margins = [margin for margin in winner.get("margins") or [] if not margin["decision"].startswith("layer ")]
     if margins:
         described |= {"ties": sum(margin["margin"] < TIE for margin in margins), "decisions": len(margins)}
-    most = max((record.get("steps") or 0 for record in records), default=0)
-    spent = [_spent(record, trial_cost, most) for record in records]
-    seconds = sum(record.get("seconds") or 0.0 for record in records)
+    cost = replace(cost_of(records, trial_cost), judging_seconds=judging)
+    return Run(one.network.name, scores, cost, trail=trail_of(records, _each_spent(records, trial_cost)), **described)
+
+
+def cost_of(records: Sequence[Mapping[str, Any]], trial_cost: float = 0.0) -> Cost:
+    """What the trials of a search have cost; ``trial_cost`` are the multiply-adds of one with a supernet."""
     steps = sum(record.get("steps") or 0 for record in records)
-    cost = Cost(len(records), steps, sum(spent), seconds, judging)
-    return Run(one.network.name, scores, cost, trail=trail_of(records, spent), **described)
+    seconds = sum(record.get("seconds") or 0.0 for record in records)
+    return Cost(len(records), steps, sum(_each_spent(records, trial_cost)), seconds)
+
+
+def _each_spent(records: Sequence[Mapping[str, Any]], trial_cost: float) -> list[float]:
+    most = max((record.get("steps") or 0 for record in records), default=0)
+    return [_spent(record, trial_cost, most) for record in records]
 
 
 def _spent(record: Mapping[str, Any], trial_cost: float, most: int) -> float:

@@ -1,11 +1,15 @@
 """What an audit will run: checked before any work, equal in budget, with seeds of its own everywhere."""
 
+import json
+
 import pytest
+import yaml
 from audit_folders import Finished, settings
 
 from irnas_ray.audit import arms
-from irnas_ray.audit.arms import _conclude, _finished, _study, planned, run_audit
+from irnas_ray.audit.arms import _conclude, _finished, _make_equal, _study, mean_spent, planned, run_audit
 from irnas_ray.audit.record import read_audit
+from irnas_ray.results.folder import StudyFolder, as_plain
 from irnas_ray.system.exit_status import Incomplete
 
 
@@ -93,6 +97,37 @@ def test_a_finished_study_is_not_run_again_and_an_incomplete_one_is_told_of(audi
     assert "study 'random-1' is finished" in capsys.readouterr().out and left_out == []
     _finished(_study(done, audit.folder, "random-5", {}), fails, left_out)
     assert left_out == ["random-5: 1 final training failed"]
+
+
+def test_random_search_goes_on_until_it_has_spent_as_much(audit, capsys, monkeypatch):
+    """Of 40 steps of four trials each, random search is given 95 to spend."""
+    study = _study(audit.plan.searches["random"], audit.folder, "random-1", {})
+    assert mean_spent(audit.plan, audit.folder, 2) == 40
+    records, asked = audit.folder.study("random-1").records, []
+    kept, settings_before = records.read_text(), StudyFolder(study).config.read_text()
+
+    def goes_on(own):
+        asked.append(own.tune.trials)
+        assert own.resume
+        StudyFolder(own).config.write_text(yaml.safe_dump(as_plain(own)))
+        trials = json.loads(kept)
+        extra = [trials[0] | {"id": f"more-{number}", "steps": 8} for number in range(own.tune.trials - len(trials))]
+        records.write_text(json.dumps(trials + extra))
+
+    monkeypatch.setattr(arms, "run_study", goes_on)
+    _make_equal(study, 40, "steps", [])
+    assert asked == []
+    _make_equal(study, 95, "steps", [])
+    # 40 / 4 a trial: six more, which spend 8 each; then one more
+    assert asked == [10, 11]
+    assert "study 'random-1' goes on: 40 of 95 steps are spent" in capsys.readouterr().out
+    # an audit that is continued takes it as it is
+    assert _study(audit.plan.searches["random"], audit.folder, "random-1", {}).tune.trials == 11
+    monkeypatch.setattr(arms, "run_study", lambda own: asked.append(own.tune.trials))
+    _make_equal(study, 1000, "steps", [])
+    assert len(asked) == 3  # one that spends nothing more is not asked for ever
+    records.write_text(kept)
+    StudyFolder(study).config.write_text(settings_before)
 
 
 def test_the_verdict_is_printed_and_written(audit, capsys):
