@@ -15,10 +15,16 @@ from optuna.trial import FrozenTrial, TrialState
 from irnas_ray.genotypes.encoding import MOST_REJECTIONS, PREFIX
 from irnas_ray.hpo.configuration import BEYOND
 from irnas_ray.hpo.domains import contains
+from irnas_ray.hpo.objectives import Limits
+from irnas_ray.hpo.prediction import best_to_try, expected_scores, features_of
 from irnas_ray.hpo.samplers import STARTUP, OneByOneSampler
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.settings.study import Search
 
+#: Of so many possible configurations the most promising is tried; they are the first within the limits of so many.
+POOL, MOST_DRAWN = 80, 400
+#: Of so many of the best configurations are children looked at, of so many edits at most.
+PARENTS, MOST_EDITS = 5, 3
 #: Values of domains and genes.
 Values = dict[str, Any]
 
@@ -33,8 +39,8 @@ class Method(OneByOneSampler):
     #: Most objectives that it can have.
     objectives: float = math.inf
 
-    def __init__(self, space: SearchSpace, search: Search, seed: int) -> None:
-        self.space, self.search, self.rng = space, search, Random(seed)
+    def __init__(self, space: SearchSpace, search: Search, seed: int, limits: Limits | None = None) -> None:
+        self.space, self.search, self.rng, self.limits = space, search, Random(seed), limits
         self._independent = RandomSampler(seed=seed)
         self._proposed: Values = {}
         #: How many configurations were drawn that the study had already.
@@ -144,8 +150,8 @@ class Evolution(Method):
 class Tpe(Method):
     """Optuna's multivariate TPE over domains and genes, in groups of those that occur together; uniform at first."""
 
-    def __init__(self, space: SearchSpace, search: Search, seed: int) -> None:
-        super().__init__(space, search, seed)
+    def __init__(self, space: SearchSpace, search: Search, seed: int, limits: Limits | None = None) -> None:
+        super().__init__(space, search, seed, limits)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._model = TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True)
@@ -176,8 +182,57 @@ class Tpe(Method):
         return self._model.sample_independent(study, trial, param_name, param_distribution)
 
 
+class Predictor(Evolution):
+    """Of many configurations the one with the largest expected improvement under a Gaussian process.
+
+    As BANANAS (White et al. 2021), which predicts with networks, it chooses among children of the best ones, here of
+    one to three edits, and among uniform ones; those beyond the limits are not looked at. The process sees what
+    configurations are made of and what their networks cost (``prediction``). The first ``search.population`` are
+    uniform.
+    """
+
+    def propose(self, study: optuna.Study, trial: FrozenTrial) -> Values:
+        """Something new, uniform at first, then the most promising."""
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        own = [other for other in others if other.state != TrialState.WAITING and BEYOND not in other.user_attrs]
+        scored = [(score, other) for score, other in zip(expected_scores(own), own, strict=True) if score is not None]
+        assert self.search.population is not None
+        if len(own) < self.search.population or len(scored) < 2:
+            return self.fresh(study, trial, lambda: self.uniform(study, trial))
+        best = [other for _, other in sorted(scored, key=lambda pair: -pair[0])[:PARENTS]]
+        pool: dict[str, Values] = {}
+        known = {_key(other.params) for other in others}
+        for place in range(MOST_DRAWN):
+            drawn = self._child(study, trial, best[place % len(best)]) if place % 2 else self.uniform(study, trial)
+            if _key(drawn) not in known and self._affordable(drawn):
+                pool[_key(drawn)] = drawn
+            if len(pool) == POOL:
+                break
+        if not pool:
+            return self.fresh(study, trial, lambda: self.uniform(study, trial))
+        rows = [self._features(other.params) for _, other in scored]
+        proposals = list(pool.values())
+        return proposals[best_to_try(rows, [score for score, _ in scored], [self._features(one) for one in proposals])]
+
+    def _child(self, study: optuna.Study, trial: FrozenTrial, parent: FrozenTrial) -> Values:
+        child: Values = dict(parent.params)
+        for _ in range(self.rng.randint(1, MOST_EDITS)):
+            child = self._mutated(study, trial, child)
+        return child
+
+    def _affordable(self, values: Values) -> bool:
+        limits = self.limits
+        return limits is None or all(share <= 0 for share in limits.excess(limits.known(values)).values())
+
+    def _features(self, values: Mapping[str, Any]) -> dict[str, float]:
+        genes = {name: value for name, value in values.items() if name.startswith(PREFIX)}
+        genotype = self.space.encoding(values).decode(genes)
+        costs = self.limits.known(values) if self.limits is not None else {}
+        return features_of({name: value for name, value in values.items() if name not in genes}, genotype, costs)
+
+
 #: Search methods without a supernet, by name.
-METHODS: dict[str, type[Method]] = {"evolution": Evolution, "tpe": Tpe, "random": Uniform}
+METHODS: dict[str, type[Method]] = {"evolution": Evolution, "predictor": Predictor, "tpe": Tpe, "random": Uniform}
 
 
 def _key(params: Mapping[str, Any]) -> str:

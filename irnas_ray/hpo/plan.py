@@ -1,7 +1,9 @@
-"""What a study is begun with: where it is kept, what it proposes, and how configurations are repeated and compared."""
+"""What a study is begun with: where it is kept and whose it is, what it proposes, how configurations are repeated."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -11,6 +13,7 @@ from irnas_ray.hpo.objectives import OBJECTIVES, Limits, Objective, objectives_o
 from irnas_ray.hpo.rungs import milestones
 from irnas_ray.hpo.samplers import make_sampler, seed_of
 from irnas_ray.hpo.search_space import SearchSpace
+from irnas_ray.hpo.storage import lies_in
 from irnas_ray.settings.study import Search, StudyConfig
 
 
@@ -54,14 +57,16 @@ class StudyPlan:
             rungs_of(config),
             tuned.reduction_factor,
             limits,
-            own if own.population is not None else replace(own, population=max(2, tuned.trials // 3)),
+            own
+            if own.population is not None
+            else replace(own, population=max(2, tuned.trials // (4 if own.method == "predictor" else 3))),
         )
 
     def make_sampler(self, number: int) -> BaseSampler:
         """The sampler that proposes configuration ``number``; to be made anew for each."""
         if self.space.architecture is None:
             return make_sampler(self.sampler, self.seed, number, self.space, len(self.objectives))
-        return METHODS[self.search.method](self.space, self.search, seed_of(self.seed, number))
+        return METHODS[self.search.method](self.space, self.search, seed_of(self.seed, number), self.limits)
 
     @property
     def metrics(self) -> list[str]:
@@ -76,3 +81,46 @@ def rungs_of(config: StudyConfig) -> list[int]:
     # at the last epoch a trial can only be spared its proxy
     stopping = tuned.early_stopping and tuned.perturb_every is None
     return milestones(tuned.grace_epochs, tuned.reduction_factor, end) if stopping else []
+
+
+def claim_study(plan: StudyPlan, folder: Path, search_space: str) -> optuna.Study:
+    """The Optuna study of a plan, made if need be; ValueError if it belongs to another folder or search space.
+
+    Studies that share a database under one name would be merged without a word. A database in the study's own folder
+    is shared by no other, so that such a folder may have been moved or copied since.
+    """
+    ours = {
+        "folder": str(folder),
+        "search_space": search_space,
+        "objectives": [f"{objective.direction} {objective.name}" for objective in plan.objectives],
+        "domains": {key: str(domain) for key, domain in sorted(plan.space.domains.items())},
+    }
+    study = optuna.create_study(
+        storage=plan.storage,
+        study_name=plan.name,
+        directions=[objective.direction for objective in plan.objectives],
+        load_if_exists=True,
+    )
+    theirs = study.user_attrs
+    if "folder" not in theirs and study.get_trials(deepcopy=False):
+        raise ValueError(
+            f"study {plan.name!r} exists in the storage and is of another program; choose another name, study=NAME"
+        )
+    for key in ("folder", "search_space", "objectives", "domains"):
+        if key == "folder" and lies_in(plan.storage, folder):
+            continue
+        if (theirs.get(key), ours[key]) == ("quickstart", "irnas_small"):
+            # what the first releases' quickstart searched is called so now
+            continue
+        # a study of an earlier release holds its folder only
+        if key in theirs and theirs[key] != ours[key]:
+            raise ValueError(
+                f"study {plan.name!r} exists in the storage with another {key.replace('_', ' ')} "
+                f"({theirs[key]}; now {ours[key]}); choose another name, study=NAME"
+            )
+    for key, value in ours.items():
+        study.set_user_attr(key, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.label for objective in plan.objectives])
+    return study

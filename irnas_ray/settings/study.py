@@ -110,10 +110,11 @@ class Search:
     """The search of one trial: bilevel as in the paper (sections 3.3 and 4.1), or a short training of one genotype."""
 
     #: How genotypes are found: by a supernet in each trial, whose mixture is trained (darts) or whose paths are, one by
-    #: one (single_path); or evolution, tpe, random: proposed beside the domains, each trial trains one for `epochs` by
-    #: the recipe under `final` (docs/search.md).
+    #: one (single_path); or predictor, evolution, tpe, random: proposed beside the domains, and each trial trains one
+    #: for `epochs` by the recipe under `final` (docs/search.md).
     method: str = "darts"
-    #: evolution: how many of the newest configurations are parents; null: a third of `tune.trials`.
+    #: evolution: how many of the newest configurations are parents; null: a third of `tune.trials`. predictor: how many
+    #: configurations are uniform at first; null: a quarter of them.
     population: int | None = bounded(None, at_least=2)
     #: evolution, single_path: how many parents, drawn at random, compete for each child.
     tournament: int = bounded(3, at_least=1)

@@ -180,9 +180,9 @@ def _check_method(config: StudyConfig) -> None:
         raise ValueError(
             f"tune.objectives: search.method={own.method} has one objective; with several use tpe or random"
         )
-    if own.method == "evolution" and own.population is not None and own.population >= tuned.trials:
+    if own.method in ("evolution", "predictor") and own.population is not None and own.population >= tuned.trials:
         raise ValueError(
-            f"search.population: {own.population}; less than tune.trials={tuned.trials}, or no child is ever born"
+            f"search.population: {own.population}; less than tune.trials={tuned.trials}, or only uniform ones are tried"
         )
     for key in GIVING_GENES:
         if key in config.domains:

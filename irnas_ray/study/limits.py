@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from irnas_ray.hpo.objectives import Limits
@@ -32,7 +32,24 @@ def limits_of(config: StudyConfig) -> Limits | None:
     # kept beside the trials, where no password may lie
     own = copy.deepcopy(config)
     own.tune.storage = None
-    return Limits(most, functools.partial(known_costs, own), exact=not config.search.supernet)
+    return Limits(most, Remembered(functools.partial(known_costs, own)), exact=not config.search.supernet)
+
+
+class Remembered:
+    """Costs that are not computed twice in one process; what is remembered is not kept beside the trials."""
+
+    def __init__(self, known: Callable[[Mapping[str, Any]], Mapping[str, float]]) -> None:
+        self._known = known
+        self._costs: dict[str, Mapping[str, float]] = {}
+
+    def __call__(self, values: Mapping[str, Any]) -> Mapping[str, float]:
+        key = str(sorted(values.items()))
+        if key not in self._costs:
+            self._costs[key] = self._known(values)
+        return self._costs[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_costs": {}}
 
 
 def known_costs(config: StudyConfig, values: Mapping[str, Any]) -> dict[str, int]:

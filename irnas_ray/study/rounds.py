@@ -12,8 +12,7 @@ from irnas_ray.cluster.placement import slots
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.ledger import Ledger
 from irnas_ray.hpo.objectives import SCORE
-from irnas_ray.hpo.ownership import claim_study
-from irnas_ray.hpo.plan import StudyPlan
+from irnas_ray.hpo.plan import StudyPlan, claim_study
 from irnas_ray.hpo.records import ended_since, name_of
 from irnas_ray.hpo.replicate import TrialNames
 from irnas_ray.hpo.starting_points import enqueue

@@ -1,5 +1,7 @@
 """Methods without a supernet: whole configurations, none twice, that depend on the study alone and get better."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +16,7 @@ from scipy.stats import chisquare
 from irnas_ray.genotypes.encoding import PREFIX
 from irnas_ray.hpo.domains import Conditional
 from irnas_ray.hpo.methods import METHODS
+from irnas_ray.hpo.objectives import Limits
 from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.records import records_of
 from irnas_ray.hpo.search_space import SearchSpace
@@ -124,8 +127,25 @@ def test_methods_that_learn_are_better_than_chance() -> None:
 
     by_chance = regret("random")
     assert by_chance > 0.3
-    for name in ("evolution", "tpe"):
+    for name in ("evolution", "predictor", "tpe"):
         assert regret(name) < 0.7 * by_chance, name
+
+
+def test_the_predictor_proposes_nothing_beyond_the_limits_once_it_has_begun() -> None:
+    """And among what is possible it sees what networks cost."""
+
+    def known(values: Mapping[str, Any]) -> dict[str, float]:
+        return {"parameters": 100.0 * values["final.width"] * DEPENDING.encoding(values).layers}
+
+    limits = Limits({"parameters": 1600.0}, known, exact=True)
+    plan = replace(plan_of("predictor", DEPENDING), limits=limits)
+    study = optuna.create_study(direction="maximize")
+    for number in range(16):
+        trial, values = ask(study, plan)
+        cost = known(values)["parameters"]
+        assert number < 6 or cost <= 1600
+        study.tell(trial, 20 + cost / 1000)
+    assert sum(known(trial.params)["parameters"] == 1600 for trial in study.trials[6:]) >= 4
 
 
 def test_children_differ_in_one_edit_from_the_best_of_the_youngest() -> None:

@@ -9,8 +9,7 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from irnas_ray.hpo.objectives import objectives_of
-from irnas_ray.hpo.ownership import claim_study
-from irnas_ray.hpo.plan import StudyPlan
+from irnas_ray.hpo.plan import StudyPlan, claim_study
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import lies_in, open_storage
 

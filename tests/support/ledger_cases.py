@@ -10,8 +10,7 @@ from optuna.trial import TrialState
 
 from irnas_ray.hpo.ledger import Ledger
 from irnas_ray.hpo.objectives import OBJECTIVES
-from irnas_ray.hpo.ownership import claim_study
-from irnas_ray.hpo.plan import StudyPlan
+from irnas_ray.hpo.plan import StudyPlan, claim_study
 from irnas_ray.hpo.rungs import Verdict
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage

@@ -10,8 +10,7 @@ from optuna.distributions import IntDistribution
 from ray.tune.experiment import Trial
 
 from irnas_ray.hpo.ledger import Ledger
-from irnas_ray.hpo.ownership import claim_study
-from irnas_ray.hpo.plan import StudyPlan
+from irnas_ray.hpo.plan import StudyPlan, claim_study
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.tune.schedulers import ConfigurationHalving
 from irnas_ray.tune.searcher import StudySearch

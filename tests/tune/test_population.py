@@ -16,8 +16,7 @@ from pyarrow.fs import LocalFileSystem
 from ray import cloudpickle, tune
 
 from irnas_ray.hpo.ledger import Ledger
-from irnas_ray.hpo.ownership import claim_study
-from irnas_ray.hpo.plan import StudyPlan
+from irnas_ray.hpo.plan import StudyPlan, claim_study
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage
 from irnas_ray.progress.callback import StageProgress
