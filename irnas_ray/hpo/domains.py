@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -23,6 +24,8 @@ class Conditional:
         return f"{self.distribution} when {conditions}"
 
 
+#: Standard deviation of a step from one number to another, as a share of the range.
+REACH = 0.15
 #: Dotted key of a setting -> what is tuned.
 Domains = Mapping[str, BaseDistribution | Conditional]
 
@@ -79,3 +82,20 @@ def as_given(distribution: BaseDistribution, value: Any) -> Any:
         return int(value)
     assert isinstance(distribution, FloatDistribution)
     return float(min(values_of(distribution) or [value], key=lambda possible: abs(possible - value)))
+
+
+def moved(distribution: BaseDistribution, value: Any, rng: Random) -> Any:
+    """A number at a normal distance of some 15 % of the distribution's range from ``value``; of choices, any.
+
+    On a logarithmic scale where the distribution has one. Of numbers with steps it is another one, if there is one.
+    """
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        return rng.choice(values_of(distribution) or [value])
+    scale, back = (math.log, math.exp) if distribution.log else (float, float)
+    low, high = scale(distribution.low), scale(distribution.high)
+    place = min(max(scale(value) + rng.gauss(0, REACH * (high - low)), low), high)
+    values = values_of(distribution)
+    if values is None:
+        return min(max(back(place), distribution.low), distribution.high)
+    others = [other for other in values if other != value]
+    return min(others, key=lambda other: abs(scale(other) - place)) if others else value

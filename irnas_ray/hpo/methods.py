@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from irnas_ray.genotypes.encoding import MOST_REJECTIONS, PREFIX
 from irnas_ray.hpo.configuration import BEYOND
-from irnas_ray.hpo.domains import contains
+from irnas_ray.hpo.domains import contains, moved
 from irnas_ray.hpo.objectives import Limits
 from irnas_ray.hpo.prediction import best_to_try, expected_scores, features_of
 from irnas_ray.hpo.samplers import STARTUP, OneByOneSampler
@@ -25,6 +25,8 @@ from irnas_ray.settings.study import Search
 POOL, MOST_DRAWN = 80, 400
 #: Of so many of the best configurations are children looked at, of so many edits at most.
 PARENTS, MOST_EDITS = 5, 3
+#: How often an edit of a number looks nearby, and not anywhere.
+NEARBY = 0.5
 #: Values of domains and genes.
 Values = dict[str, Any]
 
@@ -107,8 +109,8 @@ class Evolution(Method):
 
     The first ``search.population`` configurations are uniform. Then parents are the newest so many that have a score;
     of ``search.tournament`` of them, drawn at random, the best has a child that differs in one edit: a value of a
-    domain, or an edge or level of the genotype. One that ran to the end is better than one that was stopped early, and
-    of those the one that came further.
+    domain, where numbers move nearby as often as anywhere, or an edge or level of the genotype. One that ran to the end
+    is better than one that was stopped early, and of those the one that came further.
     """
 
     objectives = 1
@@ -139,8 +141,10 @@ class Evolution(Method):
         genes = {name: value for name, value in values.items() if name.startswith(PREFIX)}
         place = self.rng.randrange(max(1, len(domains) + len(genes)))
         if place < len(domains):
-            other = self._drawn(study, trial, domains[place])
-            return self._completed(study, trial, values | {domains[place]: other})
+            name = domains[place]
+            distribution, nearby = self.space.distribution(name), self.rng.random() < NEARBY
+            other = moved(distribution, values[name], self.rng) if nearby else self._drawn(study, trial, name)
+            return self._completed(study, trial, values | {name: other})
         if encoding.size == 1:
             return values
         kept = {name: value for name, value in values.items() if name not in genes}

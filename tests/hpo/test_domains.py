@@ -1,8 +1,12 @@
 """Distributions of single domains: what they contain, and how a condition reads."""
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+import math
+from random import Random
 
-from irnas_ray.hpo.domains import Conditional, contains, values_of
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from irnas_ray.hpo.domains import Conditional, contains, moved, values_of
 
 WEIGHT, LAYERS = "search.ssim_weight", "architecture.layers"
 
@@ -22,3 +26,33 @@ def test_a_condition_reads_well() -> None:
     assert str(Conditional(IntDistribution(1, 2), {WEIGHT: (0.5,), LAYERS: (2, 3)})) == (
         f"{IntDistribution(1, 2)} when architecture.layers in [2, 3] and search.ssim_weight in [0.5]"
     )
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        IntDistribution(8, 48, step=4),
+        IntDistribution(1, 1),
+        IntDistribution(1, 64, log=True),
+        FloatDistribution(1e-3, 3e-2, log=True),
+        FloatDistribution(0.0, 1.0),
+        FloatDistribution(0.0, 1.0, step=0.25),
+        CategoricalDistribution((1, 2, 4)),
+    ],
+    ids=str,
+)
+def test_a_moved_value_is_one_of_the_distribution_and_seldom_far(distribution: BaseDistribution) -> None:
+    rng = Random(0)
+    for value in values_of(distribution) or [distribution.low, 0.02, distribution.high]:  # type: ignore[attr-defined]
+        for _ in range(50):
+            other = moved(distribution, value, rng)
+            assert contains(distribution, other) and type(other) is type(value)
+            if not isinstance(distribution, CategoricalDistribution) and not distribution.single():
+                assert other != value or values_of(distribution) is None
+
+
+def test_numbers_move_nearby_on_their_own_scale() -> None:
+    rng, rates = Random(0), FloatDistribution(1e-4, 1.0, log=True)
+    distances = sorted(abs(math.log10(moved(rates, 1e-2, rng)) + 2) for _ in range(400))
+    # 15 % of four decades are 0.6, of which half of all normal numbers are within 0.67 times
+    assert distances[200] == pytest.approx(0.6 * 0.674, rel=0.15)
