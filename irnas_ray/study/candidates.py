@@ -17,10 +17,17 @@ from irnas_ray.networks.registry import GENOTYPE, make_peer
 from irnas_ray.results.aggregates import front_of
 from irnas_ray.settings.study import StudyConfig
 
-#: Settings that shape a final network beside its genotype; where they are tuned, the trial's own value is used.
+#: Settings of the recipe that may be tuned: what trainings by it cost depends on none of them.
+RECIPE = (
+    *("final.optimizer", "final.lr", "final.weight_decay", "final.beta2", "final.schedule", "final.warmup"),
+    *("final.gradient_clip", "final.ema_decay", "final.ssim_weight"),
+)
+#: Settings that shape a final network beside its genotype, or its training; where they are tuned, the trial's own value
+#: is used.
 BUILT_IN = (
     *("architecture.residual", "architecture.activation", "architecture.sep_repeats"),
     *("final.width", "final.stem_channels", "final.aspp_channels", "final.low_level_channels"),
+    *RECIPE,
 )
 
 

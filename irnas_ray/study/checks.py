@@ -26,7 +26,7 @@ from irnas_ray.results.layout import settings_in
 from irnas_ray.search.decodings import DECODINGS
 from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import SUPERNETS, Search, StudyConfig, Tune, with_values
-from irnas_ray.study.candidates import BUILT_IN
+from irnas_ray.study.candidates import BUILT_IN, RECIPE
 from irnas_ray.study.limits import check_limits, grid_within, most_of
 from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
 from irnas_ray.training.schedules import SCHEDULES, Budget, check_schedule
@@ -132,6 +132,11 @@ def check_domains(config: StudyConfig) -> SearchSpace:
             possible = ", ".join(name for name in BUILT_IN if name.startswith("final."))
             raise ValueError(
                 f"domains.{key}: cannot differ between trials; possible: architecture.*, search.*, {possible}"
+            )
+        if key in RECIPE and config.search.supernet and not config.search.proxy_steps:
+            raise ValueError(
+                f"domains.{key}: no trial trains by it; give search.proxy_steps, for which the decoded networks are "
+                "trained by the recipe, or a search.method without a supernet"
             )
     space.check()
     return space

@@ -327,6 +327,16 @@ def test_a_method_without_a_supernet_needs_no_domain_and_leaves_out_those_of_sup
     assert kept.domains == domains and not capsys.readouterr().out
 
 
+def test_the_recipe_is_tuned_where_trials_train_by_it():
+    domains: dict[str, Any] = {"final.lr": FloatDistribution(1e-3, 3e-2, log=True), "final.schedule": CHOICE}
+    check_search(make_config(EVOLUTION, domains))
+    check_search(make_config({"search.proxy_steps": 10}, domains))
+    with pytest.raises(ValueError, match="domains.final.lr: no trial trains by it; give search.proxy_steps"):
+        check_search(make_config({"search.proxy_steps": 0}, domains))
+    with pytest.raises(ValueError, match="domains.final.batch: cannot differ between trials"):
+        check_search(make_config(EVOLUTION, {"final.batch": CHOICE}))
+
+
 GENOTYPES_WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"architecture.operators": ["conv", "blur"]}, ("architecture.operators: unknown operator 'blur'",)),
     ({"architecture.operators": ["none"]}, ("architecture.operators",)),

@@ -102,13 +102,13 @@ def test_finals_keep_the_limits_and_are_built_as_their_trials_were():
         for number, (name, score, parameters, own) in enumerate(
             [
                 ("large", 30.0, 900, {"final.width": 8, "seed": 1}),
-                ("small", 29.0, 300, {"final.width": 4, "search.ssim_weight": 0.5, "seed": 2}),
+                ("small", 29.0, 300, {"final.width": 4, "final.lr": 0.01, "search.ssim_weight": 0.5, "seed": 2}),
             ]
         )
     ]
     assert [candidate.trial for candidate in choose(records, 2)] == ["large", "small"]
     (kept,) = choose(records, 2, most={"parameters": 300})
-    assert (kept.trial, kept.settings) == ("small", {"final.width": 4})
+    assert (kept.trial, kept.settings) == ("small", {"final.width": 4, "final.lr": 0.01})
     assert kept.make_network(with_values(config, kept.settings)).arguments()["width"] == 4
     with pytest.raises(ValueError, match=r"no trial found a network within .*the least: 300 of 299 parameters"):
         choose(records, 2, most={"parameters": 299})
