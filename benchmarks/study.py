@@ -21,8 +21,7 @@ from ray.cluster_utils import Cluster as SimulatedCluster
 
 from irnas_ray.cluster.connection import connect
 from irnas_ray.hpo.ledger import Ledger
-from irnas_ray.hpo.ownership import claim_study
-from irnas_ray.hpo.plan import StudyPlan
+from irnas_ray.hpo.plan import StudyPlan, claim_study
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import open_storage, opened_storage
 from irnas_ray.progress.callback import StageProgress
