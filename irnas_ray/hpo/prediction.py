@@ -85,9 +85,11 @@ class GaussianProcess:
     def __init__(self, x: Float[np.ndarray, "n d"], y: Float[np.ndarray, " n"]) -> None:
         self.x, self.mean, self.scale = x, float(y.mean()), float(y.std()) or 1.0
         target = (y - self.mean) / self.scale
+        products, distances = _compared(x, x)
         likeliest = -math.inf
         for linear, smooth, reach, noise in itertools.product(LINEAR, SMOOTH, REACH, NOISE):
-            kernel = _kernel(x, x, linear, smooth, reach) + noise**2 * np.eye(len(x))
+            kernel = linear**2 * products + smooth**2 * np.exp(-distances / (2 * reach**2))
+            kernel += noise**2 * np.eye(len(x))
             lower = np.linalg.cholesky(kernel)
             weights = np.linalg.solve(lower.T, np.linalg.solve(lower, target))
             likelihood = -0.5 * target @ weights - np.log(np.diag(lower)).sum()
@@ -97,19 +99,20 @@ class GaussianProcess:
 
     def predict(self, x: Float[np.ndarray, "m d"]) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """Mean and standard deviation at other points."""
-        between = _kernel(self.x, x, *self._fitted)
-        linear, smooth, _ = self._fitted
+        linear, smooth, reach = self._fitted
+        products, distances = _compared(self.x, x)
+        between = linear**2 * products + smooth**2 * np.exp(-distances / (2 * reach**2))
         own = linear**2 * (x**2).mean(axis=1) + smooth**2
         spread = np.linalg.solve(self._lower, between)
         variance = np.maximum(own - (spread**2).sum(axis=0), 1e-12)
         return self.mean + self.scale * (between.T @ self._weights), self.scale * np.sqrt(variance)
 
 
-def _kernel(
-    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], linear: float, smooth: float, reach: float
-) -> Float[np.ndarray, "n m"]:
-    distance = ((a[:, None] - b[None]) ** 2).mean(axis=2)
-    return linear**2 * (a @ b.T) / a.shape[1] + smooth**2 * np.exp(-distance / (2 * reach**2))
+def _compared(
+    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]
+) -> tuple[Float[np.ndarray, "n m"], Float[np.ndarray, "n m"]]:
+    """Mean product and mean squared distance over the features, of every point of one with every one of the other."""
+    return a @ b.T / a.shape[1], ((a[:, None] - b[None]) ** 2).mean(axis=2)
 
 
 def _heights(scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -267,7 +267,7 @@ def test_bad_files_do_not_end_an_evaluation(tmp_path, capsys):
             Image.fromarray(noise(40, 50, seed=index)).save(tmp_path / folder / f"{index}.jpg")
     record = score()  # the same command
     assert [len(evaluation["scores"]) for evaluation in record["evaluations"]] == [3, 3] and "not_scored" not in record
-    with pytest.raises(ValueError, match="no empty folder"):
+    with pytest.raises(ValueError, match="not an empty folder"):
         score()
 
 
