@@ -121,10 +121,14 @@ def test_random_is_uniform_over_genotypes_and_meets_none_twice() -> None:
     assert encoding.decode(plan_of("random", space).space.propose(study.ask()))
 
 
+#: The predictor is slow with annotations checked, and needs fewer.
+COUNTS = {"predictor": 20}
+
+
 @pytest.mark.parametrize(("name", "seeds"), [("evolution", 5), ("predictor", 2), ("tpe", 5)])
 def test_methods_that_learn_are_better_than_chance(name: str, seeds: int) -> None:
     def regret(name: str, seeds: int) -> float:
-        return -sum(run(name, GENES, 30, seed)[0].best_value for seed in range(seeds)) / seeds
+        return -sum(run(name, GENES, COUNTS.get(name, 30), seed)[0].best_value for seed in range(seeds)) / seeds
 
     by_chance = regret("random", 5)
     assert by_chance > 0.3 and regret(name, seeds) < 0.7 * by_chance
@@ -139,12 +143,12 @@ def test_the_predictor_proposes_nothing_beyond_the_limits_once_it_has_begun() ->
     limits = Limits({"parameters": 1600.0}, known, exact=True)
     plan = replace(plan_of("predictor", DEPENDING), limits=limits)
     study = optuna.create_study(direction="maximize")
-    for number in range(16):
+    for number in range(12):
         trial, values = ask(study, plan)
         cost = known(values)["parameters"]
         assert number < 6 or cost <= 1600
         study.tell(trial, 20 + cost / 1000)
-    assert sum(known(trial.params)["parameters"] == 1600 for trial in study.trials[6:]) >= 4
+    assert sum(known(trial.params)["parameters"] == 1600 for trial in study.trials[6:]) >= 3
 
 
 def test_children_differ_in_one_edit_from_the_best_of_the_youngest() -> None:

@@ -89,6 +89,8 @@ class HeadNode:
         own |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token"}
         own |= {} if token is None else {"RAY_AUTH_TOKEN": token}
         own |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(self.folder / "ray")}
+        # a killed node is known to be dead after five seconds, not fifteen
+        own["RAY_health_check_period_ms"] = "1000"
         return own | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
     def ray(self, *arguments: str, token: str | None = None, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,7 @@ LOSSY = [
     "tune.trials=3",
     "tune.max_failures=0",
     "final.count=1",
-    "final.steps=200",
+    "final.steps=120",
     "final.validate_every=10",
     "study=s",
 ]
