@@ -81,7 +81,7 @@ def main() -> None:
         }
         rows.append(row | {head: psnr(settings, genotype, head, options.steps, data) for head in HEADS})
         print(rows[-1], flush=True)
-    options.data = str(options.data)
+    options.data = options.data.name  # where it lies is nobody's business
     report("first_steps", rows, options)
 
 
