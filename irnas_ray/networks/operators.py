@@ -146,7 +146,11 @@ class SeparableConvolution(Operator):
     def forward(
         self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b out h w"]:
-        output = SeparableProduct.apply(activated, self.depthwise.weight, self.pointwise.weight)
+        if self.destinations == 1 and activated.is_contiguous(memory_format=torch.channels_last):
+            # in this layout both are fast as they are, and the output keeps it
+            output = self.pointwise(self.depthwise(activated))
+        else:
+            output = SeparableProduct.apply(activated, self.depthwise.weight, self.pointwise.weight)
         for pair in self.repeats:
             output = pair(output)
         return output

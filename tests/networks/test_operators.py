@@ -189,3 +189,18 @@ def test_a_new_operator_needs_no_form_for_several_destinations(monkeypatch):
     outputs.square().sum().backward()
     assert weights.grad is not None and weights.grad[:, :3].abs().min() > 0
     assert all(edge.weight.grad is not None for edge in parts["blur"].edges)
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_one_edge_of_sep_gives_the_same_in_either_layout(repeats):
+    edge = make("sep", 4, 1, repeats)
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        image = features(2, 4, 6, 5).contiguous(memory_format=layout)
+        image.requires_grad_()
+        output = edge(image, image)
+        gradients = torch.autograd.grad(output.square().sum(), [image, *edge.parameters()])
+        results.append([output, *gradients])
+    assert results[1][0].is_contiguous(memory_format=torch.channels_last)
+    for first, second in zip(*results, strict=True):
+        assert torch.allclose(first, second, rtol=1e-5, atol=1e-5)
