@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from irnas_ray.audit.budgets import STEPS, planned_budget, random_search, steps_of, trial_multiply_adds, unit_of
+from irnas_ray.audit.budgets import planned_budget, random_search, steps_of, trial_multiply_adds, unit_of
 from irnas_ray.audit.evidence import (
     TRAINED,
     AuditFolder,
@@ -134,7 +134,7 @@ def _run(config: AuditConfig, plan: Plan, folder: AuditFolder, prepared: Path) -
         study = _study(plan.searches[arm], folder, run_name(arm, number), data | seeds)
         _finished(study, run_study, left_out)
         if arm == "random":
-            _make_equal(study, mean_spent(plan, folder, config.audit.runs), plan.unit, left_out)
+            _make_equal(study, mean_spent(plan, folder, config.audit.runs), left_out)
     winners = [winner_of(folder.study(run_name(*place)), f"{place[0]} {place[1] + 1}") for place in places]
     alone, facts = networks_alone(config, plan, winners)
     candidates, judged = trainings(config, folder, places, winners, alone)
@@ -166,27 +166,27 @@ def _study(settings: StudyConfig, folder: AuditFolder, name: str, values: dict[s
 
 
 def mean_spent(plan: Plan, folder: AuditFolder, runs: int) -> float:
-    """What the searched runs have spent on average, in the plan's unit."""
+    """Multiply-adds that the searched runs have spent on average."""
     own = plan.searches["searched"]
     trial_cost = trial_multiply_adds(own) if own.search.supernet else 0.0
-    return sum(_spent(folder.study(run_name("searched", run)), plan.unit, trial_cost) for run in range(runs)) / runs
+    return sum(_multiply_adds(folder.study(run_name("searched", run)), trial_cost) for run in range(runs)) / runs
 
 
-def _spent(study: StudyLayout, unit: str, trial_cost: float = 0.0) -> float:
-    cost = cost_of(read_study(study.path).records, trial_cost)
-    return cost.steps if unit == STEPS else cost.multiply_adds
+def _multiply_adds(study: StudyLayout, trial_cost: float = 0.0) -> float:
+    return cost_of(read_study(study.path).records, trial_cost).multiply_adds
 
 
-def _make_equal(study: StudyConfig, target: float, unit: str, left_out: list[str]) -> None:
-    """Let a random search that has spent less than ``target`` go on with more trials until it has spent as much.
+def _make_equal(study: StudyConfig, target: float, left_out: list[str]) -> None:
+    """Let a random search that has spent fewer multiply-adds than ``target`` go on with more trials until it has.
 
-    Rungs stop more of its trials than of a search that gets better from trial to trial.
+    Rungs stop more of its trials than of a search that gets better from trial to trial, and its networks are smaller
+    than those of a search that has found that large ones are better.
     """
     folder, before = StudyFolder(study), 0.0
-    while before < (spent := _spent(folder, unit)) < target:
+    while before < (spent := _multiply_adds(folder)) < target:
         trials = folder.read_settings()["tune"]["trials"]
         more = math.ceil((target - spent) / (spent / trials))
-        print(f"study {study.study!r} goes on: {spent:.4g} of {target:.4g} {unit} are spent", flush=True)
+        print(f"study {study.study!r} goes on: {spent:.4g} of {target:.4g} multiply-adds are spent", flush=True)
         before = spent
         _finished(with_values(study, {"tune.trials": trials + more, "resume": True}), run_study, left_out)
 
@@ -306,7 +306,7 @@ def facts_of(config: AuditConfig, plan: Plan, images: int) -> dict[str, str]:
         "search space": own.search_space,
         "images": f"{images}, {config.audit.images} ({opened})",
         "protocol": f"{config.final.protocol}{level}",
-        "budget of a run": f"at most {spent}; random search {beside}",
+        "budget of a run": f"at most {spent}; random search {beside}, and more until it has spent as many multiply-adds as A",
         "trials of a run": f"{own.tune.trials} of {steps_of(own)} steps; random search "
         f"{random.tune.trials} of {steps_of(random)}",
         "trainings that judge": f"{own.final.steps} steps, {config.audit.seeds} seeds",

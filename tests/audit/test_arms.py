@@ -42,7 +42,7 @@ def test_what_no_audit_can_be_made_of_is_refused_before_any_work(arguments, mess
 def test_the_budget_scales_steps_of_searches_and_trainings_alike():
     plans = [planned(settings(f"audit.budget={factor}")) for factor in (1, 0.1)]
     steps = [(plan.searches["random"].search.steps_per_epoch, plan.trained.final.steps) for plan in plans]
-    assert steps == [(120, 2500), (12, 250)]
+    assert steps == [(120, 480), (12, 48)]
     assert plans[0].budgets == {"searched": 1440, "random": 1440} and plans[1].budgets["random"] == 144
     assert all(search.final.scored == "validation" for plan in plans for search in plan.searches.values())
 
@@ -100,9 +100,9 @@ def test_a_finished_study_is_not_run_again_and_an_incomplete_one_is_told_of(audi
 
 
 def test_random_search_goes_on_until_it_has_spent_as_much(audit, capsys, monkeypatch):
-    """Of 40 steps of four trials each, random search is given 95 to spend."""
+    """Of 4,000 multiply-adds of four trials, random search is given 9,500 to spend."""
     study = _study(audit.plan.searches["random"], audit.folder, "random-1", {})
-    assert mean_spent(audit.plan, audit.folder, 2) == 40
+    assert mean_spent(audit.plan, audit.folder, 2) == 4000
     records, asked = audit.folder.study("random-1").records, []
     kept, settings_before = records.read_text(), StudyFolder(study).config.read_text()
 
@@ -111,20 +111,21 @@ def test_random_search_goes_on_until_it_has_spent_as_much(audit, capsys, monkeyp
         assert own.resume
         StudyFolder(own).config.write_text(yaml.safe_dump(as_plain(own)))
         trials = json.loads(kept)
-        extra = [trials[0] | {"id": f"more-{number}", "steps": 8} for number in range(own.tune.trials - len(trials))]
+        more = {"training_multiply_adds": 800}
+        extra = [trials[0] | {"id": f"more-{number}"} | more for number in range(own.tune.trials - len(trials))]
         records.write_text(json.dumps(trials + extra))
 
     monkeypatch.setattr(arms, "run_study", goes_on)
-    _make_equal(study, 40, "steps", [])
+    _make_equal(study, 4000, [])
     assert asked == []
-    _make_equal(study, 95, "steps", [])
-    # 40 / 4 a trial: six more, which spend 8 each; then one more
+    _make_equal(study, 9500, [])
+    # 1,000 a trial: six more, which spend 800 each; then one more
     assert asked == [10, 11]
-    assert "study 'random-1' goes on: 40 of 95 steps are spent" in capsys.readouterr().out
+    assert "study 'random-1' goes on: 4000 of 9500 multiply-adds are spent" in capsys.readouterr().out
     # an audit that is continued takes it as it is
     assert _study(audit.plan.searches["random"], audit.folder, "random-1", {}).tune.trials == 11
     monkeypatch.setattr(arms, "run_study", lambda own: asked.append(own.tune.trials))
-    _make_equal(study, 1000, "steps", [])
+    _make_equal(study, 1e6, [])
     assert len(asked) == 3  # one that spends nothing more is not asked for ever
     records.write_text(kept)
     StudyFolder(study).config.write_text(settings_before)
@@ -136,7 +137,9 @@ def test_the_verdict_is_printed_and_written(audit, capsys):
     assert "no evidence: R = 2 can show nothing" in said and "D controls: DnCNN" in said
     record = read_audit(page.with_name("audit.json"))
     assert record.judgement.counts == (2, 2, 3) and record.facts["method"] == "evolution"
-    assert record.facts["budget of a run"] == "at most 1440 steps; random search 1440 steps"
+    assert record.facts["budget of a run"] == (
+        "at most 1440 steps; random search 1440 steps, and more until it has spent as many multiply-adds as A"
+    )
     assert record.facts["images"] == "2, test (opened once, after the last training)"
     assert "within 15% of the multiply-adds of a network of A" in record.facts["uniform networks"]
     with pytest.raises(Incomplete, match="the audit is finished, but searched-1: something"):

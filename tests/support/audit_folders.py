@@ -21,7 +21,8 @@ from irnas_ray.system.files import write_json
 
 SMALL = (
     "architecture.layers=1 architecture.nodes=1 architecture.width=2 final.width=4 final.batch=2 search.batch=2"
-    " search.epochs=3 search.warmup_epochs=1 tune.grace_epochs=1 tune.early_stopping=true tune.trials=4"
+    " search.method=evolution search.epochs=3 search.warmup_epochs=1 search.steps_per_epoch=120 search.validate_every=1"
+    " tune.grace_epochs=1 tune.early_stopping=true tune.trials=4"
     " audit.runs=2 audit.seeds=2 audit.networks=3 audit.mutants=2 search_spaces=compact domains={} study=a"
 ).split()
 
