@@ -306,7 +306,8 @@ def facts_of(config: AuditConfig, plan: Plan, images: int) -> dict[str, str]:
         "search space": own.search_space,
         "images": f"{images}, {config.audit.images} ({opened})",
         "protocol": f"{config.final.protocol}{level}",
-        "budget of a run": f"at most {spent}; random search {beside}, and more until it has spent as many multiply-adds as A",
+        "budget of a run": f"at most {spent}; random search {beside}, "
+        "and more until it has spent as many multiply-adds as A",
         "trials of a run": f"{own.tune.trials} of {steps_of(own)} steps; random search "
         f"{random.tune.trials} of {steps_of(random)}",
         "trainings that judge": f"{own.final.steps} steps, {config.audit.seeds} seeds",
