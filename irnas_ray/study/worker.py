@@ -1,6 +1,7 @@
 """What a search trial and a final training have in common inside their Ray worker: device, batches, settings."""
 
 import contextlib
+import ctypes
 import dataclasses
 import gc
 import os
@@ -30,6 +31,10 @@ def take_over_process() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    # glibc keeps what each trial's thread has freed: 50 to 200 MB a trial in the same process
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def prepare_device(cpus: int) -> torch.device:
