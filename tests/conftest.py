@@ -19,6 +19,10 @@ from floors import FLOOR, RAY
 from jaxtyping import config, install_import_hook
 from local_ray import start_ray
 
+# Before triton is first imported: without a GPU its kernels are interpreted, on tensors of the CPU.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 torch.set_num_threads(1)  # tensors of tests are small, and the cores are shared
 
 # Annotations are checked in every test, but in the rooms of Ray; before irnas_ray is first imported.

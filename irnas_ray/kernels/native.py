@@ -77,7 +77,7 @@ def product(
     """Kernel times masked samples."""
     batch, groups = offset.shape[:2]
     call = _Call(image, offset, mask, geometry)
-    kernels = _kernels(weight, image, geometry, batch)
+    kernels = kernels_by_tap(weight, image, geometry, batch)
     output = image.new_empty(batch * groups, weight.shape[1], *geometry.size)
     for rows in call.blocks_of_rows():
         samples = call.room_for_samples("samples", rows)
@@ -100,25 +100,33 @@ def gradients(
     outer = gradient.flatten(0, 1).flatten(2)
     call = _Call(image, offset, mask, geometry)
     into_samples = call.room_for_samples("gradients")
-    torch.bmm(outer.transpose(1, 2), _kernels(weight, image, geometry, batch), out=into_samples)
+    torch.bmm(outer.transpose(1, 2), kernels_by_tap(weight, image, geometry, batch), out=into_samples)
     into_image = image.new_empty(batch, groups, call.parts, *image.shape[2:])
     into_offset = torch.empty_like(call.offset)
     into_mask = None if call.mask is None else torch.empty_like(call.mask)
     samples = call.room_for_samples("samples") if want_weight else None
     call("differentiate", into_samples, into_image, into_offset, into_mask, samples)
-    into_weight = None
-    if samples is not None:
-        by_tap = torch.bmm(outer, samples).unflatten(2, (geometry.taps, -1))
-        channels = weight.shape[2] // geometry.taps
-        into_weight = by_tap[..., :channels].transpose(2, 3).flatten(2).unflatten(0, (batch, groups))
+    into_weight = None if samples is None else gradient_of_kernels(outer, samples, weight, geometry)
     return Gradients(into_image.sum(dim=2), into_offset, into_mask, into_weight)
 
 
-def _kernels(weight: Tensor, image: Tensor, geometry: Geometry, batch: int) -> Float[Tensor, "n o columns"]:
+def kernels_by_tap(weight: Tensor, image: Tensor, geometry: Geometry, batch: int) -> Float[Tensor, "n o columns"]:
     """Kernels whose columns run over the taps, then over the channels and the zeros beside them."""
     kernels = weight.unflatten(2, (-1, geometry.taps)).transpose(2, 3)
     kernels = F.pad(kernels, (0, image.shape[-1] - kernels.shape[-1])).flatten(2)
     return kernels.expand(batch, *kernels.shape).flatten(0, 1)
+
+
+def gradient_of_kernels(
+    outer: Float[Tensor, "n o outputs"],
+    samples: Float[Tensor, "n outputs columns"],
+    weight: Float[Tensor, "g o c_taps"],
+    geometry: Geometry,
+) -> Float[Tensor, "b g o c_taps"]:
+    """The gradient of the kernel of every member of a batch, without the zeros beside it and in its own order."""
+    by_tap = torch.bmm(outer, samples).unflatten(2, (geometry.taps, -1))
+    channels = weight.shape[2] // geometry.taps
+    return by_tap[..., :channels].transpose(2, 3).flatten(2).unflatten(0, (-1, len(weight)))
 
 
 def _pointer(tensor: Tensor | None, size: int) -> ctypes.c_void_p:

@@ -4,6 +4,7 @@ Nine samples for every value are nearly the whole memory of a deformable convolu
 the backward pass, group by group in the processor's cache, where kept ones must travel to memory and back.
 """
 
+import os
 from types import ModuleType
 from typing import Any
 
@@ -115,8 +116,16 @@ def _check_shapes(image: Tensor, offset: Tensor, mask: Tensor | None, weight: Te
             raise ValueError(f"{name}: shape {tuple(tensor.shape)}; expected {shape}")
 
 
-def _backend(*tensors: Tensor | None) -> ModuleType:
-    return native if native.takes(*tensors) else grid_sample
+def _backend(image: Tensor, *others: Tensor | None) -> ModuleType:
+    if native.takes(image, *others):
+        return native
+    if image.is_cuda and os.environ.get("IRNAS_RAY_TRITON") == "1":
+        # here, because triton is large and not everywhere
+        from irnas_ray.kernels import triton_sampling
+
+        if triton_sampling.takes(image, *others):
+            return triton_sampling
+    return grid_sample
 
 
 def _chunks(batch: int, groups: int, device: torch.device) -> list[slice]:

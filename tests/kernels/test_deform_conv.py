@@ -86,6 +86,7 @@ def with_gradients(function, tensors: dict[str, Tensor], keywords) -> dict[str, 
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
     output = function(**leaves, **keywords)
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).cos().reshape(output.shape)
+    weights = weights.to(output.device)
     (output * weights).sum().backward()
     return {"output": output.detach()} | {name: leaf.grad for name, leaf in leaves.items()}
 
