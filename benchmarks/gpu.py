@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Seconds of all parts together.
 LIMIT = 480
 CUDA_TESTS = (
+    "tests/kernels/test_triton_sampling.py",
     "tests/networks/test_inference.py",
     "tests/degradations/test_factory.py",
     "tests/degradations/test_camera.py",
@@ -39,7 +40,7 @@ def parts(device: str) -> dict[str, tuple[int, list[str]]]:
         "search_step": (150, script("search_step", *size, "--repeats", "1" if small else "3")),
         "inference": (60, script("inference", *few)),
         "saved_memory": (60, script("saved_memory")),
-        "tests": (60, [sys.executable, "-m", "pytest", "-n", "0", *CUDA_TESTS]),
+        "tests": (90, [sys.executable, "-m", "pytest", "-n", "0", *CUDA_TESTS]),
     }
 
 
@@ -77,7 +78,7 @@ def main() -> None:
             target.write_text(
                 json.dumps({"benchmark": name, "ended": why, "seconds": seconds, "output": output}, indent=1)
             )
-        print(f"{name}: {why}, {seconds} s", flush=True)
+        print(f"{name}: {why}, {seconds} s\n\n{output}", flush=True)
 
 
 if __name__ == "__main__":
