@@ -1,25 +1,26 @@
-"""From uint8 images to batches of (degraded, clean) crops: cut, flip, rotate and degrade on the device, seeded."""
+"""From stored images to batches of (degraded, clean) crops: cut, flip, rotate and degrade on the device, seeded."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt
 from torch import Tensor
 
 from irnas_ray.datasets.crops import CropPlan, Crops
+from irnas_ray.images.depth import unit_range
 from irnas_ray.system.random_streams import stream_seed
 
 #: Degraded and clean images, each (b c h w) in [0, 1].
 Batch = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]
-Patches = tuple[UInt8[Tensor, "b c p p"], UInt8[Tensor, "b c p p"] | None]
+Patches = tuple[UInt[Tensor, "b c p p"], UInt[Tensor, "b c p p"] | None]
 State = dict[str, Any]
 
 
 @runtime_checkable
 class PatchSource(Protocol):
-    """An endless, resumable stream of (clean, degraded or None) uint8 patches."""
+    """An endless, resumable stream of (clean, degraded or None) patches, uint8 or uint16."""
 
     def __next__(self) -> Patches: ...
     def state_dict(self) -> State: ...
@@ -43,7 +44,7 @@ class ResidentPatches:
     """
 
     def __init__(
-        self, clean: UInt8[Tensor, "n c p p"], degraded: UInt8[Tensor, "n c p p"] | None, batch: int, seed: int
+        self, clean: UInt[Tensor, "n c p p"], degraded: UInt[Tensor, "n c p p"] | None, batch: int, seed: int
     ) -> None:
         if len(clean) < 1 or batch < 1:
             raise ValueError(f"{len(clean)} patches in batches of {batch}: at least one of each is needed")
@@ -64,7 +65,7 @@ class ResidentPatches:
             self._drawn += len(taken)
             missing -= len(taken)
         index = torch.cat(indices).to(self.clean.device)
-        return self.clean[index], None if self.degraded is None else self.degraded[index]
+        return _picked(self.clean, index), None if self.degraded is None else _picked(self.degraded, index)
 
     def _order_of(self, turn: int) -> Int[Tensor, " n"]:
         if turn != self._order_pass:
@@ -89,7 +90,7 @@ class ResidentImages:
     """
 
     def __init__(
-        self, clean: UInt8[Tensor, " n"], degraded: UInt8[Tensor, " n"] | None, plan: CropPlan, batch: int, seed: int
+        self, clean: UInt[Tensor, " n"], degraded: UInt[Tensor, " n"] | None, plan: CropPlan, batch: int, seed: int
     ) -> None:
         if batch < 1:
             raise ValueError(f"crops in batches of {batch}: at least one is needed")
@@ -112,7 +113,7 @@ class ResidentImages:
             self._drawn += len(crops)
             missing -= len(crops)
         index = torch.cat(pieces)
-        return self.clean[index], None if self.degraded is None else self.degraded[index]
+        return _picked(self.clean, index), None if self.degraded is None else _picked(self.degraded, index)
 
     def _crops_of(self, turn: int) -> Crops:
         if turn != self._pass:
@@ -273,9 +274,16 @@ class EndlessBatches:
 
 
 def take_windows(
-    patches: UInt8[Tensor, "b c p p"], rows: Int[Tensor, "b k k"], columns: Int[Tensor, "b k k"]
+    patches: UInt[Tensor, "b c p p"], rows: Int[Tensor, "b k k"], columns: Int[Tensor, "b k k"]
 ) -> Float[Tensor, "b c k k"]:
     """The pixels of each patch at its own rows and columns, scaled to [0, 1]."""
     which = torch.arange(len(patches)).view(-1, 1, 1)
-    pixels = patches.permute(0, 2, 3, 1)[which.to(patches.device), rows.to(patches.device), columns.to(patches.device)]
-    return pixels.permute(0, 3, 1, 2).contiguous().float() / 255
+    where = (index.to(patches.device) for index in (which, rows, columns))
+    return unit_range(_picked(patches.permute(0, 2, 3, 1), *where).permute(0, 3, 1, 2).contiguous())
+
+
+def _picked(pixels: UInt[Tensor, "*shape"], *where: Int[Tensor, "..."]) -> UInt[Tensor, "*picked"]:
+    if pixels.dtype != torch.uint16:
+        return pixels[where]
+    # PyTorch's GPU kernels may not index uint16; as int16 the same bits are moved.
+    return pixels.view(torch.int16)[where].view(torch.uint16)

@@ -14,6 +14,7 @@ from irnas_ray.datasets.manifest import ImageEntry, Manifest, is_prepared
 from irnas_ray.datasets.parquet import Layout
 from irnas_ray.datasets.writer import PartRecord, claim, in_order, write_parts
 from irnas_ray.images import sources
+from irnas_ray.images.depth import Depth
 from irnas_ray.images.files import channels_of
 from irnas_ray.images.findings import Examined, examine_headers
 from irnas_ray.images.screening import Known, Screening, refuse, screen
@@ -77,22 +78,22 @@ def prepare(
     mark = sources.digest(data, found) if frozen is None else frozen.digest(data, found)
     form = sources.form_of(data) if frozen is None else frozen.form
     if is_prepared(folder):
-        _check_same(folder, data, mark, form)
-        _say(Screening.load(folder))
+        held = _check_same(folder, data, mark, form)
+        _say(Screening.load(folder), folder, held.depth)
         return folder
-    _, sizes, early = examine_headers(found, data.color, data.patch)
+    _, sizes, depth, early = examine_headers(found, data.color, data.patch)
     refuse(early)
-    layout = Layout(data.color, found[0].paired, parquet.PART_BYTES)
+    layout = Layout(data.color, found[0].paired, parquet.PART_BYTES, depth)
     with claim(folder, json.dumps([mark, dataclasses.asdict(layout), versions(*_LIBRARIES)])):
         records = write_parts(folder, found, sizes, layout, progress, workers)
         refuse([finding for record in records for finding in record.unreadable])
         examined = in_order(records, found)
-        screening = screen(examined, early, others)
+        screening = screen(examined, early, others, int(depth))
         screening.save(folder)
         (folder / CONTACT_SHEET).unlink(missing_ok=True)
-        write_contact_sheet(folder / CONTACT_SHEET, found, data.color, data.patch, degradation)
-        _manifest(data, form, mark, layout.paired, examined, records).save(folder)
-    _say(screening)
+        write_contact_sheet(folder / CONTACT_SHEET, found, data.color, data.patch, degradation, depth)
+        _manifest(data, form, mark, layout, examined, records).save(folder)
+    _say(screening, folder, depth)
     return folder
 
 
@@ -112,10 +113,10 @@ def check_data_settings(data: Data) -> None:
         raise ValueError(f"{data.source}: is a prepared data set already; use it as it is")
 
 
-def _check_same(folder: Path, data: Data, mark: str, form: str) -> None:
+def _check_same(folder: Path, data: Data, mark: str, form: str) -> Manifest:
     held = Manifest.load(folder)
-    if held.fingerprint == mark:
-        return
+    if held.fingerprint == _deep_mark(mark, held.depth):
+        return held
     asked = {"form": form, "color": data.color, "patch": data.patch}
     changed = [
         f"{name} is {getattr(held, name)}, not {value}" for name, value in asked.items() if getattr(held, name) != value
@@ -124,16 +125,25 @@ def _check_same(folder: Path, data: Data, mark: str, form: str) -> None:
     raise ValueError(f"{folder}: holds another data set: {reason}; choose another data.output or remove the folder")
 
 
-def _say(screening: Screening | None) -> None:
-    for line in screening.lines(_BRIEF) if screening else ():
+def _deep_mark(mark: str, depth: Depth) -> str:
+    # Former releases stored files of 16 bits in 8 under the mark itself, which still stands for those pixels.
+    return mark if depth is Depth.EIGHT else f"{mark}-{depth}"
+
+
+def _say(screening: Screening | None, folder: Path, depth: Depth) -> None:
+    if screening is None:
+        return
+    for line in screening.lines(_BRIEF):
         logger.warning("%s", line)
+    if depth is Depth.EIGHT and any("rounded to 8" in line for line in screening.of_kind("converted")):
+        logger.warning("%s: a former release rounded its files to 8 bits; without it they are stored anew", folder)
 
 
 def _manifest(
     data: Data,
     form: str,
     mark: str,
-    paired: bool,
+    layout: Layout,
     examined: Sequence[Examined],
     records: Sequence[PartRecord],
 ) -> Manifest:
@@ -142,10 +152,11 @@ def _manifest(
         source=None if data.source is None else str(Path(data.source).absolute()),
         color=data.color,
         patch=data.patch,
-        paired=paired,
-        fingerprint=mark,
+        paired=layout.paired,
+        fingerprint=_deep_mark(mark, layout.depth),
         files={name: size for record in records for name, size in sorted(record.files.items())},
         versions=versions(*_LIBRARIES),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         images=tuple(ImageEntry(x.image_id, x.split, x.height, x.width, x.sha256, x.degraded_sha256) for x in examined),
+        bits=16 if layout.depth is Depth.SIXTEEN else 8,
     )

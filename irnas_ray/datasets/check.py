@@ -11,6 +11,7 @@ from irnas_ray.datasets.contact_sheet import CONTACT_SHEET, unused, write_contac
 from irnas_ray.datasets.manifest import MANIFEST, Manifest
 from irnas_ray.datasets.reader import check_pixels, read_rows
 from irnas_ray.images import sources
+from irnas_ray.images.depth import Depth
 from irnas_ray.images.files import channels_of, read_header, read_image
 from irnas_ray.images.findings import Examined, Finding, examine, examine_headers
 from irnas_ray.images.screening import Known, Screening, known_image, screen
@@ -30,10 +31,11 @@ FALSIFIED = 3
 
 @dataclass(frozen=True)
 class Piece:
-    """Images that one process examines, read as gray or rgb."""
+    """Images that one process examines, read as gray or rgb and at one depth, or each file at its own (None)."""
 
     images: tuple[SourceImage, ...]
     color: str
+    depth: Depth | None
 
 
 def run_check(config: PrepareConfig) -> int:
@@ -54,7 +56,7 @@ def run_check(config: PrepareConfig) -> int:
     for line in screening.lines():
         print(line)
     if any(image.split == "train" for image in good):
-        write_contact_sheet(sheet, good, data.color, data.patch, config.degradation)
+        write_contact_sheet(sheet, good, data.color, data.patch, config.degradation, Depth(screening.bits))
         print(f"contact sheet: {sheet.absolute()}")
     print(f"found {'problems' if screening.falsified else 'nothing'} that would invalidate results")
     return FALSIFIED if screening.falsified else 0
@@ -80,14 +82,15 @@ def check_source(
     """
     alone: list[str] = []
     found = sources.find_images(data, alone)
-    good, sizes, early = examine_headers(found, data.color, data.patch)
+    good, sizes, depth, early = examine_headers(found, data.color, data.patch)
     early = [Finding("mis-paired", f"{name}: has no partner") for name in alone] + early
-    largest = max((channels_of(data.color) * 2 * height * width for height, width in sizes), default=0)
-    results = _in_pieces(_examine, good, data.color, largest, progress, workers)
+    pair_bytes = 2 * channels_of(data.color) * depth.dtype.itemsize
+    largest = max((pair_bytes * height * width for height, width in sizes), default=0)
+    results = _in_pieces(_examine, good, data.color, depth, largest, progress, workers)
     examined = [result for result in results if isinstance(result, Examined)]
     early += [result for result in results if isinstance(result, Finding)]
     readable = {image.image_id for image in examined}
-    return screen(examined, early, others), [image for image in good if image.image_id in readable]
+    return screen(examined, early, others, int(depth)), [image for image in good if image.image_id in readable]
 
 
 def known_images(source: str, color: str, progress: Progress | None = None, workers: int | None = None) -> list[Known]:
@@ -98,7 +101,7 @@ def known_images(source: str, color: str, progress: Progress | None = None, work
     if (Path(source) / MANIFEST).is_file():
         return _prepared(Path(source))
     found = sources.find_all(Data(source=source, form="photographs"))
-    results = _in_pieces(_recognise, found, color, 0, progress, workers)
+    results = _in_pieces(_recognise, found, color, None, 0, progress, workers)
     return [result for result in results if isinstance(result, Known)]
 
 
@@ -106,11 +109,13 @@ def _in_pieces(
     work: Callable[[Piece, Tick], list],
     found: Sequence[SourceImage],
     color: str,
+    depth: Depth | None,
     largest: int,
     progress: Progress | None,
     workers: int | None,
 ) -> list:
-    pieces = [Piece(tuple(found[start : start + _PIECE]), color) for start in range(0, len(found), _PIECE)]
+    starts = range(0, len(found), _PIECE)
+    pieces = [Piece(tuple(found[start : start + _PIECE]), color, depth) for start in starts]
     if workers is None and len(found) <= _FEW:
         workers = 1
     results = run_tasks(work, pieces, choose_workers(workers, largest), progress, 0, len(found))
@@ -121,7 +126,7 @@ def _examine(piece: Piece, tick: Tick) -> list[Examined | Finding]:
     results: list[Examined | Finding] = []
     for image in piece.images:
         try:
-            results.append(examine(image, *image.planes(piece.color)))
+            results.append(examine(image, *image.planes(piece.color, piece.depth)))
         except ValueError as error:
             results.append(Finding("unreadable", str(error)))
         tick()
@@ -132,7 +137,7 @@ def _recognise(piece: Piece, tick: Tick) -> list[Known]:
     results = []
     for image in piece.images:
         gray = read_header(image.clean).gray
-        pixels = read_image(image.clean, "gray" if gray else piece.color).transpose(2, 0, 1)
+        pixels = read_image(image.clean, "gray" if gray else piece.color, piece.depth).transpose(2, 0, 1)
         sides = [pixels]
         if image.degraded is None and pixels.shape[2] % 2 == 0:
             sides += np.split(pixels, 2, axis=2)
@@ -150,5 +155,6 @@ def _prepared(folder: Path) -> list[Known]:
         check_pixels(table, entries, path)
         for image_id, clean in zip(table["image_id"].to_pylist(), table["clean"], strict=True):
             shape = manifest.channels, entries[image_id].height, entries[image_id].width
-            known.append(known_image(image_id, [np.frombuffer(clean.as_buffer(), np.uint8).reshape(shape)]))
+            pixels = np.frombuffer(clean.as_buffer(), manifest.depth.dtype).reshape(shape)
+            known.append(known_image(image_id, [pixels]))
     return known

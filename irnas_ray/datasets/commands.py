@@ -24,5 +24,5 @@ def prepare_or_check(config: PrepareConfig) -> None:
     train, test = manifest.ids("train"), manifest.ids("test")
     print(
         f"{folder}: {len(train)} training images, {len(test)} test images, {manifest.color}"
-        f"{', with degraded images' if manifest.paired else ''}"
+        f"{', 16 bits a channel' if manifest.bits == 16 else ''}{', with degraded images' if manifest.paired else ''}"
     )

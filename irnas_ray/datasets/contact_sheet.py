@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt, UInt8
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.degradations import Degradation
 from irnas_ray.system.files import written
@@ -23,7 +24,7 @@ _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 
 @dataclass(frozen=True)
 class Cell:
-    """A patch: where it is from, and its pixels (c, h, w); `degraded` is None where nothing degrades it."""
+    """A patch: where it is from, and its pixels (c, h, w) in 8 bits; `degraded` is None where nothing degrades it."""
 
     label: str
     clean: UInt8[np.ndarray, "c h w"]
@@ -31,19 +32,25 @@ class Cell:
 
 
 def write_contact_sheet(
-    path: Path, found: Sequence[SourceImage], color: str, patch: int, degradation: Degradation | None = None
+    path: Path,
+    found: Sequence[SourceImage],
+    color: str,
+    patch: int,
+    degradation: Degradation | None = None,
+    depth: Depth = Depth.EIGHT,
 ) -> None:
     """Draw patches of training images, chosen by a fixed seed, into a new PNG file; FileExistsError if it exists.
 
-    `degradation` is what training does to clean images; without it they are shown alone. ValueError if an image cannot
-    be read.
+    `degradation` is what training does to clean images; without it they are shown alone. `depth` is that of the data
+    set. ValueError if an image cannot be read.
     """
     random = np.random.default_rng(0)
     training = [image for image in found if image.split == "train"]
     chosen = sorted(random.permutation(len(training))[:PATCHES].tolist())
-    cells = [_cell(training[index], color, patch, random, degradation) for index in chosen]
+    cells = [_cell(training[index], color, depth, patch, random, degradation) for index in chosen]
     names = "degraded | clean" if cells and cells[0].degraded is not None else "clean"
     title = f"what the network will see: {names}, {color}, patches of {patch}x{patch}"
+    title += f", {depth} bits" * (depth > Depth.EIGHT)
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Software", "irnas_ray")
     picture = draw(cells, title)
@@ -82,20 +89,26 @@ def unused(path: Path) -> Path:
 
 
 def _cell(
-    image: SourceImage, color: str, patch: int, random: np.random.Generator, degradation: Degradation | None
+    image: SourceImage,
+    color: str,
+    depth: Depth,
+    patch: int,
+    random: np.random.Generator,
+    degradation: Degradation | None,
 ) -> Cell:
-    clean, degraded = image.planes(color)
+    clean, degraded = image.planes(color, depth)
     y, x = (int(random.integers(side - patch + 1)) for side in clean.shape[1:])
     cut = np.s_[:, y : y + patch, x : x + patch]
     label = f"{image.image_id} at {y}, {x}"
+    shown = Depth.EIGHT.nearest(clean[cut])
     if degraded is not None:
-        return Cell(label, clean[cut], degraded[cut])
+        return Cell(label, shown, Depth.EIGHT.nearest(degraded[cut]))
     if degradation is None or degradation.kind == "paired":
-        return Cell(label, clean[cut], None)
-    return Cell(label, clean[cut], _degraded(clean[cut], degradation, int(random.integers(2**63))))
+        return Cell(label, shown, None)
+    return Cell(label, shown, _degraded(clean[cut], degradation, int(random.integers(2**63))))
 
 
-def _degraded(clean: UInt8[np.ndarray, "c h w"], degradation: Degradation, seed: int) -> UInt8[np.ndarray, "c h w"]:
+def _degraded(clean: UInt[np.ndarray, "c h w"], degradation: Degradation, seed: int) -> UInt8[np.ndarray, "c h w"]:
     # Imported here because torch takes seconds and much memory, which processes that prepare images do without.
     import torch
 
@@ -104,8 +117,8 @@ def _degraded(clean: UInt8[np.ndarray, "c h w"], degradation: Degradation, seed:
     degrade = make_degradation(degradation)
     assert degrade is not None, "pairs are degraded already"
     generator = torch.Generator().manual_seed(seed)
-    noisy = degrade(torch.tensor(clean)[None].float() / 255, generator)[0]
-    return torch.round(noisy.clamp(0, 1) * 255).to(torch.uint8).numpy()
+    noisy = degrade(unit_range(torch.tensor(clean))[None], generator)[0]
+    return Depth.EIGHT.quantised(noisy.numpy())
 
 
 def _enlarged(pixels: UInt8[np.ndarray, "c h w"]) -> Image.Image:

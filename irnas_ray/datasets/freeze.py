@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
 from irnas_ray.datasets import builder
-from irnas_ray.degradations.colors import to_bits
 from irnas_ray.degradations.factory import check_degradation, image_seed, make_degradation
 from irnas_ray.images import files, sources
+from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.images.screening import Known
 from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.commands import PrepareConfig
@@ -50,23 +50,25 @@ class FrozenImage(SourceImage):
         height, width = super().size(color)
         return (height, width) if self.window is None else (self.window[2], self.window[2])
 
-    def read(self, color: str) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "h w c"]]:
-        """Clean and degraded pixels, 0-255; what leaves that range is clipped."""
-        clean, _ = super().read(color)
+    def read(
+        self, color: str, depth: Depth | None = None
+    ) -> tuple[UInt[np.ndarray, "h w c"], UInt[np.ndarray, "h w c"]]:
+        """Clean and degraded pixels of one depth; what leaves its range is clipped."""
+        clean, _ = super().read(color, depth)
         if self.window is not None:
             top, left, side = self.window
             clean = clean[top : top + side, left : left + side]
         return clean, self._degrade(clean)
 
-    def _degrade(self, clean: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
+    def _degrade(self, clean: UInt[np.ndarray, "h w c"]) -> UInt[np.ndarray, "h w c"]:
         degradation = make_degradation(self.degradation)
         assert degradation is not None
         # Slashes would stand for folders, which do not count in an image's seed.
         generator = torch.Generator().manual_seed(image_seed(f"{self.seed} {self.image_id}".replace("/", " ")))
         pixels = torch.from_numpy(np.ascontiguousarray(clean.transpose(2, 0, 1)))
         with _one_thread():
-            degraded = to_bits(degradation(pixels[None].float() / 255, generator)[0], 8)
-        return (degraded * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+            degraded = degradation(unit_range(pixels)[None], generator)[0]
+        return Depth.of(clean).quantised(degraded.permute(1, 2, 0).contiguous().numpy())
 
 
 @dataclass(frozen=True)

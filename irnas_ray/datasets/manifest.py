@@ -5,17 +5,19 @@ import json
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
+from irnas_ray.images.depth import Depth
 from irnas_ray.images.files import channels_of
 from irnas_ray.system.files import write_json
 
 MANIFEST = "dataset.json"
 FORMAT = "irnas_ray.dataset"
-#: Version 1 held patches of the training images besides, which are not read any more.
-VERSION = 2
+#: Version 1 held patches of the training images besides, which are not read any more; pixels of 16 bits are version 3,
+#: so that former releases, which know of 8 alone, refuse them.
+VERSIONS = {Depth.EIGHT: 2, Depth.SIXTEEN: 3}
 SPLITS = ("train", "test")
 
 
@@ -68,11 +70,18 @@ class Manifest:
     #: When it was written, ISO 8601, UTC.
     created: str
     images: tuple[ImageEntry, ...]
+    #: Bits a channel of all pixels.
+    bits: Literal[8, 16] = 8
 
     @property
     def channels(self) -> int:
         """1 for gray, 3 for rgb."""
         return channels_of(self.color)
+
+    @property
+    def depth(self) -> Depth:
+        """The depth of all pixels."""
+        return Depth(self.bits)
 
     def ids(self, split: str) -> tuple[str, ...]:
         """The ids of the images of a split, train or test, in the source's order."""
@@ -82,7 +91,8 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest into `folder`, complete or not at all."""
-        write_json(folder / MANIFEST, {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)})
+        head = {"format": FORMAT, "version": VERSIONS[self.depth]}
+        write_json(folder / MANIFEST, head | dataclasses.asdict(self))
 
     @classmethod
     def load(cls, folder: Path | str) -> "Manifest":
@@ -101,9 +111,10 @@ class Manifest:
             raise ValueError(f"{path}: is not complete JSON ({error}); prepare the data set again") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: field 'format' must be {FORMAT!r}; this file is something else")
-        if content.get("version") not in range(1, VERSION + 1):
+        newest = max(VERSIONS.values())
+        if content.get("version") not in range(1, newest + 1):
             raise ValueError(
-                f"{path}: field 'version' is {content.get('version')!r}, this program reads versions up to {VERSION}; "
+                f"{path}: field 'version' is {content.get('version')!r}, this program reads versions up to {newest}; "
                 "prepare it again"
             )
         try:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
+from irnas_ray.images.depth import Depth
 from irnas_ray.images.files import channels_of
 from irnas_ray.images.sources import SourceImage
 
@@ -98,11 +99,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Layout:
-    """How images are stored: gray or rgb, alone or in pairs, and bytes of a part."""
+    """How images are stored: gray or rgb, alone or in pairs, bytes of a part, and the depth of all pixels."""
 
     color: str
     paired: bool
     part_bytes: int
+    depth: Depth = Depth.EIGHT
 
     @property
     def columns(self) -> list[str]:
@@ -111,19 +113,21 @@ class Layout:
 
     def image_bytes(self, height: int, width: int) -> int:
         """Bytes of an image's pixels, of both images of a pair."""
-        return len(self.columns) * channels_of(self.color) * height * width
+        return len(self.columns) * channels_of(self.color) * height * width * self.depth.dtype.itemsize
 
 
 def image_schema(layout: Layout) -> pa.Schema:
     """The columns of images, with the layout as metadata."""
     notes = {"color": layout.color, "channels": channels_of(layout.color), "axes": "channels height width"}
+    if layout.depth > Depth.EIGHT:  # of 8 bits the files are those of former releases, to the byte
+        notes |= {"bits": int(layout.depth), "byte order": "little"}
     columns = [("image_id", pa.string()), ("split", pa.string())]
     columns += [(name, pa.int32()) for name in ("height", "width", "channels")]
     columns += [(name, pa.large_binary()) for name in layout.columns]
     return pa.schema(columns, {"irnas_ray": json.dumps(notes)})
 
 
-def add_image(image: SourceImage, sides: dict[str, UInt8[np.ndarray, "c h w"]], images: Parts) -> None:
+def add_image(image: SourceImage, sides: dict[str, UInt[np.ndarray, "c h w"]], images: Parts) -> None:
     """Append an image, given as column -> pixels."""
     channels, height, width = sides["clean"].shape
     row = {"image_id": image.image_id, "split": image.split, "height": height, "width": width, "channels": channels}

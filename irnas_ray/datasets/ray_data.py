@@ -1,9 +1,10 @@
-"""Parquet -> Ray Data -> batches of uint8 patches on the trial's device."""
+"""Parquet -> Ray Data -> batches of patches of 8 or 16 bits on the trial's device."""
 
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 import torch
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from ray.exceptions import RayTaskError
 from torch import Tensor
 
@@ -40,10 +41,10 @@ class PatchSet:
         return "degraded" in self.selection.columns
 
     def batches(self, batch: int, crop: int, seed: int, device: torch.device | str) -> PatchSource:
-        """An endless, resumable iterator of (clean, degraded or None) uint8 (b, c, crop, crop) patches on `device`.
+        """An endless, resumable iterator of (clean, degraded or None) patches (b, c, crop, crop) on `device`.
 
-        Every position in every image is equally likely. The same seed gives the same batches. ValueError if `batch` or
-        `crop` is below 1, `seed` below 0, or an image is smaller than a crop.
+        They are uint8 or uint16, as stored. Every position in every image is equally likely. The same seed gives the
+        same batches. ValueError if `batch` or `crop` is below 1, `seed` below 0, or an image is smaller than a crop.
         """
         if batch < 1 or seed < 0:
             raise ValueError(f"batch is {batch} and seed {seed}; they must be at least 1 and 0")
@@ -54,26 +55,28 @@ class PatchSet:
         return ResidentImages(clean, degraded, plan, batch, seed)
 
     def tensors(self, table: pa.Table, crop: int, device: torch.device | str) -> Patches:
-        """The pixels of a table as (n, c, crop, crop) uint8 tensors on `device`; the second None if not paired."""
+        """The pixels of a table as (n, c, crop, crop) tensors on `device`; the second None if not paired."""
         # A copy, because the object store's memory is read-only and may go before the tensor does.
         sides = [
-            torch.from_numpy(pixels_of(table, name, self.selection.channels, crop).copy()).to(device)
+            torch.from_numpy(pixels_of(self.selection, table, name, crop).copy()).to(device)
             for name in self.selection.columns
         ]
         return sides[0], sides[1] if self.paired else None
 
-    def _load(self, device: torch.device | str) -> tuple[UInt8[Tensor, " n"], UInt8[Tensor, " n"] | None]:
+    def _load(self, device: torch.device | str) -> tuple[UInt[Tensor, " n"], UInt[Tensor, " n"] | None]:
         assert self.dataset is not None
         sizes = {x.image_id: self.selection.channels * x.height * x.width for x in self.selection.images}
         # Blocks arrive in any order; a trial's batches must not depend on it.
         starts = dict(zip(sizes, itertools.accumulate(sizes.values(), initial=0), strict=False))
-        targets = [torch.empty(sum(sizes.values()), dtype=torch.uint8, device=device) for _ in self.selection.columns]
+        kind = self.selection.depth.dtype
+        empty = partial(torch.empty, sum(sizes.values()), dtype=getattr(torch, kind.name), device=device)
+        targets = [empty() for _ in self.selection.columns]
         tables: Iterator[pa.Table] = iter(self.dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
         for table in tables:
             for row, image_id in enumerate(table["image_id"].to_pylist()):
                 place = slice(start := starts.pop(image_id), start + sizes[image_id])
                 for target, name in zip(targets, self.selection.columns, strict=True):
-                    target[place] = torch.from_numpy(np.frombuffer(table[name][row].as_buffer(), np.uint8).copy())
+                    target[place] = torch.from_numpy(np.frombuffer(table[name][row].as_buffer(), kind).copy())
         if starts:
             raise RuntimeError(f"{len(starts)} of {len(sizes)} images did not arrive from the object store")
         return targets[0], targets[1] if self.paired else None
@@ -182,7 +185,7 @@ def _plain_errors() -> Iterator[None]:
 
 def _endless(selection: Selection, plan: CropPlan, seed: int, drawn: int) -> Iterator[pa.Table]:
     # Ray fills a block before it hands it on; one of a small data set would have to hold hundreds of passes.
-    pass_bytes = plan.count * len(selection.columns) * selection.channels * plan.crop**2
+    pass_bytes = plan.count * selection.pixel_bytes * plan.crop**2
     start = _settle(ray.data.from_items([{"drawn": drawn}]), min(BLOCK_BYTES, pass_bytes))
     crop = plan.crop
     tables = start.map_batches(

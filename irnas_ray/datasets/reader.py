@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +10,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
 from irnas_ray.datasets.crops import CropPlan, Crops
 from irnas_ray.datasets.manifest import MANIFEST, ImageEntry, Manifest
 from irnas_ray.datasets.parquet import check_columns
+from irnas_ray.images.depth import Depth
 
 #: Bytes of images whose crops are shuffled among each other when streaming.
 WINDOW_BYTES = 128 * 2**20
 #: Bytes of crops in one table of a stream.
 TABLE_BYTES = 4 * 2**20
 
-Pixels = UInt8[np.ndarray, "c h w"]
+Pixels = UInt[np.ndarray, "c h w"]
 
 
 def read_rows(
@@ -65,11 +67,12 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Selection:
-    """Some images of a data set: the files that hold them, the pixel columns to read, and the channels of an image."""
+    """Some images of a data set: the files that hold them, the pixel columns to read, channels and depth."""
 
     files: tuple[ImageFile, ...]
     columns: tuple[str, ...]
     channels: int
+    depth: Depth = Depth.EIGHT
 
     @property
     def images(self) -> list[ImageEntry]:
@@ -83,7 +86,12 @@ class Selection:
 
     def bytes_of(self, file: ImageFile) -> int:
         """Bytes of a file's selected pixels."""
-        return len(self.columns) * self.channels * sum(image.height * image.width for image in file.images)
+        return self.pixel_bytes * sum(image.height * image.width for image in file.images)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of all channels and columns of one pixel."""
+        return len(self.columns) * self.channels * self.depth.dtype.itemsize
 
     def read(self, file: ImageFile, checked: bool = True) -> pa.Table:
         """The selected images of a file: image_id and the pixel columns.
@@ -108,7 +116,7 @@ def select(folder: Path, manifest: Manifest, image_ids: Sequence[str]) -> Select
         if images:
             files.append(ImageFile(str(path), images))
     columns = ("clean", "degraded") if manifest.paired else ("clean",)
-    return Selection(tuple(files), columns, manifest.channels)
+    return Selection(tuple(files), columns, manifest.channels, manifest.depth)
 
 
 def stream(selection: Selection, crop: int, seed: int, drawn: int) -> Iterator[pa.Table]:
@@ -116,7 +124,7 @@ def stream(selection: Selection, crop: int, seed: int, drawn: int) -> Iterator[p
 
     Files are reshuffled each pass and read in windows of `WINDOW_BYTES`, whose crops are shuffled among each other. The
     order depends on the seed and the files alone, so that a stream can be continued anywhere: passed windows are
-    skipped unread. Tables hold the pixel columns only, as (c, crop, crop) bytes. In its first pass a stream compares
+    skipped unread. Tables hold the pixel columns only, as (c, crop, crop) pixels. In its first pass a stream compares
     pixels with their SHA-256.
     """
     first, passed = divmod(drawn, CropPlan.of(selection.images, crop).count)
@@ -137,10 +145,10 @@ def stream(selection: Selection, crop: int, seed: int, drawn: int) -> Iterator[p
 def _cut(selection: Selection, window: list[ImageFile], crops: Crops, crop: int, checked: bool) -> Iterator[pa.Table]:
     pixels = _pixels(selection, window, checked)
     shape = (selection.channels, crop, crop)
-    step = max(1, TABLE_BYTES // (len(selection.columns) * int(np.prod(shape))))
+    step = max(1, TABLE_BYTES // (selection.pixel_bytes * crop**2))
     for start in range(0, len(crops), step):
         part = crops[start : start + step]
-        sides = {name: np.empty((len(part), *shape), np.uint8) for name in selection.columns}
+        sides = {name: np.empty((len(part), *shape), selection.depth.dtype) for name in selection.columns}
         for place, (image, top, left) in enumerate(zip(part.image, part.top, part.left, strict=True)):
             for name, side in sides.items():
                 side[place] = pixels[image][name][:, top : top + crop, left : left + crop]
@@ -155,23 +163,24 @@ def _pixels(selection: Selection, window: list[ImageFile], checked: bool) -> lis
         table = selection.read(file, checked)
         for row, image_id in enumerate(table["image_id"].to_pylist()):
             found[image_id] = {
-                name: np.frombuffer(table[name][row].as_buffer(), np.uint8).reshape(sizes[image_id])
+                name: np.frombuffer(table[name][row].as_buffer(), selection.depth.dtype).reshape(sizes[image_id])
                 for name in selection.columns
             }
     return [found[image.image_id] for image in _images(window)]
 
 
-def _column(pixels: UInt8[np.ndarray, "n c k k"]) -> pa.Array:
+def _column(pixels: UInt[np.ndarray, "n c k k"]) -> pa.Array:
     # A column of fixed size is one plain buffer, which numpy reads without a copy.
-    return pa.Array.from_buffers(pa.binary(pixels[0].size), len(pixels), [None, pa.py_buffer(pixels)])
+    return pa.Array.from_buffers(pa.binary(pixels[0].nbytes), len(pixels), [None, pa.py_buffer(pixels)])
 
 
-def pixels_of(table: pa.Table, name: str, channels: int, crop: int) -> UInt8[np.ndarray, "n c k k"]:
-    """The pixels of a fixed-size column, read-only and without a copy where the table is one piece."""
+def pixels_of(selection: Selection, table: pa.Table, name: str, crop: int) -> UInt[np.ndarray, "n c k k"]:
+    """The pixels of a fixed-size column of a stream, read-only and without a copy where the table is one piece."""
     array = table[name].combine_chunks()
-    size = channels * crop * crop
-    flat = np.frombuffer(array.buffers()[1], np.uint8, len(array) * size, array.offset * size)
-    return flat.reshape(len(array), channels, crop, crop)
+    shape, kind = (selection.channels, crop, crop), selection.depth.dtype
+    size = math.prod(shape)
+    flat = np.frombuffer(array.buffers()[1], kind, len(array) * size, array.offset * size * kind.itemsize)
+    return flat.reshape(len(array), *shape)
 
 
 def _images(files: Sequence[ImageFile]) -> list[ImageEntry]:

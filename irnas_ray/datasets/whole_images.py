@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
 from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.datasets.reader import check_pixels, read_rows
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """A whole image of a data set: pixels (c, h, w), 0-255; `degraded` is None where the data are clean images."""
+    """A whole image of a data set: uint8 or uint16 pixels (c, h, w); `degraded` is None where the data are clean."""
 
     image_id: str
-    clean: UInt8[np.ndarray, "c h w"]
-    degraded: UInt8[np.ndarray, "c h w"] | None
+    clean: UInt[np.ndarray, "c h w"]
+    degraded: UInt[np.ndarray, "c h w"] | None
 
 
 def load_images(folder: Path | str, ids: tuple[str, ...] | list[str]) -> list[ImageRecord]:
@@ -50,11 +50,11 @@ def load_images(folder: Path | str, ids: tuple[str, ...] | list[str]) -> list[Im
     if missing:
         raise ValueError(f"{folder}: holds no image {', '.join(missing[:5])}")
 
-    def pixels(row: dict, column: str) -> UInt8[np.ndarray, "c h w"] | None:
+    def pixels(row: dict, column: str) -> UInt[np.ndarray, "c h w"] | None:
         if row.get(column) is None:
             return None
         # A copy, because torch warns of arrays that it may not write to.
-        return np.frombuffer(row[column], np.uint8).reshape(channels, row["height"], row["width"]).copy()
+        return np.frombuffer(row[column], manifest.depth.dtype).reshape(channels, row["height"], row["width"]).copy()
 
     records = []
     for image_id in ids:

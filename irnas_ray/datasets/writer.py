@@ -105,7 +105,7 @@ def write_part(part: Part, tick: Tick) -> PartRecord:
     with Parts(part.folder / "images", image_schema(layout), prefix, layout.part_bytes) as images:
         for image in part.images:
             try:
-                clean, degraded = image.planes(layout.color)
+                clean, degraded = image.planes(layout.color, layout.depth)
             except ValueError as error:
                 # Read on: all of them are named at once.
                 unreadable.append(Finding("unreadable", str(error)))

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from irnas_ray.evaluation.protocols import Protocol
-from irnas_ray.evaluation.scores import Evaluation, EvaluationImage, to_uint8
+from irnas_ray.evaluation.scores import Evaluation, EvaluationImage, to_pixels
 from irnas_ray.system.files import written
 
 #: Widest and highest that a whole image is shown, in pixels; larger ones are reduced.
@@ -181,7 +181,7 @@ def _draw_row(title: str, panels: Sequence[Panel]) -> Image.Image:
 
 
 def _draw_panel(panel: Panel, layout: _Layout) -> Image.Image:
-    pixels = to_uint8(panel.title, panel.picture)
+    pixels = to_pixels(panel.title, panel.picture)
     picture = Image.fromarray(pixels).convert("RGB")
     top, left, side = layout.part
     enlarged = picture.crop((left, top, left + side, top + side))

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt
 from PIL import Image
 from torch import Tensor
 
@@ -17,10 +17,13 @@ from irnas_ray.degradations.colors import as_colour
 from irnas_ray.degradations.downscale import FACTORS
 from irnas_ray.degradations.factory import degrade_image, make_degradation
 from irnas_ray.evaluation.metrics import Border, luma, psnr, ssim
+from irnas_ray.images import pillow
+from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.settings.degradations import MADE, Degradation, Downscale, variant
 
-#: An 8-bit image (c, h, w). The axes have no names, because halves of a pair that differ get a message of their own.
-Uint8Image = UInt8[np.ndarray, "_ _ _"] | UInt8[Tensor, "_ _ _"]
+#: A uint8 or uint16 image (c, h, w). The axes have no names, because halves of a pair that differ get a message of
+#: their own.
+StoredImage = UInt[np.ndarray, "_ _ _"] | UInt[Tensor, "_ _ _"]
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,12 @@ class Protocol:
         return 1 if self.color == "gray" else 3
 
     def degrade(
-        self, clean: Uint8Image, name: str, sigma: float | None = None, degraded: Uint8Image | None = None
+        self, clean: StoredImage, name: str, sigma: float | None = None, degraded: StoredImage | None = None
     ) -> tuple[Float[Tensor, "c2 h2 w2"], Float[Tensor, "c2 h2 w2"]]:
         """Returns the clean and the degraded image as this protocol wants them, float32 on the CPU.
 
         Args:
-            clean: 8-bit image; an RGB image becomes gray where the protocol is gray.
+            clean: Image of 8 or 16 bits; an RGB image becomes gray where the protocol is gray.
             name: The image's name, which fixes the noise.
             sigma: Noise level on the 0-255 scale; only protocols with white noise look at it.
             degraded: The pair's other half; ignored by protocols that make their own noise.
@@ -116,24 +119,28 @@ class Protocol:
         output, target = output[..., inside, inside], target[..., inside, inside]
         return psnr(output, target).item(), ssim(output, target, self.ssim_border).item()
 
-    def _prepare(self, image: Uint8Image) -> Float[Tensor, "c2 h2 w2"]:
-        """Brings an 8-bit image to the protocol's colour and size, and to [0, 1]."""
+    def _prepare(self, image: StoredImage) -> Float[Tensor, "c2 h2 w2"]:
+        """Brings an image to the protocol's colour and size, and to [0, 1]."""
         pixels = np.asarray(image.cpu() if isinstance(image, Tensor) else image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) not in (1, 3):
-            raise ValueError(f"expected a uint8 image (1 or 3, h, w), got {pixels.dtype} {pixels.shape}")
+        if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or len(pixels) not in (1, 3):
+            raise ValueError(f"expected a uint8 or uint16 image (1 or 3, h, w), got {pixels.dtype} {pixels.shape}")
         if len(pixels) < self.channels:
             raise ValueError(f"protocol {self.id} needs RGB images, got a gray one")
-        picture = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-        if self.color == "gray":
-            picture = picture.convert("L")
+        if self.color == "gray" and len(pixels) == 3:
+            pixels = pillow.luma(np.ascontiguousarray(pixels.transpose(1, 2, 0)))[None]
         if self.scale != 1:
-            # Reduced while still 8 bit, as the published half-size test images are.
-            size = max(1, int(picture.width * self.scale)), max(1, int(picture.height * self.scale))
-            picture = picture.resize(size, Image.Resampling.BICUBIC)
-        array = np.array(picture, dtype=np.float32) / 255
-        height, width = (side - side % self.factor for side in array.shape[:2])
-        array = array[:height, :width]
-        return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
+            pixels = np.stack([_reduced(plane, self.scale) for plane in pixels])
+        height, width = (side - side % self.factor for side in pixels.shape[1:])
+        return torch.from_numpy(np.ascontiguousarray(unit_range(pixels[:, :height, :width])))
+
+
+def _reduced(plane: UInt[np.ndarray, "h w"], scale: float) -> UInt[np.ndarray, "h2 w2"]:
+    # Rounded to the image's depth again, as the published half-size test images are.
+    size = max(1, int(plane.shape[1] * scale)), max(1, int(plane.shape[0] * scale))
+    if plane.dtype == np.uint8:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(size, Image.Resampling.BICUBIC))
+    picture = Image.fromarray(unit_range(plane))
+    return Depth.of(plane).quantised(np.asarray(picture.resize(size, Image.Resampling.BICUBIC)))
 
 
 _BSD = "BSD500's 200 test photographs in gray"

@@ -17,6 +17,7 @@ from torch import nn
 from irnas_ray.degradations.downscale import BicubicDownscaling, enlarged
 from irnas_ray.images import pillow
 from irnas_ray.images.attributes import Attributes, read_attributes, read_text, write_png
+from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.images.files import STRIP, named, read_header
 from irnas_ray.images.pillow import Samples
 from irnas_ray.networks.inference import restore
@@ -30,7 +31,7 @@ COLORS = ("gray", "luma", "each")
 #: Name of the text in a restored PNG that says of what, by what and how it was restored.
 MARK = "irnas_ray restored"
 #: Notices of reading that do not hold for what is restored.
-_KEPT = ("alpha channel dropped", "rounded to 8")
+_KEPT = ("alpha channel dropped", "scaled to 16")
 #: BT.601 luma, and what blue and red lack to it.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -78,7 +79,7 @@ class Restoration:
         texts = {"Software": "irnas_ray", MARK: self.mark(path)}
         attributes = Attributes(attributes.profile, attributes.resolution, attributes.exif, texts)
         alpha = None if samples.alpha is None else self._enlarged(samples.alpha)
-        write_png(target, _quantised(restored, np.dtype(samples.values.dtype), alpha), attributes)
+        write_png(target, _quantised(restored, samples.depth, alpha), attributes)
 
     def _check(self, path: Path) -> None:
         header = read_header(path)
@@ -106,15 +107,15 @@ class Restoration:
         if self.channels == 3 or samples.gray:
             return pixels, "whole"
         if self.config.color == "gray":
-            return pillow.luma(samples), "whole"
+            return samples.pixels(1), "whole"
         return pixels, str(self.config.color)
 
     def _enlarged(self, image: np.ndarray) -> np.ndarray:
         """Pixels of any kind as they are, or enlarged as float32 in the range of their kind's [0, 1]."""
         if self.factor == 1:
             return image
-        largest = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-        planes = torch.from_numpy(np.atleast_3d(image).astype(np.float32) / largest).permute(2, 0, 1)[None]
+        values = unit_range(image) if image.dtype.kind == "u" else image
+        planes = torch.from_numpy(np.atleast_3d(values)).permute(2, 0, 1)[None]
         larger = enlarged(planes, self.factor)[0].permute(1, 2, 0).numpy()
         return np.ascontiguousarray(larger).reshape(*larger.shape[:2], *image.shape[2:])
 
@@ -128,7 +129,7 @@ class Restoration:
             return run(image)
         if way == "each":
             return np.stack([run(np.ascontiguousarray(image[:, :, channel])) for channel in range(3)], axis=2)
-        colors = image.astype(np.float32) / 255 if image.dtype == np.uint8 else image
+        colors = unit_range(image) if image.dtype == np.uint8 else image
         luma = colors @ _LUMA
         return colors + (run(luma) - luma)[:, :, None]
 
@@ -152,13 +153,12 @@ def enlargement(config: RestoreConfig, notes: Mapping[str, Any]) -> int:
 
 
 def _quantised(
-    restored: Float[np.ndarray, "h w *c"], kind: np.dtype, alpha: np.ndarray | None = None
+    restored: Float[np.ndarray, "h w *c"], depth: Depth, alpha: np.ndarray | None = None
 ) -> UInt[np.ndarray, "h w *d"]:
     """Pixels of the file's own depth, clipped and rounded, with its alpha, which is float in [0, 1] if enlarged."""
-    largest = np.iinfo(kind).max
-    pixels = np.empty(restored.shape, kind)
+    pixels = np.empty(restored.shape, depth.dtype)
     for top in range(0, len(restored), STRIP):
-        pixels[top : top + STRIP] = np.rint(np.clip(restored[top : top + STRIP].astype(np.float64), 0, 1) * largest)
+        pixels[top : top + STRIP] = depth.quantised(restored[top : top + STRIP].astype(np.float64))
     if alpha is None:
         return pixels
-    return np.dstack([pixels, _quantised(alpha, kind) if alpha.dtype.kind == "f" else alpha.astype(kind)])
+    return np.dstack([pixels, _quantised(alpha, depth) if alpha.dtype.kind == "f" else alpha.astype(depth.dtype)])

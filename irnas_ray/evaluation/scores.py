@@ -7,19 +7,19 @@ import time
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from PIL import Image
+from jaxtyping import Float, UInt
 from torch import Tensor
 
 from irnas_ray.evaluation.metrics import Border, known_border
 from irnas_ray.evaluation.protocols import Protocol, get_protocol
-from irnas_ray.system.files import write_csv, written
+from irnas_ray.images.attributes import Attributes, write_png
+from irnas_ray.images.depth import Depth
+from irnas_ray.system.files import write_csv
 from irnas_ray.system.names import fitting
 
 logger = logging.getLogger(__name__)
@@ -135,11 +135,11 @@ def evaluate(
 
     Args:
         method: Maps a degraded image to a restored one of the same shape, e.g. ``restorer(network, tile=64)``.
-        images: Records with ``image_id``, ``clean`` and ``degraded`` (8-bit, c h w).
+        images: Records with ``image_id``, ``clean`` and ``degraded`` (8 or 16 bits, c h w).
         protocol: A protocol or its id.
         sigma: Noise level on the 0-255 scale; needed by protocols with white noise, which alone look at it.
         name: What the method is called in tables.
-        pictures: Folder for the restored images as PNG; None: not saved.
+        pictures: Folder for the restored images as PNG, each of its clean image's depth; None: not saved.
         keep: Called with each image's id and restored image (c h w), in the images' order.
 
     Raises:
@@ -155,8 +155,14 @@ def evaluate(
     """
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     level = protocol.level(sigma)
-    work = partial(restore_and_score, method, protocol, level)
-    return collect(map(work, images), protocol, level, name, pictures, keep)
+
+    def work(image: EvaluationImage) -> tuple[Score, Tensor]:
+        score, restored = restore_and_score(method, protocol, level, image)
+        if pictures is not None:
+            save_pictures(pictures, {image.image_id: restored}, Depth.of(image.clean))
+        return score, restored
+
+    return collect(map(work, images), protocol, level, name, keep)
 
 
 def restore_and_score(
@@ -175,7 +181,6 @@ def collect(
     protocol: Protocol,
     sigma: float | None,
     name: str,
-    pictures: str | Path | None = None,
     keep: Callable[[str, Tensor], None] | None = None,
 ) -> Evaluation:
     """Gathers the scores of images as they come; arguments and errors as ``evaluate``."""
@@ -183,8 +188,6 @@ def collect(
     for score, restored in results:
         scores.append(score)
         logger.info("%s: %s %.2f dB, SSIM %.4f", name, score.image_id, score.psnr, score.ssim)
-        if pictures is not None:
-            save_pictures(pictures, {score.image_id: restored})
         if keep is not None:
             keep(score.image_id, restored)
     if not scores:
@@ -197,12 +200,13 @@ def file_name(method: str) -> str:
     return fitting(re.sub(r"[^A-Za-z0-9._+-]+", "_", method).strip("_.") or "method", len(".csv"))
 
 
-def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]]) -> list[Path]:
-    """Writes images (c h w) as 8-bit PNG files, clipped to [0, 1] and rounded, never wrapped; returns their paths.
+def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]], bits: int = 8) -> list[Path]:
+    """Writes images (c h w) as PNG files, clipped to [0, 1] and rounded, never wrapped; returns their paths.
 
     Args:
         folder: Made if need be. An image id with slashes goes to subfolders.
         pictures: Image id -> image.
+        bits: 8 or 16 a channel.
 
     Raises:
         ValueError: if an id leads out of the folder or an image has NaN pixels or neither 1 nor 3 channels.
@@ -213,18 +217,16 @@ def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]
         path = Path(folder, parent, f"{fitting(own, len('.png'))}.png")
         if not path.resolve().is_relative_to(Path(folder).resolve()):
             raise ValueError(f"image id {image_id!r} leads out of the folder {folder}")
-        pixels = to_uint8(image_id, picture)
-        with written(path) as file:
-            Image.fromarray(pixels).save(file, format="PNG")
+        write_png(path, to_pixels(image_id, picture, Depth(bits)), Attributes())
         paths.append(path)
     return paths
 
 
-def to_uint8(image_id: str, picture: Float[Tensor, "c h w"]) -> np.ndarray:
-    """An image as 8-bit pixels (h w) or (h w 3), clipped to [0, 1] and rounded; ValueError as ``save_pictures``."""
+def to_pixels(image_id: str, picture: Float[Tensor, "c h w"], depth: Depth = Depth.EIGHT) -> UInt[np.ndarray, "h w *c"]:
+    """An image as pixels (h w) or (h w 3), clipped to [0, 1] and rounded; ValueError as ``save_pictures``."""
     if len(picture) not in (1, 3) or torch.isnan(picture).any():
         raise ValueError(f"image {image_id} cannot be saved: it needs 1 or 3 channels and no NaN pixels")
-    pixels = (picture.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    pixels = depth.quantised(picture.detach().cpu().float().numpy())
     return pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 

@@ -1,4 +1,4 @@
-"""Image files and 8-bit arrays: list, read, write, and the photographs that come with scikit-image."""
+"""Image files as arrays of 8 or 16 bits: list, read, write, and the photographs that come with scikit-image."""
 
 import contextlib
 import re
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from PIL import Image
 
 from irnas_ray.images import pillow
+from irnas_ray.images.depth import Depth
 from irnas_ray.images.tags import Refused
 from irnas_ray.system.files import written
 from irnas_ray.system.names import check_names, normalised
@@ -26,13 +27,14 @@ STRIP = 256
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Height and width in pixels as shown (EXIF orientation applied), and whether the file is gray."""
+    """Height and width in pixels as shown (EXIF orientation applied), whether the file is gray, and its depth."""
 
     height: int
     width: int
     gray: bool
     #: What reading leaves out or converts, such as "alpha channel dropped".
     notices: tuple[str, ...] = ()
+    depth: Depth = Depth.EIGHT
 
 
 def channels_of(color: str) -> int:
@@ -74,25 +76,25 @@ def natural_key(path: Path) -> tuple[list[str | int], str]:
 def read_header(path: Path | str) -> ImageHeader:
     """Size and kind of an image file without decoding it; ValueError with the path if it cannot be read."""
     with named(path), pillow.opened(path) as image:
-        gray, notices = pillow.is_gray(image), pillow.notices(image)
+        gray, notices, depth = pillow.is_gray(image), pillow.notices(image), pillow.depth_of(image)
         height, width = pillow.shown_size(image)
-    return ImageHeader(height, width, gray, notices)
+    return ImageHeader(height, width, gray, notices, depth)
 
 
-def read_image(path: Path | str, color: str) -> UInt8[np.ndarray, "h w c"]:
-    """The pixels of an image file: (h, w, 1) luma of ITU-R 601 for gray, (h, w, 3) for rgb, 0-255.
+def read_image(path: Path | str, color: str, bits: int | None = 8) -> UInt[np.ndarray, "h w c"]:
+    """The pixels of an image file: (h, w, 1) luma of ITU-R 601 for gray, (h, w, 3) for rgb, uint8 or uint16.
 
-    EXIF orientation is applied, 16-bit values are rounded to 8 bits, alpha is dropped, palettes and CMYK become RGB;
+    `bits` is 8 (values 0-255), 16 (0-65535), or None for the file's own; files of the other depth are rounded, or
+    scaled by 257. EXIF orientation is applied, alpha is dropped, palettes and CMYK become RGB;
     ``read_header(path).notices`` says which. ValueError with the path if the file is damaged or cut short, has 32 bits
-    a channel or colours that cannot be converted, or is gray where rgb is asked for.
+    a channel or colours that cannot be converted, or is gray where rgb is asked for; and for other `bits`.
     """
-    channels = channels_of(color)
+    channels, depth = channels_of(color), None if bits is None else Depth(bits)
     with named(path):
         samples = pillow.read(path)
     if color == "rgb" and samples.gray:
         raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")
-    image = Image.fromarray(samples.bytes())
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    pixels = samples.pixels(channels, depth)
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -125,10 +127,9 @@ def write_image(path: Path | str, image: np.ndarray) -> None:
         raise ValueError(f"{path}: the image's shape is {image.shape}; give (h, w), (h, w, 1) or (h, w, 3)")
     if not np.isfinite(image).all():
         raise ValueError(f"{path}: the image holds NaN or infinity; nothing was written")
-    pixels = np.empty(image.shape, np.uint8)
+    pixels = np.empty(image.shape, Depth.EIGHT.dtype)
     # In strips, because double precision copies of a large picture would be the largest need of memory.
     for top in range(0, len(image), STRIP):
-        strip = image[top : top + STRIP].astype(np.float64)
-        pixels[top : top + STRIP] = np.rint(np.clip(strip, 0, 1) * 255)
+        pixels[top : top + STRIP] = Depth.EIGHT.quantised(image[top : top + STRIP].astype(np.float64))
     with written(path) as file:
         Image.fromarray(pixels).save(file, format="PNG")

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
+from irnas_ray.images.depth import Depth
 from irnas_ray.images.scenes import SIDE, Thumbnail, content_hash, correlation, fine_detail, thumbnail
 from irnas_ray.images.sources import SourceImage
 
@@ -28,7 +29,7 @@ KINDS: dict[str, tuple[str, bool]] = {
 SMALLEST = 11
 #: Images that one line names.
 _MOST_NAMES = 20
-#: Brightest value of an image up to which it is called nearly black.
+#: Brightest of 256 gray levels up to which an image is called nearly black.
 _BLACK = 20
 #: A pair's halves show two scenes if they correlate less, and the degraded one has not over 1.5 times the detail,
 #: beyond which noise may hide the scene.
@@ -88,13 +89,14 @@ class Examined:
         return cls(**{**values, **unpacked, "findings": findings})
 
 
-def examine(image: SourceImage, clean: UInt8[np.ndarray, "c h w"], degraded: np.ndarray | None) -> Examined:
+def examine(image: SourceImage, clean: UInt[np.ndarray, "c h w"], degraded: np.ndarray | None) -> Examined:
     """What is told of an image by its pixels (c, h, w)."""
     thumbnails = [None if side is None else thumbnail(side) for side in (clean, degraded)]
     findings = []
-    low, high = int(clean.min()), int(clean.max())
-    if low == high or high <= _BLACK:
-        what = f"all its pixels are {high}" if low == high else f"its brightest pixel is {high} of 255 (12-bit values?)"
+    low, high, white = int(clean.min()), int(clean.max()), Depth.of(clean).white
+    if low == high or high * Depth.EIGHT.white <= _BLACK * white:
+        nearly = f"its brightest pixel is {high} of {white} (12-bit values?)"
+        what = f"all its pixels are {high}" if low == high else nearly
         findings.append(Finding("blank", f"{image.image_id}: {what}"))
     if degraded is not None and np.array_equal(clean, degraded):
         findings.append(Finding("mis-paired", f"{image.image_id}: clean and degraded image are equal"))
@@ -115,10 +117,13 @@ def examine(image: SourceImage, clean: UInt8[np.ndarray, "c h w"], degraded: np.
 
 def examine_headers(
     found: Sequence[SourceImage], color: str, patch: int
-) -> tuple[list[SourceImage], list[tuple[int, int]], list[Finding]]:
-    """The images whose files can be read and fit each other, their sizes (h, w), and what the headers show."""
+) -> tuple[list[SourceImage], list[tuple[int, int]], Depth, list[Finding]]:
+    """The images whose files can be read and fit each other, their sizes (h, w), the depth that holds them all without
+    loss, and what the headers show.
+    """
     good, sizes, findings = [], [], []
-    notices: dict[str, tuple[str, ...]] = {}
+    notices: dict[str, list[str]] = {}
+    depths: dict[str, set[Depth]] = {}
     for image in found:
         try:
             headers = image.headers()
@@ -136,9 +141,13 @@ def examine_headers(
             continue
         good.append(image)
         sizes.append(size)
-        notices[image.image_id] = tuple(notice for header in headers for notice in header.notices)
+        notices[image.image_id] = [notice for header in headers for notice in header.notices]
+        depths[image.image_id] = {header.depth for header in headers}
+    depth = max((of_file for of_image in depths.values() for of_file in of_image), default=Depth.EIGHT)
+    for name, held in depths.items():
+        notices[name] += [f"8 bits a channel, scaled to the {depth} of the other files"] * (min(held) < depth)
     findings += [Finding("converted", line) for line in conversions(notices)]
-    return good, sizes, findings
+    return good, sizes, depth, findings
 
 
 def conversions(notices: Mapping[str, Sequence[str]]) -> list[str]:

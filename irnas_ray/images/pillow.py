@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float, UInt, UInt8, UInt16
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from irnas_ray.images.depth import Depth
 from irnas_ray.images.tags import Refused, check_tiff, deep_range, png_chunks, significant, significant_bits, tiff_tags
 
 #: Largest picture that is opened unasked, because small files can hold pictures that fill the memory.
 MEGAPIXELS = 179
-_BYTE, _WORD = 255, 65535
 _GRAY_MODES = ("1", "L", "LA", "La")
 
 #: Pillow's name of a 16-bit layout -> the layout that takes the other byte of each value, the lower one, from the file.
@@ -50,14 +50,19 @@ class Samples:
     @property
     def is_plain(self) -> bool:
         """Whether the values are those of 8 bits."""
-        return self.values.dtype == np.uint8 and isinstance(self.white, int) and self.white == _BYTE
+        return self.depth is Depth.EIGHT and isinstance(self.white, int) and self.white == Depth.EIGHT.white
 
-    def bytes(self) -> UInt8[np.ndarray, "*shape"]:
-        """The nearest of 256 values."""
-        if self.is_plain:
-            return self.values
-        white = np.asarray(self.white, np.uint32)
-        return ((self.values.astype(np.uint32) * 510 + white) // (2 * white)).astype(np.uint8)
+    @property
+    def depth(self) -> Depth:
+        """That of the file."""
+        return Depth.of(self.values)
+
+    def pixels(self, channels: int, depth: Depth | None = None) -> UInt[np.ndarray, "*shape"]:
+        """As a depth (None: the file's own) holds them, in gray (1, by ITU-R 601) or in the file's colours (3)."""
+        depth = depth or self.depth
+        # Of less depth first, so that a file of 8 bits has the same gray beside others of 16 as alone.
+        own = min(depth, self.depth).nearest(self.values, self.white)
+        return depth.nearest(luma(own) if channels == 1 and not self.gray else own)
 
     def floats(self) -> Float[np.ndarray, "*shape"]:
         """Values in [0, 1], float32."""
@@ -82,7 +87,7 @@ def pictures_up_to(megapixels: float) -> Iterator[None]:
 def opened(path: Path | str) -> Iterator[Image.Image]:
     """The file as Pillow opens it, not yet decoded.
 
-    ``Refused`` if it cannot become 8-bit gray or RGB without guessing; raises whatever Pillow does for damaged files.
+    ``Refused`` if it cannot become gray or RGB without guessing; raises whatever Pillow does for damaged files.
     """
     # Given a path, Pillow maps gray TIFFs into memory, and scrambles those that an orientation turns.
     with open(path, "rb") as file:
@@ -127,7 +132,7 @@ def notices(image: Image.Image) -> tuple[str, ...]:
     pages = getattr(image, "n_frames", 1) if image.format in _PAGED else 1
     found = {
         "alpha channel dropped": image.has_transparency_data,
-        f"{_bits(image)} bits a channel, rounded to 8": is_deep(image),
+        f"{_bits(image)} bits a channel, scaled to 16": 8 < _bits(image) < 16,
         "CMYK, converted to RGB without its colour profile": image.mode == "CMYK",
         "1 bit a pixel, read as black and white": image.mode == "1",
         "several images in one file, only the first is read": pages > 1,
@@ -145,13 +150,18 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or _layout(image) in _LOWER_BYTE
 
 
+def depth_of(image: Image.Image) -> Depth:
+    """The depth at which an opened file is read."""
+    return Depth.SIXTEEN if is_deep(image) else Depth.EIGHT
+
+
 def read(path: Path | str, alpha: bool = False) -> Samples:
     """The pixels of a file at full depth; EXIF orientation is applied, palettes and CMYK become RGB.
 
     Alpha is dropped unless it is asked for; raises as ``opened``.
     """
     with opened(path) as image:
-        white: int = _WORD if is_deep(image) else _BYTE
+        white = depth_of(image).white
         black_is_zero, told = True, None
         if is_deep(image) and image.format == "TIFF":
             white, negative = deep_range(image.tag_v2)  # type: ignore[attr-defined]
@@ -201,9 +211,15 @@ def _deep(
     return values[:, :, :3], values[:, :, 3] if layout.startswith("RGBA") else None
 
 
-def luma(samples: Samples) -> UInt8[np.ndarray, "h w"]:
-    """Gray of 8 bits, by ITU-R 601."""
-    return np.asarray(Image.fromarray(samples.bytes()).convert("L"))
+def luma(colors: UInt[np.ndarray, "h w 3"]) -> UInt[np.ndarray, "h w"]:
+    """Gray of RGB pixels, by ITU-R 601, at their own depth."""
+    if Depth.of(colors) is Depth.EIGHT:
+        return np.asarray(Image.fromarray(colors).convert("L"))
+    # Pillow's weights for 8 bits, which sum to 2^16, so that neutral colours stay as they are.
+    gray = np.full(colors.shape[:2], 2**15, np.uint32)
+    for channel, weight in enumerate((19595, 38470, 7471)):
+        gray += colors[:, :, channel].astype(np.uint32) * np.uint32(weight)
+    return (gray >> 16).astype(colors.dtype)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -212,6 +228,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _bits(image: Image.Image) -> int:
+    if not is_deep(image):
+        return 8
     tags = getattr(image, "tag_v2", None)
     return int(deep_range(tags)[0]).bit_length() if tags else 16
 

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 import lazy_loader
 import numpy as np
-from jaxtyping import Float32, Int8, UInt8
+from jaxtyping import Float32, Int8, UInt
 from PIL import Image
+
+from irnas_ray.images.depth import Depth
 
 # loaded when first used: every worker reads images, and few compare them
 ndimage = lazy_loader.load("scipy.ndimage", suppress_warning=True)
@@ -36,12 +38,12 @@ _SCALE = 32
 _BLOCK = 1024
 
 
-def content_hash(pixels: UInt8[np.ndarray, "c h w"]) -> str:
-    """SHA-256 of an image's pixels in the order (c, h, w), as hex digits; equal for files of equal pixels."""
+def content_hash(pixels: UInt[np.ndarray, "c h w"]) -> str:
+    """SHA-256 of an image's pixels in the order (c, h, w), as hex digits; equal for equal pixels of one depth."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
-def thumbnail(pixels: UInt8[np.ndarray, "c h w"]) -> Thumbnail | None:
+def thumbnail(pixels: UInt[np.ndarray, "c h w"]) -> Thumbnail | None:
     """What an image, gray or RGB, is recognised by; None if it is too small or too smooth to be told from others."""
     detail = fine_detail(pixels)
     if detail is None or np.sqrt(np.mean(detail**2)) < LEAST_CONTRAST:
@@ -50,12 +52,13 @@ def thumbnail(pixels: UInt8[np.ndarray, "c h w"]) -> Thumbnail | None:
     return np.rint(np.clip(detail / contrast * _SCALE, -127, 127)).astype(np.int8)
 
 
-def fine_detail(pixels: UInt8[np.ndarray, "c h w"]) -> Float32[np.ndarray, "32 32"] | None:
-    """The luma of an image reduced to 32x32, less its local mean, in gray levels; None if a side is under 16 pixels."""
+def fine_detail(pixels: UInt[np.ndarray, "c h w"]) -> Float32[np.ndarray, "32 32"] | None:
+    """The luma (0-255) of an image reduced to 32x32, less its local mean; None if a side is under 16 pixels."""
     if min(pixels.shape[1:]) < SIDE // 2:
         return None
     gray = pixels[0] if len(pixels) == 1 else np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), pixels, axes=1)
-    reduced = Image.fromarray(gray.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BOX)
+    levels = gray.astype(np.float32) / np.float32(Depth.of(pixels).white / Depth.EIGHT.white)
+    reduced = Image.fromarray(levels).resize((SIDE, SIDE), Image.Resampling.BOX)
     small = np.asarray(reduced, np.float32)
     return small - ndimage.uniform_filter(small, WINDOW, mode="nearest")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
 from irnas_ray.images.findings import KINDS, Examined, Finding
 from irnas_ray.images.scenes import Thumbnail, best_matches, content_hash, correlation, groups, matches, thumbnail
@@ -43,6 +43,8 @@ class Screening:
     #: Whether there were too many images to compare all thumbnails.
     limited: bool
     findings: tuple[Finding, ...]
+    #: Bits a channel that hold all images without loss.
+    bits: int = 8
 
     @property
     def falsified(self) -> bool:
@@ -67,13 +69,14 @@ class Screening:
             yield "note: too many images to compare all thumbnails; copies were looked for by equal pixels only"
 
     def summary(self) -> str:
-        """Counts, scenes and sizes in one line."""
+        """Counts, scenes and sizes in one line, and the depth if it is not the usual one."""
         splits = [
             f"{count} {'training' if split == 'train' else split} images of {self.scenes[split]} distinct scenes"
             for split, count in self.counts.items()
         ]
         sizes = ", ".join(f"{name} {height}x{width}" for name, (height, width) in self.sizes.items())
-        return f"{', '.join(splits)}; {sizes}"
+        depth = f"; {self.bits} bits a channel" if self.bits > 8 else ""
+        return f"{', '.join(splits)}; {sizes}{depth}"
 
     def save(self, folder: Path) -> None:
         """Write everything as JSON into `folder`."""
@@ -89,10 +92,12 @@ class Screening:
             return None
 
 
-def screen(examined: Sequence[Examined], early: Sequence[Finding] = (), others: Sequence[Known] = ()) -> Screening:
+def screen(
+    examined: Sequence[Examined], early: Sequence[Finding] = (), others: Sequence[Known] = (), bits: int = 8
+) -> Screening:
     """Compare images with each other and, if there are any, with those of another set.
 
-    `early` are findings made before, such as files that could not be read.
+    `early` are findings made before, such as files that could not be read; `bits` is the depth of the images.
     """
     splits = {split: [image for image in examined if image.split == split] for split in ("train", "test")}
     splits = {split: images for split, images in splits.items() if images}
@@ -111,7 +116,7 @@ def screen(examined: Sequence[Examined], early: Sequence[Finding] = (), others: 
         limited |= cut
         findings += _shared(kind, known.get(split, []), against, pairs)
     counts = {split: len(images) for split, images in splits.items()}
-    return Screening(counts, scenes, _sizes(examined), limited, tuple(findings))
+    return Screening(counts, scenes, _sizes(examined), limited, tuple(findings), bits)
 
 
 def refuse(findings: Sequence[Finding]) -> None:
@@ -129,7 +134,7 @@ def _listed(texts: Sequence[str], most: int = 5) -> str:
     return "; ".join(texts[:most]) + (f"; and {len(texts) - most} more (check=true lists all)" * (len(texts) > most))
 
 
-def known_image(name: str, sides: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> Known:
+def known_image(name: str, sides: Sequence[UInt[np.ndarray, "_ _ _"]]) -> Known:
     """What an image is recognised by, whole or by a part of it: the pixels (c, h, w) of each."""
     hashes = tuple(content_hash(pixels) for pixels in sides if pixels.min() < pixels.max())
     return Known(name, hashes, tuple(thumbnail(pixels) for pixels in sides))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
+from irnas_ray.images.depth import Depth
 from irnas_ray.images.files import IMAGE_SUFFIXES, ImageHeader, list_images, read_header, read_image
 from irnas_ray.images.pairs import ONE_NAME, csv_pairs, folder_pairs, has_pairs, is_csv, subfolders
 from irnas_ray.images.photographs import HELD_OUT_PHOTOGRAPHS, photograph_files
@@ -59,18 +60,25 @@ class SourceImage:
                 )
         return header.height, header.width // 2 if self.halves else header.width
 
-    def read(self, color: str) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "h w c"] | None]:
-        """Clean and degraded pixels, 0-255; the second is None where the source has clean images only."""
-        clean = read_image(self.clean, color)
+    def read(
+        self, color: str, depth: Depth | None = None
+    ) -> tuple[UInt[np.ndarray, "h w c"], UInt[np.ndarray, "h w c"] | None]:
+        """Clean and degraded pixels; the second is None where the source has clean images only.
+
+        `depth` None: each file's own.
+        """
+        clean = read_image(self.clean, color, depth)
         if self.halves:
             middle = clean.shape[1] // 2
             return clean[:, :middle], clean[:, middle:]
-        return clean, read_image(self.degraded, color) if self.degraded else None
+        return clean, read_image(self.degraded, color, depth) if self.degraded else None
 
-    def planes(self, color: str) -> tuple[UInt8[np.ndarray, "c h w"], UInt8[np.ndarray, "c h w"] | None]:
+    def planes(
+        self, color: str, depth: Depth | None = None
+    ) -> tuple[UInt[np.ndarray, "c h w"], UInt[np.ndarray, "c h w"] | None]:
         """As ``read``, with the channels first, as they are stored."""
         clean, degraded = (
-            None if side is None else np.ascontiguousarray(side.transpose(2, 0, 1)) for side in self.read(color)
+            None if side is None else np.ascontiguousarray(side.transpose(2, 0, 1)) for side in self.read(color, depth)
         )
         assert clean is not None
         return clean, degraded

@@ -11,6 +11,7 @@ from irnas_ray.degradations.downscale import BicubicDownscaling
 from irnas_ray.degradations.factory import Degrade, degrade_image
 from irnas_ray.evaluation.metrics import WINDOW, psnr, ssim
 from irnas_ray.evaluation.scores import EvaluationImage
+from irnas_ray.images.depth import unit_range
 from irnas_ray.networks.inference import restore
 
 #: Scores a network: a dict with ``psnr`` in dB and ``ssim``.
@@ -38,7 +39,7 @@ def validator(
     calls differ by the network alone.
 
     Args:
-        images: Records with ``image_id``, ``clean`` and ``degraded`` (8-bit, c h w); pairs are scored as they are.
+        images: Records with ``image_id``, ``clean`` and ``degraded`` (uint8 or uint16, c h w); pairs are scored as is.
         degradations: Each is scored, on images without a degraded half: levels of white noise (0-255 scale), or others.
         tile: Side in pixels of the tiles in which images are restored; None: whole. Paper: 64.
         device: Where images are kept and scored; best the network's.
@@ -87,14 +88,14 @@ def pairs_of(
     image: EvaluationImage, degradations: Sequence[float | Degrade]
 ) -> list[tuple[Float[Tensor, "c h w"], Float[Tensor, "c h w"]]]:
     """(clean, degraded) of a record, once for each degradation unless it is a pair; raises as ``validator``."""
-    clean = torch.tensor(image.clean).float() / 255
+    clean = unit_range(torch.tensor(image.clean))
     if min(clean.shape[-2:]) < WINDOW:
         raise ValueError(f"validation image {image.image_id} is {tuple(clean.shape)}, smaller than {WINDOW}x{WINDOW}")
     if image.degraded is None:
         if not degradations:
             raise ValueError(f"validation image {image.image_id} has no degraded half, and no noise level makes it one")
         return [(clean, degrade_image(clean, image.image_id, degradation)) for degradation in degradations]
-    degraded = torch.tensor(image.degraded).float() / 255
+    degraded = unit_range(torch.tensor(image.degraded))
     if degraded.shape != clean.shape:
         raise ValueError(f"validation image {image.image_id}: clean and degraded halves differ in size")
     return [(clean, degraded)]

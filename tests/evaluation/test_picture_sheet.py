@@ -18,7 +18,7 @@ from irnas_ray.evaluation.picture_sheet import (
     informative_part,
 )
 from irnas_ray.evaluation.protocols import get_protocol
-from irnas_ray.evaluation.scores import evaluate, to_uint8
+from irnas_ray.evaluation.scores import evaluate, to_pixels
 
 
 def _gray(sheet: Image.Image) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_a_sheet_shows_whole_and_enlarged_pixels_where_they_belong():
     y, x, found = informative_part(clean)
     assert found == side
     for panel, picture in enumerate((degraded, clean)):
-        expected, left = to_uint8("x", picture), GAP + panel * (300 + GAP)
+        expected, left = to_pixels("x", picture), GAP + panel * (300 + GAP)
         whole = pixels[top : top + 240, left : left + 300]
         outside = np.ones((240, 300), bool)
         outside[y : y + side, x : x + side] = False
