@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deep_cases import origin, same
+from deep_cases import source as deep_source
 from PIL import Image
 
 from irnas_ray.datasets import parquet, reader
+from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.manifest import Manifest
 from irnas_ray.datasets.ray_data import PatchSet, open_patches
@@ -218,3 +221,23 @@ def test_wrong_requests_are_refused_at_once(ray_local: None, folder: Path, ids: 
         open_patches(folder.parent, ids, LARGE)
     with pytest.raises(ValueError, match="batch is 0"):
         open_patches(folder, ids, 0).batches(0, CROP, 0, "cpu")
+
+
+@pytest.mark.parametrize("budget", [2**30, 0], ids=["resident", "streamed"])
+def test_trials_get_the_stored_values_on_their_device(ray_local: None, tmp_path: Path, budget: int) -> None:
+    data, expected = deep_source(tmp_path / "in", "pairs", "rgb", count=6)
+    manifest = Manifest.load(prepare(data, tmp_path / "out"))
+    patches = open_patches(tmp_path / "out", manifest.ids("train"), budget)
+    assert patches.selection.total_bytes == 2 * 2 * 3 * 20 * 24 * len(manifest.ids("train"))
+    assert (patches.dataset is None) == (budget == 0)
+    batches = TrainingBatches(patches.batches(10, CROP, 3, "cpu"), CROP, None, 0)
+    clean, degraded = next(patches.batches(10, CROP, 3, "cpu"))
+    assert clean.dtype == degraded.dtype == torch.uint16
+    for one, other in zip(clean.numpy(), degraded.numpy(), strict=True):
+        image_id, rows, columns = origin(one, expected)
+        assert same(other, expected[image_id][1][:, rows, columns])
+    # the batches are the same crops, each perhaps mirrored
+    for floats, pixels in zip(next(batches), (degraded, clean), strict=True):
+        exact = pixels.numpy().astype(np.float64) / 65535
+        for image, wanted in zip(floats.numpy(), exact.astype(np.float32), strict=True):
+            assert np.array_equal(image, wanted) or np.array_equal(image[:, :, ::-1], wanted)
