@@ -53,6 +53,15 @@ def test_files_are_exact_in_parquet_and_in_crops(
             assert same(sides["degraded"][index], expected[image_id][1][:, rows, columns])
 
 
+def test_a_table_of_a_stream_is_no_larger_than_with_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, _ = source(tmp_path / "in", "pairs", "rgb")
+    manifest = Manifest.load(prepare(data, tmp_path / "out"))
+    selection = reader.select(tmp_path / "out", manifest, manifest.ids("train"))
+    monkeypatch.setattr(reader, "TABLE_BYTES", 5 * 2 * 2 * 3 * CROP**2)
+    table = next(reader.stream(selection, CROP, 0, drawn=0))
+    assert len(table) == 5 and table.nbytes == reader.TABLE_BYTES
+
+
 def test_training_tells_a_ramp_apart_that_8_bits_cannot_hold(tmp_path: Path) -> None:
     ramp = np.broadcast_to(30000 + np.arange(24), (20, 24)).astype(np.uint16)[:, :, None]
     for index in range(4):
@@ -156,6 +165,9 @@ def test_a_check_judges_16_bits_on_their_own_scale(tmp_path: Path, capsys: pytes
     # scenes are recognised whatever their depth
     shown = {line.partition(" = ")[0] for kind in ("leakage against", "shared") for line in screening.of_kind(kind)}
     assert shown == {"0", "1", "2", "3", "4"}
+    copies, _ = check_source(data, known_images(str(tmp_path / "in"), "rgb"))
+    told = [line for kind in ("leakage against", "shared") for line in copies.of_kind(kind)]
+    assert sorted(told) == [*(f"{index} = {index} (equal pixels)" for index in range(5)), "5 = 5"]  # blank ones are not
     sheet = tmp_path / "sheet.png"
     run_check(PrepareConfig(data=data, contact_sheet=str(sheet)))
     assert "16 bits a channel" in capsys.readouterr().out

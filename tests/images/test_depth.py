@@ -13,6 +13,7 @@ from irnas_ray.images import pillow
 from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.images.files import read_header, read_image
 from irnas_ray.images.pillow import Samples
+from irnas_ray.images.scenes import thumbnail
 
 BYTES, WORDS = (np.arange(2**bits, dtype=f"u{bits // 8}") for bits in (8, 16))
 
@@ -86,6 +87,15 @@ def test_a_file_of_8_bits_is_scaled_by_257(tmp_path: Path, color: str):
     plain = read_image(tmp_path / "plain.png", color)
     assert np.array_equal(read_image(tmp_path / "plain.png", color, 16), plain.astype(int) * 257)
     assert np.array_equal(read_image(tmp_path / "plain.png", color, None), plain)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_scene_is_recognised_alike_at_both_depths(channels: int):
+    picture = scene(0, channels=channels).transpose(2, 0, 1)
+    smooth = np.full_like(picture, 100) + (np.arange(64) // 32).astype(np.uint8)
+    for pixels in (picture, smooth):
+        plain, deep = thumbnail(pixels), thumbnail(pixels.astype(np.uint16) * 257)
+        assert (plain is None and deep is None) if pixels is smooth else np.array_equal(plain, deep)
 
 
 def test_fewer_significant_bits_are_stretched_to_either_depth():
