@@ -108,7 +108,10 @@ def test_manifest_parquet_and_command_say_the_depth(tmp_path: Path, capsys: pyte
     assert "gray, 16 bits a channel" in capsys.readouterr().out
     content = json.loads((tmp_path / "deep" / "dataset.json").read_text())
     assert (content["bits"], content["version"]) == (16, 3)  # former releases read up to 2
-    selection = reader.select(tmp_path / "deep", Manifest.load(tmp_path / "deep"), ["0"])
+    manifest = Manifest.load(tmp_path / "deep")
+    known = known_images(str(tmp_path / "deep"), "gray")
+    assert {image.name: image.sha256 for image in known} == {x.image_id: (x.sha256,) for x in manifest.images}
+    selection = reader.select(tmp_path / "deep", manifest, ["0"])
     assert json.loads(selection.read(selection.files[0]).schema.metadata[b"irnas_ray"])["bits"] == 16
     (tmp_path / "deep" / "dataset.json").write_text(json.dumps(content | {"bits": 12}))
     with pytest.raises(ValueError, match="field 'bits'"):
