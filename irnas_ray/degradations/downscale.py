@@ -11,7 +11,7 @@ from irnas_ray.settings.degradations import Downscale
 #: By what sides can be divided.
 FACTORS = (2, 3, 4)
 #: Pixels of the small image that a bicubic kernel reaches on each side.
-_REACH = 2
+REACH = 2
 
 
 class BicubicDownscaling:
@@ -42,15 +42,15 @@ class BicubicDownscaling:
 def reduced(image: Float[Tensor, "b c h w"], factor: int) -> Float[Tensor, "b c h2 w2"]:
     """The image at 1/``factor`` of its sides, rounded up, by an antialiased bicubic filter as MATLAB's ``imresize``."""
     low = [-(-side // factor) for side in image.shape[-2:]]
-    ends = [(_REACH * factor, (side + _REACH) * factor) for side in low]
-    return _resized(image, ends, [side + 2 * _REACH for side in low], _REACH)
+    ends = [(REACH * factor, (side + REACH) * factor) for side in low]
+    return _resized(image, ends, [side + 2 * REACH for side in low], REACH)
 
 
 def enlarged(image: Float[Tensor, "b c h w"], factor: int) -> Float[Tensor, "b c h2 w2"]:
     """The image with ``factor`` times its sides by bicubic interpolation as MATLAB's ``imresize``; it may overshoot."""
     sides = image.shape[-2:]
-    ends = [(_REACH, side + _REACH) for side in sides]
-    return _resized(image, ends, [(side + 2 * _REACH) * factor for side in sides], _REACH * factor)
+    ends = [(REACH, side + REACH) for side in sides]
+    return _resized(image, ends, [(side + 2 * REACH) * factor for side in sides], REACH * factor)
 
 
 def _resized(image: Tensor, ends: list[tuple[int, int]], sizes: list[int], margin: int) -> Tensor:

@@ -17,7 +17,7 @@ from irnas_ray.degradations.colors import as_colour
 from irnas_ray.degradations.downscale import FACTORS
 from irnas_ray.degradations.factory import degrade_image, make_degradation
 from irnas_ray.evaluation.metrics import Border, luma, psnr, ssim
-from irnas_ray.images import pillow
+from irnas_ray.images import samples
 from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.settings.degradations import MADE, Degradation, Downscale, variant
 
@@ -127,7 +127,7 @@ class Protocol:
         if len(pixels) < self.channels:
             raise ValueError(f"protocol {self.id} needs RGB images, got a gray one")
         if self.color == "gray" and len(pixels) == 3:
-            pixels = pillow.luma(np.ascontiguousarray(pixels.transpose(1, 2, 0)))[None]
+            pixels = samples.luma(np.ascontiguousarray(pixels.transpose(1, 2, 0)))[None]
         if self.scale != 1:
             pixels = np.stack([_reduced(plane, self.scale) for plane in pixels])
         height, width = (side - side % self.factor for side in pixels.shape[1:])

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, UInt
 from torch import nn
 
-from irnas_ray.degradations.downscale import BicubicDownscaling, enlarged
+from irnas_ray.degradations.downscale import REACH, BicubicDownscaling, enlarged
 from irnas_ray.images import pillow
 from irnas_ray.images.attributes import Attributes, read_attributes, read_text, write_png
 from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.images.files import STRIP, named, read_header
-from irnas_ray.images.pillow import Samples
-from irnas_ray.networks.inference import restore
+from irnas_ray.images.samples import Samples
+from irnas_ray.networks.inference import restored_bands
 from irnas_ray.settings.commands import RestoreConfig
 from irnas_ray.settings.degradations import degradation_from_dict
 
@@ -72,14 +72,10 @@ class Restoration:
         self._check(path)
         with named(path):
             samples = pillow.read(path, alpha=True)
-            image, way = self._prepared(samples)
-            image = self._enlarged(image)
-            attributes = read_attributes(path, 1 if image.ndim == 2 or image.shape[2] == 1 else 3)
-        restored = self._restored(image, way)
+            attributes = read_attributes(path, 1 if self._way(samples) == "gray" else 3)
         texts = {"Software": "irnas_ray", MARK: self.mark(path)}
         attributes = Attributes(attributes.profile, attributes.resolution, attributes.exif, texts)
-        alpha = None if samples.alpha is None else self._enlarged(samples.alpha)
-        write_png(target, _quantised(restored, samples.depth, alpha), attributes)
+        write_png(target, self._bands(samples), self.factor * len(samples.values), attributes)
 
     def _check(self, path: Path) -> None:
         header = read_header(path)
@@ -101,37 +97,80 @@ class Restoration:
                 "color=each to keep its colours, or use a network for colour"
             )
 
-    def _prepared(self, samples: Samples) -> tuple[np.ndarray, str]:
-        """The image as the network, or each pass of it, takes it, and in which way it is restored."""
-        pixels = samples.values if samples.is_plain else samples.floats()
-        if self.channels == 3 or samples.gray:
-            return pixels, "whole"
-        if self.config.color == "gray":
-            return samples.pixels(1), "whole"
-        return pixels, str(self.config.color)
+    def _way(self, samples: Samples) -> str:
+        """Whether a picture is restored as gray, in all colours at once, or as the settings say."""
+        if samples.gray:
+            return "gray"
+        return "rgb" if self.channels == 3 else str(self.config.color)
 
-    def _enlarged(self, image: np.ndarray) -> np.ndarray:
-        """Pixels of any kind as they are, or enlarged as float32 in the range of their kind's [0, 1]."""
+    def _bands(self, samples: Samples) -> Iterator[UInt[np.ndarray, "_ w *c"]]:
+        """The result in bands from top to bottom, of the file's own depth, with its alpha.
+
+        In bands because neither floats nor the result of a large picture have to be there as a whole.
+        """
+        top, depth, alpha = 0, samples.depth, samples.alpha
+        for restored in self._restored(samples):
+            band, bottom = _quantised(restored, depth), top + len(restored)
+            if alpha is not None:
+                opacity = self._enlarged(partial(_cut, alpha), samples, top, bottom)
+                opacity = _quantised(opacity, depth) if opacity.dtype.kind == "f" else opacity.astype(depth.dtype)
+                band = np.dstack([band, opacity])
+            yield band
+            top = bottom
+
+    def _restored(self, samples: Samples) -> Iterator[Float[np.ndarray, "_ w *c"]]:
+        way, config, height = self._way(samples), self.config, self.factor * len(samples.values)
+
+        def run(pixels: Callable[[int, int], np.ndarray]) -> Iterator[Float[np.ndarray, "_ w *c"]]:
+            return restored_bands(self.network, pixels, height, config.tile, config.overlap, config.self_ensemble)
+
+        def pixels(start: int, stop: int) -> np.ndarray:
+            return self._enlarged(partial(_pixels, samples, way), samples, start, stop)
+
+        def channel(number: int, start: int, stop: int) -> np.ndarray:
+            return pixels(start, stop)[:, :, number]
+
+        if way == "each":
+            passes = [run(partial(channel, number)) for number in range(3)]
+            yield from (np.stack(bands, axis=2) for bands in zip(*passes, strict=True))
+        elif way == "luma":
+            top = 0
+            for gray in run(lambda start, stop: _floats(pixels(start, stop)) @ _LUMA):
+                colors = _floats(pixels(top, top + len(gray)))
+                yield colors + (gray - colors @ _LUMA)[:, :, None]
+                top += len(gray)
+        else:
+            yield from run(pixels)
+
+    def _enlarged(
+        self, pixels: Callable[[int, int], np.ndarray], samples: Samples, start: int, stop: int
+    ) -> np.ndarray:
+        """Rows of a picture of any kind as they are, or enlarged as float32 in the range of their kind's [0, 1]."""
         if self.factor == 1:
-            return image
-        values = unit_range(image) if image.dtype.kind == "u" else image
-        planes = torch.from_numpy(np.atleast_3d(values)).permute(2, 0, 1)[None]
-        larger = enlarged(planes, self.factor)[0].permute(1, 2, 0).numpy()
+            return pixels(start, stop)
+        # what the interpolation looks at on both sides
+        first, last = max(0, start // self.factor - REACH), min(len(samples.values), -(-stop // self.factor) + REACH)
+        image = pixels(first, last)
+        planes = torch.from_numpy(np.atleast_3d(_floats(image))).permute(2, 0, 1)[None]
+        rows = np.s_[start - first * self.factor : stop - first * self.factor]
+        larger = enlarged(planes, self.factor)[0, :, rows].permute(1, 2, 0).numpy()
         return np.ascontiguousarray(larger).reshape(*larger.shape[:2], *image.shape[2:])
 
-    def _restored(self, image: np.ndarray, way: str) -> Float[np.ndarray, "h w *c"]:
-        config = self.config
 
-        def run(pixels: np.ndarray) -> Float[np.ndarray, "h w *c"]:
-            return restore(self.network, pixels, config.tile, config.overlap, config.self_ensemble)
+def _pixels(samples: Samples, way: str, start: int, stop: int) -> np.ndarray:
+    """Rows of a picture as the network, or each pass of it, takes them, but for their size."""
+    rows = samples.rows(start, stop)
+    if way == "gray" and not samples.gray:
+        return rows.pixels(1)
+    return rows.values if rows.is_plain else rows.floats()
 
-        if way == "whole":
-            return run(image)
-        if way == "each":
-            return np.stack([run(np.ascontiguousarray(image[:, :, channel])) for channel in range(3)], axis=2)
-        colors = unit_range(image) if image.dtype == np.uint8 else image
-        luma = colors @ _LUMA
-        return colors + (run(luma) - luma)[:, :, None]
+
+def _cut(pixels: np.ndarray, start: int, stop: int) -> np.ndarray:
+    return pixels[start:stop]
+
+
+def _floats(pixels: np.ndarray) -> Float[np.ndarray, "*shape"]:
+    return unit_range(pixels) if pixels.dtype.kind == "u" else pixels
 
 
 def enlargement(config: RestoreConfig, notes: Mapping[str, Any]) -> int:
@@ -152,13 +191,9 @@ def enlargement(config: RestoreConfig, notes: Mapping[str, Any]) -> int:
     return factor
 
 
-def _quantised(
-    restored: Float[np.ndarray, "h w *c"], depth: Depth, alpha: np.ndarray | None = None
-) -> UInt[np.ndarray, "h w *d"]:
-    """Pixels of the file's own depth, clipped and rounded, with its alpha, which is float in [0, 1] if enlarged."""
+def _quantised(restored: Float[np.ndarray, "h w *c"], depth: Depth) -> UInt[np.ndarray, "h w *c"]:
+    """Pixels of the file's own depth, clipped and rounded."""
     pixels = np.empty(restored.shape, depth.dtype)
     for top in range(0, len(restored), STRIP):
         pixels[top : top + STRIP] = depth.quantised(restored[top : top + STRIP].astype(np.float64))
-    if alpha is None:
-        return pixels
-    return np.dstack([pixels, _quantised(alpha, depth) if alpha.dtype.kind == "f" else alpha.astype(depth.dtype)])
+    return pixels

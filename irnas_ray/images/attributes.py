@@ -1,9 +1,10 @@
 """What an image file holds beside its colours, and PNG files that hold it too, of 8 or 16 bits a channel."""
 
 import contextlib
+import itertools
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def read_attributes(path: Path | str, channels: int) -> Attributes:
     A profile of other colours is left out, and so is EXIF that is damaged. Raises as ``pillow.opened``.
     """
     with pillow.opened(path) as image:
-        if image.format == "PNG":
-            image.load()  # notes may lie behind the pixels
+        if image.format == "PNG" and pillow.has_late_notes(image):
+            image.load()
         profile, resolution, exif = image.info.get("icc_profile"), image.info.get("dpi"), None
         turned = False
         with contextlib.suppress(Exception):  # Pillow raises almost anything for damaged EXIF
@@ -68,25 +69,26 @@ def _described(exif: Image.Exif, tiff: bool) -> bytes | None:
     return kept.tobytes() if len(kept) else None
 
 
-def write_png(path: Path | str, pixels: UInt[np.ndarray, "h w *c"], attributes: Attributes) -> None:
+def write_png(
+    path: Path | str, bands: Iterable[UInt[np.ndarray, "_ w *c"]], height: int, attributes: Attributes
+) -> None:
     """Write uint8 or uint16 pixels, gray or RGB, with alpha or without, complete or not at all.
 
-    OSError naming the file if it cannot be written.
+    They come in bands of rows, from top to bottom, ``height`` rows in all. OSError naming the file if it cannot be
+    written; what making a band raises, and no file.
     """
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
     with written(path) as file:
         file.write(b"\x89PNG\r\n\x1a\n")
-        for name, content in _chunks(pixels, attributes):
+        for name, content in _chunks(iter(bands), height, attributes):
             file.write(struct.pack(">I", len(content)) + name + content)
             file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(name))))
 
 
-def _chunks(pixels: UInt[np.ndarray, "h w c"], attributes: Attributes) -> Iterator[tuple[bytes, bytes]]:
-    # Written here, because Pillow writes no 16-bit colours.
-    height, width, channels = pixels.shape
-    depth, kind = 8 * pixels.itemsize, _PNG_KINDS[channels]
-    yield b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+def _chunks(bands: Iterator[np.ndarray], height: int, attributes: Attributes) -> Iterator[tuple[bytes, bytes]]:
+    # Written here, because Pillow writes no 16-bit colours, and whole pictures only.
+    first = np.atleast_3d(next(bands))
+    depth, kind = 8 * first.itemsize, _PNG_KINDS[first.shape[2]]
+    yield b"IHDR", struct.pack(">IIBBBBB", first.shape[1], height, depth, kind, 0, 0, 0)
     if attributes.profile is not None:
         yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(attributes.profile)
     if attributes.resolution is not None:
@@ -96,24 +98,25 @@ def _chunks(pixels: UInt[np.ndarray, "h w c"], attributes: Attributes) -> Iterat
         yield b"eXIf", attributes.exif.removeprefix(b"Exif\0\0")
     for name, text in attributes.texts.items():
         yield b"tEXt", f"{name}\0{text}".encode("latin-1")
-    compressor = zlib.compressobj(6)
-    above = np.zeros(width * channels * pixels.itemsize, np.uint8)
-    for start in range(0, height, _ROWS):
-        strip = np.ascontiguousarray(pixels[start : start + _ROWS].astype(f">u{pixels.itemsize}"))
-        rows = strip.view(np.uint8).reshape(len(strip), -1)
-        # Each row as its difference from the one above, which compresses better.
-        filtered = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
-        filtered[:, 0] = _UP
-        filtered[:, 1:] = rows - np.concatenate([above[None], rows[:-1]])
-        above = rows[-1]
-        if content := compressor.compress(filtered.tobytes()):
-            yield b"IDAT", content
+    compressor, above = zlib.compressobj(6), np.zeros((1, first[0].nbytes), np.uint8)
+    for band in itertools.chain([first], bands):
+        for start in range(0, len(band), _ROWS):
+            strip = np.ascontiguousarray(band[start : start + _ROWS], f">u{first.itemsize}")
+            rows = strip.view(np.uint8).reshape(len(strip), -1)
+            # Each row as its difference from the one above, which compresses better.
+            filtered = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
+            filtered[:, 0] = _UP
+            np.subtract(rows[:1], above, out=filtered[:1, 1:])
+            np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+            above = rows[-1:].copy()
+            if content := compressor.compress(filtered.data):
+                yield b"IDAT", content
     yield b"IDAT", compressor.flush()
     yield b"IEND", b""
 
 
 #: Rows that are filtered and compressed at a time, and PNG's number of the filter.
-_ROWS, _UP = 256, 2
+_ROWS, _UP = 64, 2
 
 
 def read_text(path: Path | str, name: str) -> str | None:

@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".p
 COLORS = ("gray", "rgb")
 
 #: Rows that are rounded at a time when an image is written.
-STRIP = 256
+STRIP = 64
 
 
 @dataclass(frozen=True)

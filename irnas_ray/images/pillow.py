@@ -4,14 +4,14 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt, UInt8, UInt16
+from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from irnas_ray.images.depth import Depth
+from irnas_ray.images.samples import Samples
 from irnas_ray.images.tags import Refused, check_tiff, deep_range, png_chunks, significant, significant_bits, tiff_tags
 
 #: Largest picture that is opened unasked, because small files can hold pictures that fill the memory.
@@ -25,48 +25,14 @@ _LOWER_BYTE = {
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
 _ORIENTATION = 274
+#: Pixels that are converted or copied at a time, because every whole copy of a large picture counts in its memory.
+_STRIP_PIXELS = 2**20
 #: Formats with samples of 16 bits; a BMP packs three samples into as many.
 _DEEP_FORMATS = ("TIFF", "PNG")
 #: Files that hold several images; a camera's MPO adds previews of the same one.
 _PAGED = ("TIFF", "PNG", "WEBP")
 #: PNG chunks that may hold an orientation.
 _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The pixels of a file as shown, (h w) or (h w 3): 0 is black, and ``white`` white, of each channel or of all."""
-
-    values: UInt[np.ndarray, "*shape"]
-    white: int | UInt[np.ndarray, " c"]
-    #: How opaque each pixel is, from 0 to the largest value of the same type; None: all are, or it was not asked for.
-    alpha: UInt[np.ndarray, "h w"] | None = None
-
-    @property
-    def gray(self) -> bool:
-        """Whether the file is gray."""
-        return self.values.ndim == 2
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the values are those of 8 bits."""
-        return self.depth is Depth.EIGHT and isinstance(self.white, int) and self.white == Depth.EIGHT.white
-
-    @property
-    def depth(self) -> Depth:
-        """That of the file."""
-        return Depth.of(self.values)
-
-    def pixels(self, channels: int, depth: Depth | None = None) -> UInt[np.ndarray, "*shape"]:
-        """As a depth (None: the file's own) holds them, in gray (1, by ITU-R 601) or in the file's colours (3)."""
-        depth = depth or self.depth
-        # Of less depth first, so that a file of 8 bits has the same gray beside others of 16 as alone.
-        own = min(depth, self.depth).nearest(self.values, self.white)
-        return depth.nearest(luma(own) if channels == 1 and not self.gray else own)
-
-    def floats(self) -> Float[np.ndarray, "*shape"]:
-        """Values in [0, 1], float32."""
-        return self.values.astype(np.float32) / np.asarray(self.white, np.float32)
 
 
 @contextlib.contextmanager
@@ -120,7 +86,7 @@ def shown_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     if image.format == "TIFF":
         return height, width  # Pillow has turned it already
-    if image.format == "PNG" and _has_late_notes(image):
+    if image.format == "PNG" and has_late_notes(image):
         image.load()
     # Not PngImageFile's own getexif, which decodes the image.
     turned = Image.Image.getexif(image).get(_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -187,44 +153,59 @@ def _check_layout(image: Image.Image) -> None:
 
 
 def _shallow(image: Image.Image, alpha: bool) -> tuple[UInt8[np.ndarray, "*shape"], UInt8[np.ndarray, "h w"] | None]:
-    image.load()
-    shown = ImageOps.exif_transpose(image)
-    if shown.mode == "La":
-        # Pillow leaves gray that is multiplied by alpha only in this way.
-        shown = shown.convert("LA")
-    opacity = np.asarray(shown.convert("RGBA").getchannel("A")) if alpha and shown.has_transparency_data else None
-    return np.asarray(shown.convert("L" if is_gray(shown) else "RGB")), opacity
+    _load_upright(image)
+    # Pillow leaves gray that is multiplied by alpha only in this way.
+    shown = image.convert("LA") if image.mode == "La" else image
+    opacity = _array(shown, "RGBA", "A") if alpha and shown.has_transparency_data else None
+    return _array(shown, "L" if is_gray(shown) else "RGB"), opacity
 
 
 def _deep(
     image: Image.Image, path: Path | str
 ) -> tuple[UInt16[np.ndarray, "*shape"], UInt16[np.ndarray, "h w"] | None]:
     layout = _layout(image)
-    upper = _pixels(image)
+    _load_upright(image)
     if layout not in _LOWER_BYTE:
-        return upper.astype(np.uint16), None
+        return np.asarray(image).astype(np.uint16), None
     # Pillow's colours have 8 bits: it takes the upper byte of a value and, told the other byte order, the lower one.
+    values = np.empty((image.height, image.width, len(image.getbands())), np.uint16)
+    for place, strip in _strips(image, image.mode):
+        np.left_shift(strip, 8, out=values[place], dtype=np.uint16)
+    image.close()  # which gives its memory back before the next is read
     with opened(path) as again:
         again.tile = [tile._replace(args=_relaid(tile.args)) for tile in again.tile]  # type: ignore[attr-defined]
-        lower = _pixels(again)
-    values = (upper.astype(np.uint16) << 8) | lower
+        _load_upright(again)
+        for place, strip in _strips(again, again.mode):
+            values[place] |= strip
     return values[:, :, :3], values[:, :, 3] if layout.startswith("RGBA") else None
 
 
-def luma(colors: UInt[np.ndarray, "h w 3"]) -> UInt[np.ndarray, "h w"]:
-    """Gray of RGB pixels, by ITU-R 601, at their own depth."""
-    if Depth.of(colors) is Depth.EIGHT:
-        return np.asarray(Image.fromarray(colors).convert("L"))
-    # Pillow's weights for 8 bits, which sum to 2^16, so that neutral colours stay as they are.
-    gray = np.full(colors.shape[:2], 2**15, np.uint32)
-    for channel, weight in enumerate((19595, 38470, 7471)):
-        gray += colors[:, :, channel].astype(np.uint32) * np.uint32(weight)
-    return (gray >> 16).astype(colors.dtype)
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
+def _load_upright(image: Image.Image) -> None:
     image.load()
-    return np.asarray(ImageOps.exif_transpose(image))
+    ImageOps.exif_transpose(image, in_place=True)
+
+
+def _array(image: Image.Image, mode: str, channel: str | None = None) -> UInt8[np.ndarray, "*shape"]:
+    """The pixels of a loaded image in another mode, or one channel of them."""
+    strips = _strips(image, mode, channel)
+    place, first = next(strips)
+    if len(first) == image.height:
+        return first
+    pixels = np.empty((image.height, *first.shape[1:]), np.uint8)
+    pixels[place] = first
+    for place, strip in strips:
+        pixels[place] = strip
+    return pixels
+
+
+def _strips(image: Image.Image, mode: str, channel: str | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+    """Where some rows of a loaded image lie, and their pixels as ``_array`` gives them."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
+        strip = strip if strip.mode == mode else strip.convert(mode)
+        yield slice(top, bottom), np.asarray(strip if channel is None else strip.getchannel(channel))
 
 
 def _bits(image: Image.Image) -> int:
@@ -246,7 +227,7 @@ def _relaid(args: str | tuple) -> str | tuple:
     return _LOWER_BYTE[args] if isinstance(args, str) else (_LOWER_BYTE[args[0]], *args[1:])
 
 
-def _has_late_notes(image: Image.Image) -> bool:
+def has_late_notes(image: Image.Image) -> bool:
     """Whether a PNG has notes behind its pixels, where Pillow has not read them yet."""
     names = [name for name, *_ in png_chunks(image.fp)]  # type: ignore[attr-defined]
     return b"IDAT" in names and any(name in _PNG_NOTES for name in names[names.index(b"IDAT") :])

@@ -4,7 +4,7 @@ import struct
 from typing import IO
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Bool, UInt
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 BITS, COMPRESSION, PHOTOMETRIC, FILL, CHANNELS, PLANAR = 258, 259, 262, 266, 277, 284
@@ -23,6 +23,9 @@ _OTHERS = {
     32803: "of a sensor's mosaic",
 }
 _DEEP = "bits a channel in a layout that cannot be read; save it as a 16-bit RGB or gray PNG"
+
+#: Rows that are looked at at a time.
+_ROWS = 64
 
 #: Where a PNG's first chunk begins, and what its kinds of colour are made of.
 _PNG_START, _PNG_COLOR, _PNG_PALETTE = 8, 2, 3
@@ -125,6 +128,15 @@ def significant_bits(file: IO[bytes]) -> tuple[int, tuple[int, ...]] | None:
     return (depth, bits) if usable and set(bits) != {depth} else None
 
 
+def _filled(values: UInt[np.ndarray, "*shape"], depth: int, own: UInt[np.ndarray, " c"]) -> Bool[np.ndarray, "*shape"]:
+    """Whether the bits of samples that are not significant hold nothing else."""
+    wide, white = values.astype(np.uint32), 2**own - 1
+    top = wide >> (depth - own)
+    # Filled with zeros, or the nearest value or repeated bits, which differ by less than one.
+    nearest = abs(wide * white.astype(np.int64) - top * (2**depth - 1)) <= white
+    return nearest | (wide == top << (depth - own))
+
+
 def significant(
     values: UInt[np.ndarray, "*shape"], depth: int, bits: tuple[int, ...]
 ) -> tuple[UInt[np.ndarray, "*shape"], UInt[np.ndarray, " c"]] | None:
@@ -133,14 +145,11 @@ def significant(
     ``Refused`` where the samples hold more, but lie in the lower bits, so that they were not scaled to their depth.
     """
     own = np.array(bits, np.uint32)
-    white = 2**own - 1
-    wide = values.astype(np.uint32)
-    top = wide >> (depth - own)
-    # Filled with zeros, or the nearest value or repeated bits, which differ by less than one.
-    filled = abs(wide * white.astype(np.int64) - top * (2**depth - 1)) <= white
-    if (filled | (wide == top << (depth - own))).all():
-        return top.astype(values.dtype), white
-    if wide.max() <= white.min():
+    white, spare = 2**own - 1, (depth - own).astype(values.dtype)
+    # In strips, because these copies of a large picture would be its largest need of memory.
+    if all(_filled(values[top : top + _ROWS], depth, own).all() for top in range(0, len(values), _ROWS)):
+        return values >> spare, white
+    if values.max() <= white.min():
         raise Refused(
             f"says that {max(bits)} of {depth} bits are significant (sBIT), but its values are not scaled to {depth} "
             "bits; scale them, or remove the chunk"

@@ -67,6 +67,38 @@ def restore(
     return _like(image, restored)
 
 
+def restored_bands(
+    network: nn.Module,
+    rows: Callable[[int, int], np.ndarray],
+    height: int,
+    tile: int | None = None,
+    overlap: int = 0,
+    self_ensemble: bool = False,
+) -> Iterator[Float[np.ndarray, "_ w *c"]]:
+    """Restores as ``restore``, and yields the result in bands that adjoin, from top to bottom.
+
+    ``rows(start, stop)`` gives some rows of the image, (h w) or (h w c) of any kind that ``restore`` takes, of
+    ``height`` in all. With tiles no more than one row of them is held as floats, beside its result.
+    """
+    apply = partial(_self_ensemble, network) if self_ensemble else network
+    like, step = next(network.parameters(), torch.zeros(())), getattr(network, "pixel_step", 1)
+    spans = _spans(height, height if tile is None else tile, overlap, step)
+    begun: Tensor | None = None  # what the tiles above have added to rows that later tiles share
+    for span, end in zip(spans, [*(span.start for span in spans[1:]), height], strict=True):
+        image = rows(span.place.start, span.place.stop)
+        batch = _to_batch(image)
+        _check_channels(network, batch.shape[1])
+        columns = _spans(batch.shape[-1], batch.shape[-1] if tile is None else tile, overlap, step)
+        restored = torch.zeros_like(batch)
+        if begun is not None:
+            restored[..., : begun.shape[-2], :] = begun
+        with _evaluating(network):
+            _restore_tiles(apply, like, batch, restored, [_Span(0, span.weight)], columns)
+        begun = restored[..., end - span.start :, :].clone()
+        if end > span.start:
+            yield _like(image, restored[..., : end - span.start, :].clamp(0, 1))
+
+
 def restorer(
     network: nn.Module, tile: int | None = None, overlap: int = 0, self_ensemble: bool = False
 ) -> Callable[[Float[Tensor, "c h w"]], Float[Tensor, "c h w"]]:
@@ -223,8 +255,8 @@ def _to_batch(image: np.ndarray | Tensor) -> Float[Tensor, "b c h w"]:
 
 
 def _like(image: Picture, restored: Float[Tensor, "b c h w"]) -> Picture:
-    """Gives the restored batch the kind and layout of the image it came from."""
+    """Gives the restored batch, or some rows of it, the kind and layout of the image it came from."""
     if isinstance(image, Tensor):
         return restored.reshape(image.shape)
     array = restored[0].permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(array).reshape(image.shape)
+    return np.ascontiguousarray(array).reshape(-1, *image.shape[1:])

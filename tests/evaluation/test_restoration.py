@@ -272,10 +272,22 @@ def test_bad_files_do_not_end_an_evaluation(tmp_path, capsys):
 
 
 def test_text_and_pixels_of_a_png_come_back(tmp_path):
-    attributes.write_png(tmp_path / "a.png", noise(3, 4), Attributes(texts={"Name": "caf\u00e9"}))
+    attributes.write_png(
+        tmp_path / "a.png", [noise(3, 4)[:1], noise(3, 4)[1:]], 3, Attributes(texts={"Name": "caf\u00e9"})
+    )
     assert attributes.read_text(tmp_path / "a.png", "Name") == "caf\u00e9"
     assert attributes.read_text(tmp_path / "a.png", "Other") is attributes.read_text(tmp_path / "b.png", "Name") is None
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), noise(3, 4))
+
+
+def test_a_png_whose_pixels_fail_midway_is_not_there(tmp_path):
+    def bands():
+        yield noise(3, 4)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        attributes.write_png(tmp_path / "a.png", bands(), 6, Attributes())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the shared files are not here")

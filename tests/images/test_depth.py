@@ -9,10 +9,10 @@ import tifffile
 import torch
 from picture_cases import save, scene, write_deep_png
 
-from irnas_ray.images import pillow
+from irnas_ray.images import pillow, samples
 from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.images.files import read_header, read_image
-from irnas_ray.images.pillow import Samples
+from irnas_ray.images.samples import Samples
 from irnas_ray.images.scenes import thumbnail
 
 BYTES, WORDS = (np.arange(2**bits, dtype=f"u{bits // 8}") for bits in (8, 16))
@@ -60,9 +60,9 @@ def test_other_kinds_of_pixels_have_no_depth():
 def test_gray_of_deep_colours_is_the_luma_of_itu_r_601():
     colors = np.random.default_rng(0).integers(0, 65536, (64, 64, 3), dtype=np.uint16)
     luma = colors.astype(float) @ [0.299, 0.587, 0.114]
-    assert abs(pillow.luma(colors) - luma).max() <= 0.5 + 65535 * 2e-5  # weights of 16 bits
+    assert abs(samples.luma(colors) - luma).max() <= 0.5 + 65535 * 2e-5  # weights of 16 bits
     neutral = np.repeat(WORDS.reshape(256, 256, 1), 3, axis=2)
-    assert np.array_equal(pillow.luma(neutral), neutral[:, :, 0])
+    assert np.array_equal(samples.luma(neutral), neutral[:, :, 0])
 
 
 @pytest.mark.parametrize("color", ["gray", "rgb"])

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from irnas_ray.images import files as images
 from irnas_ray.images import pillow
 from irnas_ray.images.depth import Depth
+from irnas_ray.images.samples import Samples
 
 ORIENTATION = 274
 GRAY, RGB, GRAY_ALPHA, RGB_ALPHA = 0, 2, 4, 6
@@ -37,7 +38,7 @@ def refused(path: Path) -> str:
 
 def test_every_16_bit_value_becomes_the_nearest_8_bit_one():
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    found = pillow.Samples(values, 65535).pixels(1, Depth.EIGHT)
+    found = Samples(values, 65535).pixels(1, Depth.EIGHT)
     assert np.array_equal(found, eight_bit(values)) and found.min() == 0 and found.max() == 255
     assert (np.diff(found.ravel().astype(int)) >= 0).all()  # nothing wraps
 
@@ -155,6 +156,33 @@ def test_an_orientation_behind_a_png_s_pixels_is_honoured(tmp_path):
     (tmp_path / "late.png").write_bytes(rest[:last] + content[start:end] + rest[last:])
     header = images.read_header(tmp_path / "late.png")
     assert (header.height, header.width) == images.read_image(tmp_path / "late.png", "gray").shape[:2] == (6, 4)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "deep RGB", "deep RGBA"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_that_is_read_in_strips_is_the_same(tmp_path, monkeypatch, mode, orientation):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.tif" if mode.startswith("deep") else "a.png")
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    if mode.startswith("deep"):
+        alpha = {"extrasamples": ["unassalpha"]} if mode == "deep RGBA" else {}
+        tag = (ORIENTATION, 3, 1, orientation, True)
+        tifffile.imwrite(path, deep(13, 9, len(mode) - 5), photometric="rgb", extratags=[tag], **alpha)
+    elif mode == "I;16":
+        Image.fromarray(deep(13, 9)).save(path, exif=exif)
+    else:
+        picture = Image.fromarray(eight_bit(deep(13, 9, 4)), "RGBA")
+        options = {"transparency": 3} if mode == "P" else {}
+        (picture.convert("RGB").quantize(8) if mode == "P" else picture.convert(mode)).save(path, exif=exif, **options)
+    whole = pillow.read(path, alpha=True)
+    monkeypatch.setattr(pillow, "_STRIP_PIXELS", 30)
+    strips = pillow.read(path, alpha=True)
+    assert strips.values.shape[:2] == ((13, 9) if orientation == 1 else (9, 13)) and strips.white == whole.white
+    assert np.array_equal(strips.values, whole.values) and strips.values.dtype == whole.values.dtype
+    assert (whole.alpha is None) == (mode not in ("LA", "P", "RGBA", "deep RGBA"))
+    assert np.array_equal(strips.alpha, whole.alpha) if whole.alpha is not None else strips.alpha is None
+    rows = whole.rows(2, 5)
+    assert np.array_equal(rows.values, whole.values[2:5]) and np.array_equal(rows.pixels(1), whole.pixels(1)[2:5])
 
 
 def test_postscript_is_not_run_whatever_its_name(tmp_path):

@@ -12,7 +12,7 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.genotypes.macro import Macro
 from irnas_ray.networks import inference
 from irnas_ray.networks.derived import DerivedNetwork
-from irnas_ray.networks.inference import restore, restorer
+from irnas_ray.networks.inference import restore, restored_bands, restorer
 
 
 class Identity(nn.Module):
@@ -146,6 +146,37 @@ def test_too_little_overlap_only_shows_near_the_borders_of_tiles():
     for border in (16, 32):
         touched[border - 2 : border + 2] = True
     assert difference[~touched][:, ~touched].max() < 1e-6 and difference[touched].max() > 1e-4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(sizes, sizes),
+    tile=st.none() | st.integers(1, 45),
+    overlap=st.integers(0, 9),
+    step=st.sampled_from([1, 4]),
+    ensemble=st.booleans(),
+)
+def test_bands_adjoin_to_what_is_restored_at_once_and_ask_for_few_rows(size, tile, overlap, step, ensemble):
+    network, asked = _convolutions(3), []
+    network.pixel_step = step
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        asked.append(stop - start)
+        return image[start:stop]
+
+    bands = list(restored_bands(network, rows, size[0], tile, overlap, ensemble))
+    np.testing.assert_allclose(np.concatenate(bands), restore(network, image, tile, overlap, ensemble), atol=1e-6)
+    assert max(asked) <= (size[0] if tile is None else tile + 2 * overlap + 2 * (step - 1))
+    assert len(asked) == (1 if tile is None else -(-size[0] // tile)) and all(len(band) for band in bands)
+
+
+def test_bands_leave_modes_alone_and_refuse_what_does_not_fit():
+    network = _convolutions(3).train()
+    for band in restored_bands(network, lambda start, stop: np.ones((stop - start, 5, 3), np.uint8), 9, 4, 1):
+        assert network.training and not torch.is_inference_mode_enabled() and band.shape[1:] == (5, 3)
+    with pytest.raises(ValueError, match="restores gray images"):
+        next(restored_bands(Identity(1), lambda start, stop: np.zeros((stop - start, 5, 3), np.uint8), 9, 4))
 
 
 @pytest.mark.parametrize("tile", [None, 16])
