@@ -42,19 +42,24 @@ def busy_cores(count: int) -> Iterator[None]:
             process.wait()
 
 
-def interleaved(candidates: dict[str, Callable[[], object]], repeats: int, device: str = "cpu") -> dict[str, float]:
+def interleaved(
+    candidates: dict[str, Callable[[], object]],
+    repeats: int,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median seconds of one call of each candidate, called in turn after one call of each that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for repeat in range(repeats + 1):
         for name, call in candidates.items():
             if device == "cuda":
                 torch.cuda.synchronize()
-            start = time.perf_counter()
+            start = clock()
             call()
             if device == "cuda":
                 torch.cuda.synchronize()
             if repeat:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

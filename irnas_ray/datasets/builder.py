@@ -81,7 +81,7 @@ def prepare(
         held = _check_same(folder, data, mark, form)
         _say(Screening.load(folder), folder, held.depth)
         return folder
-    _, sizes, depth, early = examine_headers(found, data.color, data.patch)
+    _, sizes, depth, early = examine_headers(found, data.color, data.patch, workers, write_parts.__module__)
     refuse(early)
     layout = Layout(data.color, found[0].paired, parquet.PART_BYTES, depth)
     with claim(folder, json.dumps([mark, dataclasses.asdict(layout), versions(*_LIBRARIES)])):

@@ -82,7 +82,7 @@ def check_source(
     """
     alone: list[str] = []
     found = sources.find_images(data, alone)
-    good, sizes, depth, early = examine_headers(found, data.color, data.patch)
+    good, sizes, depth, early = examine_headers(found, data.color, data.patch, workers, __name__)
     early = [Finding("mis-paired", f"{name}: has no partner") for name in alone] + early
     pair_bytes = 2 * channels_of(data.color) * depth.dtype.itemsize
     largest = max((pair_bytes * height * width for height, width in sizes), default=0)

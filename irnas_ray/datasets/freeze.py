@@ -16,6 +16,7 @@ from irnas_ray.datasets import builder
 from irnas_ray.degradations.factory import check_degradation, image_seed, make_degradation
 from irnas_ray.images import files, sources
 from irnas_ray.images.depth import Depth, unit_range
+from irnas_ray.images.files import ImageHeader
 from irnas_ray.images.screening import Known
 from irnas_ray.images.sources import SourceImage
 from irnas_ray.settings.commands import PrepareConfig
@@ -45,9 +46,9 @@ class FrozenImage(SourceImage):
         """Always: the degraded image is made."""
         return True
 
-    def size(self, color: str) -> tuple[int, int]:
+    def size(self, color: str, headers: Sequence[ImageHeader]) -> tuple[int, int]:
         """Height and width of what is kept of the image."""
-        height, width = super().size(color)
+        height, width = super().size(color, headers)
         return (height, width) if self.window is None else (self.window[2], self.window[2])
 
     def read(

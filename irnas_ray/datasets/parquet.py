@@ -1,6 +1,7 @@
 """How images are laid out in Parquet files of bounded size, written in bounded memory."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,10 @@ class Parts:
             self._close()
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append one row, given as column -> value."""
+        """Append one row, given as column -> value, pixels as arrays that nobody changes any more."""
         self.rows += 1
         self._group.append(row)
-        self._group_bytes += sum(len(row[name]) for name in self._pixels)
+        self._group_bytes += sum(row[name].size for name in self._pixels)
         if self._group_bytes >= min(ROW_GROUP_BYTES, self._limit):
             self._flush()
 
@@ -87,7 +88,11 @@ class Parts:
                 use_dictionary=["image_id"],
                 write_statistics=["image_id"],
             )
-        self._writer.write_table(pa.Table.from_pylist(self._group, self._schema))
+        columns = [
+            _binary(values) if name in self._pixels else pa.array(values, self._schema.field(name).type)
+            for name, values in ((name, [row[name] for row in self._group]) for name in self._schema.names)
+        ]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
         self._part_bytes += self._group_bytes
         self._group, self._group_bytes = [], 0
 
@@ -131,4 +136,13 @@ def add_image(image: SourceImage, sides: dict[str, UInt[np.ndarray, "c h w"]], i
     """Append an image, given as column -> pixels."""
     channels, height, width = sides["clean"].shape
     row = {"image_id": image.image_id, "split": image.split, "height": height, "width": width, "channels": channels}
-    images.add(row | {name: side.tobytes() for name, side in sides.items()})
+    images.add(row | sides)
+
+
+def _binary(images: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> pa.LargeBinaryArray:
+    """Images' bytes as a column, copied once; pyarrow's own way from a list takes as long as decoding a JPEG."""
+    ends = np.cumsum([0, *(image.size for image in images)], dtype=np.int64)
+    pixels = np.concatenate([image.reshape(-1) for image in images])
+    return pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(images), [None, pa.py_buffer(ends), pa.py_buffer(pixels)]
+    )

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +120,7 @@ def write_part(part: Part, tick: Tick) -> PartRecord:
         return PartRecord({}, (), tuple(unreadable))
     files = {str(path.relative_to(part.folder)): path.stat().st_size for path in images.paths}
     record = PartRecord(files, tuple(examined))
-    write_json(part.record, {**asdict(record), "images": [image.to_json() for image in examined]})
+    write_json(part.record, {"files": files, "images": [image.to_json() for image in examined]})
     return record
 
 

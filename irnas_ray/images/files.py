@@ -91,7 +91,7 @@ def read_image(path: Path | str, color: str, bits: int | None = 8) -> UInt[np.nd
     """
     channels, depth = channels_of(color), None if bits is None else Depth(bits)
     with named(path):
-        samples = pillow.read(path)
+        samples = pillow.read(path, gray=color == "gray")
     if color == "rgb" and samples.gray:
         raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")
     pixels = samples.pixels(channels, depth)

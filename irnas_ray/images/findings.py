@@ -1,16 +1,19 @@
 """What is told of one image: faults in its header, and, once it is read, what it is recognised and judged by."""
 
 import base64
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt
 
 from irnas_ray.images.depth import Depth
+from irnas_ray.images.files import ImageHeader
 from irnas_ray.images.scenes import SIDE, Thumbnail, content_hash, correlation, fine_detail, thumbnail
 from irnas_ray.images.sources import SourceImage
+from irnas_ray.system.worker_pool import Tick, choose_workers, run_tasks
 
 #: Kind of finding -> what is found, and whether scores made with such data would be false (or none could be made).
 KINDS: dict[str, tuple[str, bool]] = {
@@ -27,6 +30,8 @@ KINDS: dict[str, tuple[str, bool]] = {
 }
 #: SSIM's window does not fit into smaller images.
 SMALLEST = 11
+#: Images whose headers one process reads alone, because starting others would take longer; and in a piece of the work.
+_MANY, _PIECE = 1000, 100
 #: Images that one line names.
 _MOST_NAMES = 20
 #: Brightest of 256 gray levels up to which an image is called nearly black.
@@ -73,7 +78,9 @@ class Examined:
             name: None if image is None else base64.b64encode(image.tobytes()).decode()
             for name, image in (("thumbnail", self.thumbnail), ("degraded", self.degraded))
         }
-        return asdict(self) | packed | {"findings": [asdict(finding) for finding in self.findings]}
+        findings = [{"kind": finding.kind, "text": finding.text} for finding in self.findings]
+        # not asdict, which copies arrays and takes as long as a tenth of reading the image
+        return {own.name: getattr(self, own.name) for own in fields(self)} | packed | {"findings": findings}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Examined":
@@ -116,38 +123,67 @@ def examine(image: SourceImage, clean: UInt[np.ndarray, "c h w"], degraded: np.n
 
 
 def examine_headers(
-    found: Sequence[SourceImage], color: str, patch: int
+    found: Sequence[SourceImage], color: str, patch: int, workers: int | None = None, module: str = __name__
 ) -> tuple[list[SourceImage], list[tuple[int, int]], Depth, list[Finding]]:
     """The images whose files can be read and fit each other, their sizes (h, w), the depth that holds them all without
     loss, and what the headers show.
+
+    Of many images `workers` processes (None: one a core) read the headers; they import `module`, what the same
+    processes will be for next.
     """
     good, sizes, findings = [], [], []
     notices: dict[str, list[str]] = {}
     depths: dict[str, set[Depth]] = {}
-    for image in found:
-        try:
-            headers = image.headers()
-        except ValueError as error:
-            findings.append(Finding("unreadable", str(error)))
-            continue
-        try:
-            size = image.size(color)
-        except ValueError as error:
-            findings.append(Finding("mis-sized", str(error)))
-            continue
-        tiny = _too_small(image, size, patch)
-        if tiny:
-            findings.append(Finding("tiny", tiny))
+    pieces = [_Piece(tuple(found[start : start + _PIECE]), color, patch) for start in range(0, len(found), _PIECE)]
+    workers = choose_workers(workers, 0) if len(found) > _MANY else 1
+    results = run_tasks(_read_headers, pieces, workers, module=module)
+    for image, result in zip(found, itertools.chain.from_iterable(results), strict=True):
+        if isinstance(result, Finding):
+            findings.append(result)
             continue
         good.append(image)
-        sizes.append(size)
-        notices[image.image_id] = [notice for header in headers for notice in header.notices]
-        depths[image.image_id] = {header.depth for header in headers}
+        sizes.append(result.size)
+        depths[image.image_id] = {header.depth for header in result.headers}
+        notices[image.image_id] = [notice for header in result.headers for notice in header.notices]
     depth = max((of_file for of_image in depths.values() for of_file in of_image), default=Depth.EIGHT)
     for name, held in depths.items():
         notices[name] += [f"8 bits a channel, scaled to the {depth} of the other files"] * (min(held) < depth)
     findings += [Finding("converted", line) for line in conversions(notices)]
     return good, sizes, depth, findings
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Images whose headers one process reads."""
+
+    images: tuple[SourceImage, ...]
+    color: str
+    patch: int
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Size (h, w) of an image, and the headers of its files."""
+
+    size: tuple[int, int]
+    headers: tuple[ImageHeader, ...]
+
+
+def _read_headers(piece: _Piece, tick: Tick) -> list[_Read | Finding]:
+    """What each image's headers say, or what is wrong with it."""
+    results: list[_Read | Finding] = []
+    for image in piece.images:
+        kind = "unreadable"
+        try:
+            headers = image.headers()
+            kind = "mis-sized"
+            size = image.size(piece.color, headers)
+        except ValueError as error:
+            results.append(Finding(kind, str(error)))
+            continue
+        tiny = _too_small(image, size, piece.patch)
+        results.append(Finding("tiny", tiny) if tiny else _Read(size, tuple(headers)))
+    return results
 
 
 def conversions(notices: Mapping[str, Sequence[str]]) -> list[str]:

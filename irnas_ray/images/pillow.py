@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,10 +121,11 @@ def depth_of(image: Image.Image) -> Depth:
     return Depth.SIXTEEN if is_deep(image) else Depth.EIGHT
 
 
-def read(path: Path | str, alpha: bool = False) -> Samples:
+def read(path: Path | str, alpha: bool = False, gray: bool = False) -> Samples:
     """The pixels of a file at full depth; EXIF orientation is applied, palettes and CMYK become RGB.
 
-    Alpha is dropped unless it is asked for; raises as ``opened``.
+    Alpha is dropped unless it is asked for; with ``gray``, colours of 8 bits become ``luma``, which saves copies where
+    nothing else is wanted of them. Raises as ``opened``.
     """
     with opened(path) as image:
         white = depth_of(image).white
@@ -134,7 +135,7 @@ def read(path: Path | str, alpha: bool = False) -> Samples:
             black_is_zero = not negative
         if image.format == "PNG":
             told = significant_bits(image.fp)  # type: ignore[attr-defined]
-        values, opacity = _deep(image, path) if is_deep(image) else _shallow(image, alpha)
+        values, opacity = _deep(image, path) if is_deep(image) else _shallow(image, alpha, gray and told is None)
     if not black_is_zero:
         values = (white - values).astype(values.dtype)
     found = significant(values, *told) if told else None
@@ -152,12 +153,15 @@ def _check_layout(image: Image.Image) -> None:
         raise Refused("has 16 bits a channel in a layout that cannot be read; save it as a 16-bit RGB or gray PNG")
 
 
-def _shallow(image: Image.Image, alpha: bool) -> tuple[UInt8[np.ndarray, "*shape"], UInt8[np.ndarray, "h w"] | None]:
+def _shallow(
+    image: Image.Image, alpha: bool, gray: bool
+) -> tuple[UInt8[np.ndarray, "*shape"], UInt8[np.ndarray, "h w"] | None]:
     _load_upright(image)
     # Pillow leaves gray that is multiplied by alpha only in this way.
     shown = image.convert("LA") if image.mode == "La" else image
-    opacity = _array(shown, "RGBA", "A") if alpha and shown.has_transparency_data else None
-    return _array(shown, "L" if is_gray(shown) else "RGB"), opacity
+    opacity = _array(shown, ["RGBA"], "A") if alpha and shown.has_transparency_data else None
+    modes = ["L"] if is_gray(shown) else ["RGB", "L"] if gray else ["RGB"]
+    return _array(shown, modes), opacity
 
 
 def _deep(
@@ -169,13 +173,13 @@ def _deep(
         return np.asarray(image).astype(np.uint16), None
     # Pillow's colours have 8 bits: it takes the upper byte of a value and, told the other byte order, the lower one.
     values = np.empty((image.height, image.width, len(image.getbands())), np.uint16)
-    for place, strip in _strips(image, image.mode):
+    for place, strip in _strips(image):
         np.left_shift(strip, 8, out=values[place], dtype=np.uint16)
     image.close()  # which gives its memory back before the next is read
     with opened(path) as again:
         again.tile = [tile._replace(args=_relaid(tile.args)) for tile in again.tile]  # type: ignore[attr-defined]
         _load_upright(again)
-        for place, strip in _strips(again, again.mode):
+        for place, strip in _strips(again):
             values[place] |= strip
     return values[:, :, :3], values[:, :, 3] if layout.startswith("RGBA") else None
 
@@ -185,9 +189,9 @@ def _load_upright(image: Image.Image) -> None:
     ImageOps.exif_transpose(image, in_place=True)
 
 
-def _array(image: Image.Image, mode: str, channel: str | None = None) -> UInt8[np.ndarray, "*shape"]:
-    """The pixels of a loaded image in another mode, or one channel of them."""
-    strips = _strips(image, mode, channel)
+def _array(image: Image.Image, modes: Sequence[str], channel: str | None = None) -> UInt8[np.ndarray, "*shape"]:
+    """The pixels of a loaded image, converted to one mode after the other, or one channel of them."""
+    strips = _strips(image, modes, channel)
     place, first = next(strips)
     if len(first) == image.height:
         return first
@@ -198,13 +202,16 @@ def _array(image: Image.Image, mode: str, channel: str | None = None) -> UInt8[n
     return pixels
 
 
-def _strips(image: Image.Image, mode: str, channel: str | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+def _strips(
+    image: Image.Image, modes: Sequence[str] = (), channel: str | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Where some rows of a loaded image lie, and their pixels as ``_array`` gives them."""
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         strip = image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
-        strip = strip if strip.mode == mode else strip.convert(mode)
+        for mode in modes:
+            strip = strip if strip.mode == mode else strip.convert(mode)
         yield slice(top, bottom), np.asarray(strip if channel is None else strip.getchannel(channel))
 
 

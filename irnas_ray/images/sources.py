@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +45,9 @@ class SourceImage:
         """Headers of the clean file and, where there is one, of the degraded file; ValueError if one cannot be read."""
         return [read_header(path) for path in (self.clean, self.degraded) if path]
 
-    def size(self, color: str) -> tuple[int, int]:
-        """Height and width of the clean image by the files' headers; ValueError if they do not fit together."""
-        header, *others = self.headers()
+    def size(self, color: str, headers: Sequence[ImageHeader]) -> tuple[int, int]:
+        """Height and width of the clean image by its ``headers()``; ValueError if they do not fit together."""
+        header, *others = headers
         if color == "rgb" and (header.gray or any(other.gray for other in others)):
             path = self.clean if header.gray else self.degraded
             raise ValueError(f"{path}: file is gray, but color=rgb is asked for; set color=gray or remove the file")
@@ -156,8 +157,10 @@ def digest(data: Data, found: list[SourceImage]) -> str:
     for image in found:
         files = [path for path in (image.clean, image.degraded) if path]
         # A package's files get the time of its installation, which says nothing about their content.
+        found_stats = [path.stat() for path in files]
         stats = [
-            (path.name, path.stat().st_size, 0 if data.source is None else path.stat().st_mtime_ns) for path in files
+            (path.name, stat.st_size, 0 if data.source is None else stat.st_mtime_ns)
+            for path, stat in zip(files, found_stats, strict=True)
         ]
         rows.append([image.image_id, image.split, stats])
     return hashlib.sha256(json.dumps([shape, rows]).encode()).hexdigest()[:12]

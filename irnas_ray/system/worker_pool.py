@@ -120,17 +120,19 @@ def run_tasks(
     progress: Progress | None = None,
     done: int = 0,
     total: int = 0,
+    module: str | None = None,
 ) -> list[Result]:
     """``[work(task, tick) for task in tasks]``, by up to `workers` processes, or in this one if that is one.
 
-    `progress` is called with `done` more than the ticks so far, and `total`. The first exception that `work` raises
-    ends the others after their current image and is raised here; WorkerKilled if a process was killed.
+    `progress` is called with `done` more than the ticks so far, and `total`. Processes import `module` (None: that of
+    the work) before they are divided, if they are the first that this process starts. The first exception that `work`
+    raises ends the others after their current image and is raised here; WorkerKilled if a process was killed.
     """
     tell = progress or (lambda done, total: None)
     if min(workers, len(tasks)) <= 1:
         ticks = iter(range(done + 1, done + total + 1))
         return [work(task, lambda: tell(next(ticks), total) if progress else None) for task in tasks]
-    with WorkerPool(min(workers, len(tasks)), work.__module__, "workers") as pool:
+    with WorkerPool(min(workers, len(tasks)), module or work.__module__, "workers") as pool:
         results = pool.map(partial(_run, work), tasks, len(tasks), lambda ticks: tell(done + ticks, total))
         return list(results)
 

@@ -13,6 +13,7 @@ from irnas_ray.datasets import parquet, writer
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.datasets.whole_images import load_images
+from irnas_ray.images import findings
 from irnas_ray.settings.study import Data
 from irnas_ray.system.worker_pool import WorkerKilled
 
@@ -37,7 +38,9 @@ def content(folder: Path) -> dict[str, bytes]:
     return files | {"dataset.json": json.dumps(manifest).encode()}
 
 
-def test_files_do_not_depend_on_the_number_of_processes(tmp_path, data):
+def test_files_do_not_depend_on_the_number_of_processes(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(findings, "_MANY", 5)
+    monkeypatch.setattr(findings, "_PIECE", 5)
     alone = prepare(data, tmp_path / "alone", workers=1)
     seen: list[tuple[int, int]] = []
     spread = prepare(data, tmp_path / "spread", lambda done, total: seen.append((done, total)), workers=2)

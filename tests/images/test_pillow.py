@@ -181,6 +181,8 @@ def test_a_picture_that_is_read_in_strips_is_the_same(tmp_path, monkeypatch, mod
     assert np.array_equal(strips.values, whole.values) and strips.values.dtype == whole.values.dtype
     assert (whole.alpha is None) == (mode not in ("LA", "P", "RGBA", "deep RGBA"))
     assert np.array_equal(strips.alpha, whole.alpha) if whole.alpha is not None else strips.alpha is None
+    gray = pillow.read(path, gray=True)
+    assert np.array_equal(gray.pixels(1), whole.pixels(1))
     rows = whole.rows(2, 5)
     assert np.array_equal(rows.values, whole.values[2:5]) and np.array_equal(rows.pixels(1), whole.pixels(1)[2:5])
 

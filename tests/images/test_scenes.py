@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from irnas_ray.images import scenes as leakage
 from irnas_ray.images.files import read_image
@@ -80,6 +81,12 @@ def test_mirrored_and_turned_copies_are_found_if_asked_for(photographs):
     assert sorted(found) == sorted([*diagonal, (chelsea, last), (last, chelsea)])
 
 
+def test_local_means_are_those_of_scipy():
+    small = np.random.default_rng(0).uniform(0, 255, (32, 32)).astype(np.float32)
+    expected = ndimage.uniform_filter(small, leakage.WINDOW, mode="nearest")
+    np.testing.assert_allclose(leakage._local_mean(small), expected, rtol=1e-6)
+
+
 def test_small_and_smooth_images_are_like_nothing():
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint8), (1, 64, 64))
     assert leakage.thumbnail(ramp) is None and leakage.thumbnail(np.zeros((3, 40, 40), np.uint8)) is None
@@ -108,8 +115,11 @@ def test_matches_are_the_correlations_above_the_threshold(count, others, seed):
         for i, a in enumerate(left)
         for j, b in enumerate(right)
     }
-    found = set(leakage.matches(left, right))
-    assert found == {pair for pair, cosine in cosines.items() if cosine >= leakage.ALIKE}
+    for few in (1, 2**40):  # each pair that may match alone, and all together
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(leakage, "_FEW", few)
+            found = set(leakage.matches(left, right))
+        assert found == {pair for pair, cosine in cosines.items() if cosine >= leakage.ALIKE}
     for i, (j, best) in enumerate(leakage.best_matches(left, right)):
         assert best == pytest.approx(max(cosines[i, k] for k in range(others)), abs=1e-5)
         assert best == pytest.approx(cosines[i, j], abs=1e-5)
