@@ -68,7 +68,7 @@ class Parts:
         """Append one row, given as column -> value, pixels as arrays that nobody changes any more."""
         self.rows += 1
         self._group.append(row)
-        self._group_bytes += sum(row[name].size for name in self._pixels)
+        self._group_bytes += sum(row[name].nbytes for name in self._pixels)
         if self._group_bytes >= min(ROW_GROUP_BYTES, self._limit):
             self._flush()
 
@@ -139,9 +139,9 @@ def add_image(image: SourceImage, sides: dict[str, UInt[np.ndarray, "c h w"]], i
     images.add(row | sides)
 
 
-def _binary(images: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> pa.LargeBinaryArray:
+def _binary(images: Sequence[UInt[np.ndarray, "_ _ _"]]) -> pa.LargeBinaryArray:
     """Images' bytes as a column, copied once; pyarrow's own way from a list takes as long as decoding a JPEG."""
-    ends = np.cumsum([0, *(image.size for image in images)], dtype=np.int64)
+    ends = np.cumsum([0, *(image.nbytes for image in images)], dtype=np.int64)
     pixels = np.concatenate([image.reshape(-1) for image in images])
     return pa.LargeBinaryArray.from_buffers(
         pa.large_binary(), len(images), [None, pa.py_buffer(ends), pa.py_buffer(pixels)]

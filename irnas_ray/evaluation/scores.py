@@ -217,7 +217,8 @@ def save_pictures(folder: str | Path, pictures: dict[str, Float[Tensor, "_ _ _"]
         path = Path(folder, parent, f"{fitting(own, len('.png'))}.png")
         if not path.resolve().is_relative_to(Path(folder).resolve()):
             raise ValueError(f"image id {image_id!r} leads out of the folder {folder}")
-        write_png(path, to_pixels(image_id, picture, Depth(bits)), Attributes())
+        pixels = to_pixels(image_id, picture, Depth(bits))
+        write_png(path, [pixels], len(pixels), Attributes())
         paths.append(path)
     return paths
 

@@ -9,7 +9,7 @@ import tifffile
 import torch
 from picture_cases import save, scene, write_deep_png
 
-from irnas_ray.images import pillow, samples
+from irnas_ray.images import samples
 from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.images.files import read_header, read_image
 from irnas_ray.images.samples import Samples

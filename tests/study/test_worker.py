@@ -1,4 +1,4 @@
-"""What search trials and final trainings share in their worker: memory, and an end that starting again would not change."""
+"""What search trials and final trainings share in their worker: memory, and an end that would come again."""
 
 import ctypes
 import os
