@@ -107,7 +107,7 @@ def _ask(address: str, cluster: Cluster) -> None:
         socket.create_connection((place.hostname or "", place.port or 10001), timeout=PATIENCE / 2).close()
         if "://" not in address:
             left = deadline - time.monotonic()
-            subprocess.run([sys.executable, "-c", ASK, address], capture_output=True, timeout=left, check=True)
+            subprocess.run([sys.executable, "-P", "-c", ASK, address], capture_output=True, timeout=left, check=True)
     except subprocess.TimeoutExpired:
         reason = f"no answer within {PATIENCE} s"
     except subprocess.CalledProcessError as error:

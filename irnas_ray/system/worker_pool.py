@@ -1,6 +1,7 @@
 """Work spread over processes: the same results whatever their number, and nobody left behind when one is killed."""
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 from irnas_ray.system.environment import usable_cores, usable_memory
@@ -27,6 +29,9 @@ AHEAD = 64
 _LOOK = 0.2
 #: Bytes that a process needs beside its largest image, and how often it holds that image's pixels.
 _BASE_BYTES, _COPIES = 256 * 2**20, 6
+
+#: By default Python's helper processes look for modules in the current folder first.
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 class WorkerKilled(ValueError):
@@ -108,9 +113,25 @@ class WorkerPool:
             # Not forked from here, where threads of Ray or torch may hold locks.
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(["__main__", self._module])
-            self._counter, self._stop = context.Value("q", 0), context.Event()
+            with _current_folder_left_out():
+                self._counter, self._stop = context.Value("q", 0), context.Event()
+                forkserver.ensure_running()
             self._pool = ProcessPoolExecutor(self.count, context, _start, (self._counter, self._stop, self._begin))
         return self._pool
+
+
+@contextlib.contextmanager
+def _current_folder_left_out() -> Iterator[None]:
+    """Python processes that are started inside import nothing from the current folder, which may be one of data."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def run_tasks(

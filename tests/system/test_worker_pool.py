@@ -101,3 +101,21 @@ def test_memory_bounds_the_number_of_processes(monkeypatch):
     assert all(count == 1 or count * (2**28 + 6 * size) <= 4 * 2**30 for size, count in counts.items())
     with pytest.raises(ValueError, match="workers: 0; at least 1"):
         choose_workers(0, 0)
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path):
+    """It may be one of images, with a file that is called like a module: data never choose code."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from irnas_ray.system.worker_pool import WorkerPool\n"
+        "if __name__ == '__main__':\n"
+        "    with WorkerPool(2, 'colorsys', 'workers') as pool:\n"
+        "        print(list(pool.map(abs, [-1, 2])))\n"
+    )
+    images = tmp_path / "images"
+    images.mkdir()
+    for module in ("colorsys", "multiprocessing"):
+        (images / f"{module}.py").write_text("open('imported', 'w')")
+    done = subprocess.run([sys.executable, script], cwd=images, capture_output=True, text=True, timeout=400)
+    assert done.stdout == "[1, 2]\n", done.stderr
+    assert not (images / "imported").exists()
