@@ -22,7 +22,7 @@ from irnas_ray.system.exit_status import Incomplete
 #: The quickstart itself, with trainings that take seconds.
 QUICK = (
     "search.steps_per_epoch=1 search.batch=2 final.batch=2 final.steps=4 final.validate_every=2 final.images=1"
-    " tune.max_multiply_adds=2000"
+    " tune.max_multiply_adds=6000"
 ).split()
 
 
