@@ -1,10 +1,8 @@
 """Networks read back from files that ``irnas-ray export`` wrote: they restore, and can do nothing else."""
 
-import contextlib
 import io
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.networks.user_network import NetworkClass
+from irnas_ray.system.environment import variable_set
 
 #: Where the files keep channels, smallest side and notes: an entry of ONNX's metadata, a file in a .pt2.
 METADATA, PT2_METADATA = "irnas_ray", "irnas_ray.json"
@@ -87,19 +86,6 @@ def _read_onnx(content: bytes) -> tuple[Callable[[Tensor], Tensor], str]:
 
 def _read_torch_export(content: bytes) -> tuple[Callable[[Tensor], Tensor], str]:
     kept = {PT2_METADATA: ""}
-    with _weights_only():
+    with variable_set(WEIGHTS_ONLY):
         module = torch.export.load(io.BytesIO(content), extra_files=kept).module()
     return (lambda image: module(image.cpu().float()).to(image.device)), kept[PT2_METADATA]
-
-
-@contextlib.contextmanager
-def _weights_only() -> Iterator[None]:
-    before = os.environ.get(WEIGHTS_ONLY)
-    os.environ[WEIGHTS_ONLY] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[WEIGHTS_ONLY]
-        else:
-            os.environ[WEIGHTS_ONLY] = before

@@ -1,8 +1,10 @@
-"""What a result depends on beside its settings: versions of libraries, and the machine."""
+"""What a result depends on beside its settings: versions of libraries, the machine, and variables of the process."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,20 @@ def versions(*names: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+@contextlib.contextmanager
+def variable_set(name: str) -> Iterator[None]:
+    """Inside, a variable of the environment is ``1``, also for processes that are started; then it is as before."""
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def hardware() -> dict[str, Any]:

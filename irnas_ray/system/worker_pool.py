@@ -1,7 +1,6 @@
 """Work spread over processes: the same results whatever their number, and nobody left behind when one is killed."""
 
 import collections
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -13,7 +12,7 @@ from functools import partial
 from multiprocessing import forkserver
 from typing import Any, TypeVar
 
-from irnas_ray.system.environment import usable_cores, usable_memory
+from irnas_ray.system.environment import usable_cores, usable_memory, variable_set
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -113,25 +112,12 @@ class WorkerPool:
             # Not forked from here, where threads of Ray or torch may hold locks.
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(["__main__", self._module])
-            with _current_folder_left_out():
+            # nothing is to be imported from the current folder, which may be one of data
+            with variable_set(_SAFE_PATH):
                 self._counter, self._stop = context.Value("q", 0), context.Event()
                 forkserver.ensure_running()
             self._pool = ProcessPoolExecutor(self.count, context, _start, (self._counter, self._stop, self._begin))
         return self._pool
-
-
-@contextlib.contextmanager
-def _current_folder_left_out() -> Iterator[None]:
-    """Python processes that are started inside import nothing from the current folder, which may be one of data."""
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
 
 
 def run_tasks(
