@@ -2,8 +2,8 @@
 
     python benchmarks/quality.py JOBS.json --data BSD500 --results FOLDER [--job NAME] [--minutes 30]
 
-``JOBS.json`` maps the name of a job to what is trained: ``cell`` or ``network``, ``width``, ``layers``, ``macro``,
-``sigma`` (or ``pairs``, or ``degradation`` with its settings), ``seeds``, ``steps``, ``final`` (settings of the
+``JOBS.json`` maps the name of a job to what is trained: ``cell`` (one for all layers or a list of them), ``genotype``, or
+``network``, ``width``, ``layers``, ``macro``, ``sigma`` (or ``pairs``, or ``degradation`` with its settings), ``seeds``, ``steps``, ``final`` (settings of the
 recipe), ``train`` and ``validate`` (folders in ``--data``; one of ``stride`` images of the latter scores a training),
 ``score`` (a protocol, on the folder ``test`` or what ``test`` names, or null); what ``defaults`` holds is every job's
 unless it says otherwise. Each seed leaves ``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished
@@ -77,6 +77,12 @@ def read(folder: Path, color: str, pairs: bool) -> list[ImageRecord]:
     return records
 
 
+def cell_of(text: str) -> ir.genotypes.Cell:
+    """The cell of a text such as ``conv<-1 skip<-0 | conv<-2 skip<-1``."""
+    nodes = [[edge.split("<-") for edge in node.split()] for node in text.split(" | ")]
+    return tuple(tuple(ir.genotypes.Edge(int(source), name) for name, source in node) for node in nodes)
+
+
 def build(job: dict[str, Any], channels: int) -> torch.nn.Module:
     """The network of a job with new weights."""
     if job.get("network") == "dncnn":
@@ -85,9 +91,8 @@ def build(job: dict[str, Any], channels: int) -> torch.nn.Module:
     if "genotype" in job:
         genotype = ir.Genotype.from_json(json.dumps(job["genotype"]))
     else:
-        nodes = [[edge.split("<-") for edge in node.split()] for node in job["cell"].split(" | ")]
-        cell = tuple(tuple(ir.genotypes.Edge(int(source), name) for name, source in node) for node in nodes)
-        genotype = ir.Genotype((cell,), (0,) * job["layers"], (1,), ir.Macro(**job["macro"]))  # type: ignore[arg-type]
+        cells = tuple(cell_of(text) for text in ([job["cell"]] if isinstance(job["cell"], str) else job["cell"]))
+        genotype = ir.Genotype(cells, (0,) * job["layers"], (1,), ir.Macro(**job["macro"]))
     network = ir.DerivedNetwork(genotype, channels, job["width"], residual=True, **job.get("arguments", {}))
     return network.to(memory_format=torch.channels_last)
 

@@ -1,10 +1,13 @@
 """Fixtures that more than one test file needs."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 
 # Before torch is first imported, here and in all processes that tests start: more of them than cores compute at a time,
@@ -58,7 +61,15 @@ def no_ray_left() -> Iterator[None]:
 def _leave_ray() -> None:
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
+        # a thread of Ray Data that still runs a dropped stream would end this process when it finds no Ray
+        deadline = time.monotonic() + 60
+        while gc.collect() >= 0 and _streaming() and time.monotonic() < deadline:
+            time.sleep(0.05)
         ray.shutdown()
+
+
+def _streaming() -> bool:
+    return any("StreamingExecutor" in thread.name for thread in threading.enumerate())
 
 
 @pytest.fixture(scope="module")

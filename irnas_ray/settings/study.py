@@ -355,8 +355,8 @@ class StudyConfig:
     trust: bool = False
     #: Name of the file in search_spaces/.
     search_space: str = "quickstart"
-    #: Most minutes that trials and final trainings may take together: a step is timed first, and if the machine is too
-    #: slow all of them get fewer steps; null: as many as the settings say.
+    #: Most minutes that trials and final trainings may take together: steps are timed first, and if the machine is too
+    #: slow trials get fewer; final trainings get what the search has left. null: as many steps as the settings say.
     minutes: float | None = bounded(None, more_than=0)
     architecture: Architecture = field(default_factory=Architecture)
     data: Data = field(default_factory=Data)

@@ -1,34 +1,52 @@
-"""How long a study takes on this machine: a step is timed first, and trainings are shortened where it is too slow."""
+"""How long a study takes on this machine: steps are timed first, and trainings are shortened where it is too slow."""
 
 import itertools
 import math
 import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
+import optuna
 import ray
 import torch
+from torch import nn
 
+from irnas_ray.hpo.ledger import Ledger
+from irnas_ray.hpo.plan import StudyPlan, claim_study
 from irnas_ray.networks.building import make_encoding, make_network, make_supernet
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.search.single_path import SEARCHES
 from irnas_ray.search.successive_halving import total_steps
-from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.settings.study import StudyConfig, settings_of, with_values
+from irnas_ray.study.candidates import Candidate
+from irnas_ray.study.limits import limits_of
 from irnas_ray.study.worker import prepare_device
 from irnas_ray.system.files import read_json, write_json
 from irnas_ray.training.training import Training
 
 #: Share of the time that steps may take; validations, scores, and starts of processes take the rest.
 FOR_STEPS = 0.8
-#: What all trainings of a study are shortened by alike.
-LENGTHS = ("search.steps_per_epoch", "search.proxy_steps", "final.steps", "final.validate_every")
-#: Steps that are timed, after as many that are not.
+#: What trials are shortened by alike, and what final trainings are.
+OF_TRIALS = ("search.steps_per_epoch", "search.proxy_steps")
+OF_FINALS = ("final.steps", "final.validate_every")
+#: Steps that are timed of each network, after as many that are not.
 TIMED_STEPS = 4
+#: Configurations are drawn and timed until so many seconds have passed, and so many at most.
+DRAWN_SECONDS, MOST_DRAWN = 4, 12
+#: A rate at which nothing diverges.
+HARMLESS = 1e-9
+
+#: The settings of a trial, and the genes of its genotype where it has one already.
+Drawn = tuple[StudyConfig, dict[str, str | int]]
 
 
 def paced(config: StudyConfig, folder: StudyFolder, resources: dict[str, float], places: int) -> StudyConfig:
-    """The settings with trainings short enough that the study keeps to ``config.minutes`` on this cluster.
+    """The settings with trials short enough that the study keeps to ``config.minutes`` on this cluster.
 
     Nothing is lengthened. What was measured is kept in the study's folder and holds for every run of the study.
     ``places`` is how many trials run at a time.
@@ -38,17 +56,50 @@ def paced(config: StudyConfig, folder: StudyFolder, resources: dict[str, float],
     if folder.pace.exists():
         measured = read_json(folder.pace)
     else:
-        step = _time_steps.options(num_cpus=resources["cpu"], num_gpus=resources["gpu"])
-        measured = ray.get(step.remote(config))
+        drawn = list(itertools.islice(first_configurations(config), min(MOST_DRAWN, config.tune.trials)))
+        measured = ray.get(_time_configurations.options(**_asked(resources)).remote(drawn))
         measured["factor"] = shortening(config, measured["search_step"], measured["final_step"], places)
+        measured["finals"] = None
         write_json(folder.pace, measured)
-    if measured["factor"] < 1:
+    _tell(config, "trial", measured["search_step"], measured["factor"])
+    return shortened(config, measured["factor"], OF_TRIALS)
+
+
+def paced_finals(
+    config: StudyConfig,
+    folder: StudyFolder,
+    candidates: Sequence[Candidate],
+    resources: dict[str, float],
+    places: int,
+    spent: float,
+) -> StudyConfig:
+    """The settings with final trainings that use what is left of ``config.minutes``, at most as long as they say.
+
+    ``spent`` are the seconds of the search. Finals get the search's share of their steps even where it took longer than
+    was thought. What was decided once holds for every run of the study.
+    """
+    if config.minutes is None or config.final.minutes is not None:
+        return config
+    measured = read_json(folder.pace) if folder.pace.exists() else {"factor": 0.0, "finals": None}
+    # an earlier release decided on both at once
+    factor = measured.get("finals", measured["factor"])
+    if factor is None:
+        step = ray.get(_time_candidates.options(**_asked(resources)).remote(config, candidates))
+        seconds = math.ceil(len(candidates) / places) * config.final.steps * step
+        left = FOR_STEPS * (60 * config.minutes - spent)
+        factor = min(1.0, max(measured["factor"], left / seconds))
+        write_json(folder.pace, measured | {"finals": factor, "finals_step": step})
+        _tell(config, "final training", step, factor)
+    return shortened(config, factor, OF_FINALS)
+
+
+def _tell(config: StudyConfig, what: str, step: float, factor: float) -> None:
+    if factor < 1:
         print(
-            f"a training step takes {1000 * measured['final_step']:.0f} ms here: to end within {config.minutes:g} "
-            f"minutes every training gets {measured['factor']:.0%} of its steps (minutes=null: all of them)",
+            f"a training step takes {1000 * step:.0f} ms here: to end within {config.minutes:g} minutes every {what} "
+            f"gets {factor:.0%} of its steps (minutes=null: all of them)",
             flush=True,
         )
-    return shortened(config, measured["factor"])
 
 
 def shortening(config: StudyConfig, search_step: float, final_step: float, places: int) -> float:
@@ -63,38 +114,75 @@ def shortening(config: StudyConfig, search_step: float, final_step: float, place
     return min(1.0, FOR_STEPS * 60 * config.minutes / (search + finals))
 
 
-def shortened(config: StudyConfig, factor: float) -> StudyConfig:
-    """The settings with all lengths times the factor, in whole steps of at least 1 where there were any."""
+def shortened(config: StudyConfig, factor: float, lengths: Sequence[str] = (*OF_TRIALS, *OF_FINALS)) -> StudyConfig:
+    """The settings with the lengths times the factor, in whole steps of at least 1 where there were any."""
     if factor == 1:
         return config
     sections: dict[str, Any] = {}
-    for key in LENGTHS:
+    for key in lengths:
         section, name = key.split(".")
         length = getattr(getattr(config, section), name)
         sections[key] = max(1, round(length * factor)) if length else length
     return with_values(config, sections)
 
 
+def _asked(resources: Mapping[str, float]) -> dict[str, float]:
+    return {"num_cpus": resources["cpu"], "num_gpus": resources["gpu"]}
+
+
 @ray.remote(max_retries=0)
-def _time_steps(config: StudyConfig) -> dict[str, float]:
-    return time_steps(config, prepare_device(config.cluster.cpus_per_trial))
+def _time_configurations(drawn: Sequence[Drawn]) -> dict[str, float]:
+    return time_configurations(drawn, prepare_device(drawn[0][0].cluster.cpus_per_trial))
 
 
-def time_steps(config: StudyConfig, device: torch.device) -> dict[str, float]:
-    """Seconds of a step of a search trial and of a final training, under the study's own settings."""
-    torch.manual_seed(0)
-    network = make_network(make_encoding(config).sample(Random(0)), config).to(device)
-    final = replace(config.final, steps=2 * TIMED_STEPS, minutes=None, validate_every=TIMED_STEPS)
-    training = Training(network, _batches(config, final.batch, final.crop, device), _no_scores, final)
+@ray.remote(max_retries=0)
+def _time_candidates(config: StudyConfig, candidates: Sequence[Candidate]) -> float:
+    device, steps = prepare_device(config.cluster.cpus_per_trial), []
+    for candidate in candidates:
+        settings = with_values(config, candidate.settings)
+        steps.append(time_training(candidate.make_network(settings), settings, device))
+    return max(steps)
+
+
+def time_configurations(drawn: Sequence[Drawn], device: torch.device) -> dict[str, float]:
+    """Mean seconds of a step of a search trial and of a final training, over as many configurations as time allows."""
+    begun, final_steps, search_steps = time.perf_counter(), list[float](), list[float]()
+    for settings, genes in drawn:
+        encoding = make_encoding(settings)
+        genotype = encoding.decode(genes) if genes else encoding.sample(Random(0))
+        final_steps.append(time_training(make_network(genotype, settings), settings, device))
+        if settings.search.supernet:
+            search_steps.append(_time_search(settings, device))
+        if time.perf_counter() - begun > DRAWN_SECONDS:
+            break
+    return {"final_step": fmean(final_steps), "search_step": fmean(search_steps or final_steps)}
+
+
+def first_configurations(config: StudyConfig) -> Iterator[Drawn]:
+    """What a study proposes while it knows no scores: their steps take as long as those of its trials."""
+    plan = StudyPlan.of(config, "pace", optuna.storages.InMemoryStorage(), limits_of(config))
+    plan = replace(plan, replicates=1)
+    claim_study(plan, Path(), config.search_space)
+    ledger = Ledger(plan)
+    while True:
+        yield settings_of(config, ledger.suggest(uuid.uuid4().hex) or {})
+
+
+def time_training(network: nn.Module, config: StudyConfig, device: torch.device) -> float:
+    """Seconds of a training step of a network under a study's recipe."""
+    own = replace(config.final, steps=2 * TIMED_STEPS, minutes=None, validate_every=TIMED_STEPS, lr=HARMLESS)
+    training = Training(network.to(device), _batches(config, own.batch, own.crop, device), _no_scores, own)
     training.run()
+    return _timed(training.run, device)
+
+
+def _time_search(config: StudyConfig, device: torch.device) -> float:
     own = replace(config.search, epochs=3, warmup_epochs=1, steps_per_epoch=TIMED_STEPS, validate_every=3)
+    own = replace(own, weight_lr=HARMLESS, weight_lr_min=0, arch_lr=HARMLESS)
     train_w, train_a = (_batches(config, own.batch, own.crop, device) for _ in range(2))
-    found = {"final_step": _timed(training.run, device)}
-    if not config.search.supernet:
-        return found | {"search_step": found["final_step"]}
     search = SEARCHES[own.method](make_supernet(config).to(device), train_w, train_a, _no_scores, own)
     search.run_epoch()
-    return found | {"search_step": _timed(search.run_epoch, device)}
+    return _timed(search.run_epoch, device)
 
 
 def _batches(config: StudyConfig, batch: int, crop: int, device: torch.device) -> Any:
@@ -102,7 +190,7 @@ def _batches(config: StudyConfig, batch: int, crop: int, device: torch.device) -
     return itertools.repeat((image, image))
 
 
-def _no_scores(_: torch.nn.Module) -> dict[str, float]:
+def _no_scores(_: nn.Module) -> dict[str, float]:
     return {"psnr": 0.0, "ssim": 0.0}
 
 

@@ -33,7 +33,7 @@ from irnas_ray.study.final_training import FinalData
 from irnas_ray.study.finals import run_finals
 from irnas_ray.study.gpu_memory import search_resources
 from irnas_ray.study.limits import most_of
-from irnas_ray.study.pace import paced
+from irnas_ray.study.pace import paced, paced_finals
 from irnas_ray.study.rounds import run_search
 from irnas_ray.study.summary import summarise
 from irnas_ray.study.trial import TrialData
@@ -125,7 +125,6 @@ def _run_stages(
                 print(f"Ray dashboard: http://{dashboard}{hint}", flush=True)
             claim_storage(folder)
             folder.create(config, manifest.fingerprint)
-            config = paced(config, folder, resources, slots(resources, config.cluster.max_concurrent))
         split = split_training(manifest.ids("train"), config.data.validation_fraction, config.data.split_seed)
         validation = load_images(prepared, split.train_v)
         test = validation
@@ -134,6 +133,9 @@ def _run_stages(
         stage = Stage(config, folder, prepared, split, validation, test, resources)
         with _timed(seconds, "search"):
             records, candidates = candidates_of(stage)
+        places = slots(resources, config.cluster.max_concurrent)
+        spent = max(seconds["search"], sum(record.get("seconds") or 0 for record in records) / places)
+        config = paced_finals(config, folder, candidates, resources, places, spent)
         levels = sorted({with_values(config, candidate.settings).final.sigma for candidate in candidates})
         variants = [with_values(config, {"final.sigma": sigma}) for sigma in levels]
         reference = [_evaluate_baseline.remote(name, test, v) for v in variants for name in _baseline_names(v)]
@@ -177,13 +179,14 @@ def is_searched(config: StudyConfig, folder: StudyFolder) -> bool:
 
 
 def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candidate]]:
-    tuned, data = stage.config.tune, _trial_data(stage)
-    resources = stage.resources
-    if not is_searched(stage.config, stage.folder):
-        resources = search_resources(stage.config, data, resources)
-    with opened_storage(tuned.storage, stage.folder.path, tuned.storage_patience) as storage:
-        records = run_search(stage.config, stage.folder, data, resources, storage)
-    return records, choose(records, stage.config.final.count, objectives_of(tuned.objectives), most_of(stage.config))
+    config, folder, resources = stage.config, stage.folder, stage.resources
+    config = paced(config, folder, resources, slots(resources, config.cluster.max_concurrent))
+    tuned, data = config.tune, _trial_data(stage)
+    if not is_searched(config, folder):
+        resources = search_resources(config, data, resources)
+    with opened_storage(tuned.storage, folder.path, tuned.storage_patience) as storage:
+        records = run_search(config, folder, data, resources, storage)
+    return records, choose(records, config.final.count, objectives_of(tuned.objectives), most_of(config))
 
 
 def _trial_data(stage: Stage) -> TrialData:

@@ -1,17 +1,36 @@
 """A study that is to keep to a time: how long steps take, and by what trainings are shortened."""
 
 import json
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.storages import InMemoryStorage
 
+import irnas_ray as ir
+from irnas_ray.hpo.ledger import Ledger
+from irnas_ray.hpo.plan import StudyPlan, claim_study
+from irnas_ray.networks.building import make_encoding, make_network
+from irnas_ray.networks.derived import count_parameters
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.settings.study import Architecture, Final, Search, StudyConfig, Tune
 from irnas_ray.study import pace
-from irnas_ray.study.pace import FOR_STEPS, paced, shortened, shortening, time_steps
+from irnas_ray.study.candidates import Candidate
+from irnas_ray.study.limits import limits_of
+from irnas_ray.study.pace import (
+    FOR_STEPS,
+    first_configurations,
+    paced,
+    paced_finals,
+    shortened,
+    shortening,
+    time_configurations,
+)
 
 
 def settings(tmp_path: Path, **more: Any) -> StudyConfig:
@@ -24,6 +43,7 @@ def settings(tmp_path: Path, **more: Any) -> StudyConfig:
             count=3, steps=600, validate_every=200, width=2, batch=1, crop=16, stem_channels=2, aspp_channels=2
         ),
         tune=Tune(trials=6, replicates=2),
+        domains={"architecture.width": IntDistribution(1, 2)},
         **more,
     )
 
@@ -51,26 +71,109 @@ def test_all_lengths_shrink_alike_and_none_vanishes(tmp_path: Path) -> None:
 
 
 def test_steps_are_timed_without_data_or_ray(tmp_path: Path) -> None:
-    found = time_steps(settings(tmp_path), torch.device("cpu"))
+    found = time_configurations([(settings(tmp_path), {})], torch.device("cpu"))
     # a weight and an architecture step of a supernet against one step of a network in it
     assert 0 < found["final_step"] and 0 < found["search_step"] < 60
 
 
+def test_what_is_timed_is_what_the_study_will_propose_first(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    config.search.method = "random"
+    config.domains = {"final.width": IntDistribution(1, 30), "final.lr": FloatDistribution(1e-3, 1e6)}
+    config.tune.max_parameters = 20_000
+    drawn = list(islice(first_configurations(config), 4))
+    widths = [own.final.width for own, _ in drawn]
+    assert len(set(widths)) > 1 and all(genes for _, genes in drawn)
+    networks = [make_network(make_encoding(own).decode(genes), own) for own, genes in drawn]
+    assert all(count_parameters(network) <= 20_000 for network in networks)
+    # a rate at which the trainings would not survive
+    found = time_configurations(drawn, torch.device("cpu"))
+    assert 0 < found["final_step"] == found["search_step"]
+    plan = replace(StudyPlan.of(config, "s", InMemoryStorage(), limits_of(config)), replicates=1)
+    claim_study(plan, tmp_path, "s")
+    assert [Ledger(plan).suggest(str(trial))["final.width"] for trial in range(1)] == widths[:1]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is measured next; nothing is asked of a cluster."""
+    measured: list[Any] = []
+    timer = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: measured.pop(0)))
+    monkeypatch.setattr(pace, "_time_configurations", timer)
+    monkeypatch.setattr(pace, "_time_candidates", timer)
+    monkeypatch.setattr(pace.ray, "get", lambda found: found)
+    return measured
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    folder = StudyFolder(settings(tmp_path))
+    folder.trials.mkdir(parents=True)
+    return folder
+
+
+RESOURCES = {"cpu": 1.0, "gpu": 0.0}
+
+
 def test_what_was_measured_once_holds_when_the_study_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, folder: StudyFolder, answers: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = settings(tmp_path, minutes=0.5)
-    folder = StudyFolder(config)
-    folder.trials.mkdir(parents=True)
-    answers = iter([{"search_step": 0.1, "final_step": 0.05}])
-    timer = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda _: next(answers)))
-    monkeypatch.setattr(pace, "_time_steps", timer)
-    monkeypatch.setattr(pace.ray, "get", lambda found: found)
-    resources = {"cpu": 1.0, "gpu": 0.0}
-    first = paced(config, folder, resources, 2)
+    answers.append({"search_step": 0.1, "final_step": 0.05})
+    first = paced(config, folder, RESOURCES, 2)
     said = capsys.readouterr().out
-    again = paced(config, folder, resources, 1)  # another cluster, the same lengths
-    assert again == first and first.final.steps < 600
+    again = paced(config, folder, RESOURCES, 1)  # another cluster, the same lengths
+    assert again == first and first.search.steps_per_epoch < 25
     factor = json.loads(folder.pace.read_text())["factor"]
-    assert f"a training step takes 50 ms here: to end within 0.5 minutes every training gets {factor:.0%}" in said
-    assert paced(settings(tmp_path), folder, resources, 2) == settings(tmp_path)
+    assert f"a training step takes 100 ms here: to end within 0.5 minutes every trial gets {factor:.0%}" in said
+    assert paced(settings(tmp_path), folder, RESOURCES, 2) == settings(tmp_path)
+
+
+def test_finals_use_what_the_search_left(
+    tmp_path: Path, folder: StudyFolder, answers: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, candidates = settings(tmp_path, minutes=0.5), [Candidate(rank, "", "", None) for rank in (1, 2, 3)]
+    answers += [{"search_step": 0.1, "final_step": 0.05}, 0.02]
+    paced(config, folder, RESOURCES, 2)
+    finals = paced_finals(config, folder, candidates, RESOURCES, 2, spent=10)
+    # two turns of 600 steps of 0.02 s in what is left of half a minute
+    assert finals.final.steps == round(600 * FOR_STEPS * 20 / (2 * 600 * 0.02))
+    assert finals.search == config.search
+    assert "every final training gets 67% of its steps" in capsys.readouterr().out
+    assert paced_finals(config, folder, candidates, RESOURCES, 1, spent=0) == finals
+    assert not answers
+
+
+def test_a_slow_search_leaves_the_finals_their_share_and_a_fast_one_no_more_than_all(
+    tmp_path: Path, folder: StudyFolder, answers: list[Any]
+) -> None:
+    config, one = settings(tmp_path, minutes=0.5), [Candidate(1, "", "", None)]
+    answers += [{"search_step": 0.1, "final_step": 0.05}, 0.05, 1e-6]
+    paced(config, folder, RESOURCES, 2)
+    factor = json.loads(folder.pace.read_text())["factor"]
+    assert paced_finals(config, folder, one, RESOURCES, 2, spent=100).final.steps == round(600 * factor)
+    folder.pace.write_text(json.dumps({"factor": factor, "finals": None}))
+    assert paced_finals(config, folder, one, RESOURCES, 2, spent=1) == config
+
+
+def test_a_folder_of_an_earlier_release_keeps_its_lengths(tmp_path: Path, folder: StudyFolder) -> None:
+    config = settings(tmp_path, minutes=0.5)
+    folder.pace.write_text(json.dumps({"search_step": 0.1, "final_step": 0.05, "factor": 0.5}))
+    assert paced_finals(config, folder, [], RESOURCES, 2, spent=0).final.steps == 300
+
+
+def test_without_a_search_there_is_its_time_too_and_minutes_of_a_final_are_its_own(
+    tmp_path: Path, folder: StudyFolder, answers: list[Any]
+) -> None:
+    config, one = settings(tmp_path, minutes=0.5), [Candidate(1, "", "", None)]
+    config.final.minutes = 10
+    assert paced_finals(config, folder, one, RESOURCES, 2, spent=0) is config
+    config.final.minutes = None
+    answers.append(0.08)
+    assert paced_finals(config, folder, one, RESOURCES, 2, spent=0).final.steps == round(FOR_STEPS * 30 / 0.08)
+
+
+def test_retraining_has_no_time_unless_it_is_given_one() -> None:
+    assert ir.compose("search", []).minutes == 4.5
+    assert ir.compose("retrain", ["genotype=irnas_denoise"]).minutes is None
+    assert ir.compose("retrain", ["genotype=irnas_denoise", "minutes=3"]).minutes == 3
