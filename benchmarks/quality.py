@@ -2,12 +2,13 @@
 
     python benchmarks/quality.py JOBS.json --data BSD500 --results FOLDER [--job NAME] [--minutes 30]
 
-``JOBS.json`` maps the name of a job to what is trained: ``cell`` (one for all layers or a list of them), ``genotype``, or
-``network``, ``width``, ``layers``, ``macro``, ``sigma`` (or ``pairs``, or ``degradation`` with its settings), ``seeds``, ``steps``, ``final`` (settings of the
-recipe), ``train`` and ``validate`` (folders in ``--data``; one of ``stride`` images of the latter scores a training),
-``score`` (a protocol, on the folder ``test`` or what ``test`` names, or null); what ``defaults`` holds is every job's
-unless it says otherwise. Each seed leaves ``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished
-``.state.pt``, from which the next call goes on. One CPU thread, or a GPU.
+``JOBS.json`` maps the name of a job to what is trained: ``cell`` (one for all layers, or a list), ``genotype`` or
+``network``, ``width``, ``layers``, ``macro``, ``sigma`` (or ``pairs``, or ``degradation`` with its settings),
+``seeds``, ``steps``, ``final`` (settings of the recipe), ``train`` and ``validate`` (folders in ``--data``; one of
+``stride`` images of the latter scores a training), ``score`` (a protocol, on the folder ``test`` or what ``test``
+names, or null); what ``defaults`` holds is every job's unless it says otherwise. Each seed leaves ``NAME-sSEED.json``
+and ``.pt``, its network, and while it is not finished ``.state.pt``, from which the next call goes on. One CPU thread,
+or a GPU.
 """
 
 import argparse

@@ -29,8 +29,9 @@ from irnas_ray.study.worker import prepare_device
 from irnas_ray.system.files import read_json, write_json
 from irnas_ray.training.training import Training
 
-#: Share of the time that steps may take; validations, scores, and starts of processes take the rest.
-FOR_STEPS = 0.8
+#: Share of the time that steps may take; validations, scores, and starts of processes take the rest. Of what is left
+#: after the search, final trainings take more: they validate less often.
+FOR_STEPS, FOR_STEPS_OF_FINALS = 0.8, 0.9
 #: What trials are shortened by alike, and what final trainings are.
 OF_TRIALS = ("search.steps_per_epoch", "search.proxy_steps")
 OF_FINALS = ("final.steps", "final.validate_every")
@@ -57,7 +58,8 @@ def paced(config: StudyConfig, folder: StudyFolder, resources: dict[str, float],
         measured = read_json(folder.pace)
     else:
         drawn = list(itertools.islice(first_configurations(config), min(MOST_DRAWN, config.tune.trials)))
-        measured = ray.get(_time_configurations.options(**_asked(resources)).remote(drawn))
+        found = _side_by_side(_time_configurations, [drawn[place::places] for place in range(places)], resources)
+        measured = {name: fmean(one[name] for one in found) for name in found[0]}
         measured["factor"] = shortening(config, measured["search_step"], measured["final_step"], places)
         measured["finals"] = None
         write_json(folder.pace, measured)
@@ -84,9 +86,10 @@ def paced_finals(
     # an earlier release decided on both at once
     factor = measured.get("finals", measured["factor"])
     if factor is None:
-        step = ray.get(_time_candidates.options(**_asked(resources)).remote(config, candidates))
+        own = [(candidate, with_values(config, candidate.settings)) for candidate in candidates]
+        step = max(_side_by_side(_time_candidates, [own[place::places] for place in range(places)], resources))
         seconds = math.ceil(len(candidates) / places) * config.final.steps * step
-        left = FOR_STEPS * (60 * config.minutes - spent)
+        left = FOR_STEPS_OF_FINALS * (60 * config.minutes - spent)
         factor = min(1.0, max(measured["factor"], left / seconds))
         write_json(folder.pace, measured | {"finals": factor, "finals_step": step})
         _tell(config, "final training", step, factor)
@@ -126,8 +129,11 @@ def shortened(config: StudyConfig, factor: float, lengths: Sequence[str] = (*OF_
     return with_values(config, sections)
 
 
-def _asked(resources: Mapping[str, float]) -> dict[str, float]:
-    return {"num_cpus": resources["cpu"], "num_gpus": resources["gpu"]}
+def _side_by_side(work: Any, parts: Sequence[list[Any]], resources: Mapping[str, float]) -> list[Any]:
+    """What tasks find that run at the same time as trials do, because those slow each other down."""
+    asked = work.options(num_cpus=resources["cpu"], num_gpus=resources["gpu"])
+    found: list[Any] = ray.get([asked.remote(part) for part in parts if part])
+    return found
 
 
 @ray.remote(max_retries=0)
@@ -136,12 +142,9 @@ def _time_configurations(drawn: Sequence[Drawn]) -> dict[str, float]:
 
 
 @ray.remote(max_retries=0)
-def _time_candidates(config: StudyConfig, candidates: Sequence[Candidate]) -> float:
-    device, steps = prepare_device(config.cluster.cpus_per_trial), []
-    for candidate in candidates:
-        settings = with_values(config, candidate.settings)
-        steps.append(time_training(candidate.make_network(settings), settings, device))
-    return max(steps)
+def _time_candidates(candidates: Sequence[tuple[Candidate, StudyConfig]]) -> float:
+    device = prepare_device(candidates[0][1].cluster.cpus_per_trial)
+    return max(time_training(candidate.make_network(own), own, device) for candidate, own in candidates)
 
 
 def time_configurations(drawn: Sequence[Drawn], device: torch.device) -> dict[str, float]:

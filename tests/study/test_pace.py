@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.limits import limits_of
 from irnas_ray.study.pace import (
     FOR_STEPS,
+    FOR_STEPS_OF_FINALS,
     first_configurations,
     paced,
     paced_finals,
@@ -98,10 +98,7 @@ def test_what_is_timed_is_what_the_study_will_propose_first(tmp_path: Path) -> N
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is measured next; nothing is asked of a cluster."""
     measured: list[Any] = []
-    timer = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: measured.pop(0)))
-    monkeypatch.setattr(pace, "_time_configurations", timer)
-    monkeypatch.setattr(pace, "_time_candidates", timer)
-    monkeypatch.setattr(pace.ray, "get", lambda found: found)
+    monkeypatch.setattr(pace, "_side_by_side", lambda *_: measured.pop(0))
     return measured
 
 
@@ -119,7 +116,7 @@ def test_what_was_measured_once_holds_when_the_study_goes_on(
     tmp_path: Path, folder: StudyFolder, answers: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = settings(tmp_path, minutes=0.5)
-    answers.append({"search_step": 0.1, "final_step": 0.05})
+    answers.append([{"search_step": 0.12, "final_step": 0.05}, {"search_step": 0.08, "final_step": 0.05}])
     first = paced(config, folder, RESOURCES, 2)
     said = capsys.readouterr().out
     again = paced(config, folder, RESOURCES, 1)  # another cluster, the same lengths
@@ -133,13 +130,13 @@ def test_finals_use_what_the_search_left(
     tmp_path: Path, folder: StudyFolder, answers: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, candidates = settings(tmp_path, minutes=0.5), [Candidate(rank, "", "", None) for rank in (1, 2, 3)]
-    answers += [{"search_step": 0.1, "final_step": 0.05}, 0.02]
+    answers += [[{"search_step": 0.1, "final_step": 0.05}], [0.01, 0.02]]
     paced(config, folder, RESOURCES, 2)
     finals = paced_finals(config, folder, candidates, RESOURCES, 2, spent=10)
     # two turns of 600 steps of 0.02 s in what is left of half a minute
-    assert finals.final.steps == round(600 * FOR_STEPS * 20 / (2 * 600 * 0.02))
+    assert finals.final.steps == round(600 * FOR_STEPS_OF_FINALS * 20 / (2 * 600 * 0.02))
     assert finals.search == config.search
-    assert "every final training gets 67% of its steps" in capsys.readouterr().out
+    assert "every final training gets 75% of its steps" in capsys.readouterr().out
     assert paced_finals(config, folder, candidates, RESOURCES, 1, spent=0) == finals
     assert not answers
 
@@ -148,7 +145,7 @@ def test_a_slow_search_leaves_the_finals_their_share_and_a_fast_one_no_more_than
     tmp_path: Path, folder: StudyFolder, answers: list[Any]
 ) -> None:
     config, one = settings(tmp_path, minutes=0.5), [Candidate(1, "", "", None)]
-    answers += [{"search_step": 0.1, "final_step": 0.05}, 0.05, 1e-6]
+    answers += [[{"search_step": 0.1, "final_step": 0.05}], [0.05], [1e-6]]
     paced(config, folder, RESOURCES, 2)
     factor = json.loads(folder.pace.read_text())["factor"]
     assert paced_finals(config, folder, one, RESOURCES, 2, spent=100).final.steps == round(600 * factor)
@@ -169,11 +166,13 @@ def test_without_a_search_there_is_its_time_too_and_minutes_of_a_final_are_its_o
     config.final.minutes = 10
     assert paced_finals(config, folder, one, RESOURCES, 2, spent=0) is config
     config.final.minutes = None
-    answers.append(0.08)
-    assert paced_finals(config, folder, one, RESOURCES, 2, spent=0).final.steps == round(FOR_STEPS * 30 / 0.08)
+    answers.append([0.08])
+    assert paced_finals(config, folder, one, RESOURCES, 2, spent=0).final.steps == round(
+        FOR_STEPS_OF_FINALS * 30 / 0.08
+    )
 
 
 def test_retraining_has_no_time_unless_it_is_given_one() -> None:
-    assert ir.compose("search", []).minutes == 4.5
+    assert ir.compose("search", []).minutes == 4.6
     assert ir.compose("retrain", ["genotype=irnas_denoise"]).minutes is None
     assert ir.compose("retrain", ["genotype=irnas_denoise", "minutes=3"]).minutes == 3
