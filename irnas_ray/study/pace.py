@@ -44,6 +44,8 @@ HARMLESS = 1e-9
 
 #: The settings of a trial, and the genes of its genotype where it has one already.
 Drawn = tuple[StudyConfig, dict[str, str | int]]
+#: Seconds of steps of search trials, and of final trainings.
+Steps = tuple[list[float], list[float]]
 
 
 def paced(config: StudyConfig, folder: StudyFolder, resources: dict[str, float], places: int) -> StudyConfig:
@@ -59,7 +61,9 @@ def paced(config: StudyConfig, folder: StudyFolder, resources: dict[str, float],
     else:
         drawn = list(itertools.islice(first_configurations(config), min(MOST_DRAWN, config.tune.trials)))
         found = _side_by_side(_time_configurations, [drawn[place::places] for place in range(places)], resources)
-        measured = {name: fmean(one[name] for one in found) for name in found[0]}
+        of_trials, of_finals = (list(itertools.chain(*steps)) for steps in zip(*found, strict=True))
+        # trials train all kinds of networks, final trainings those that use what the space allows
+        measured = {"search_step": fmean(of_trials), "final_step": max(of_finals)}
         measured["factor"] = shortening(config, measured["search_step"], measured["final_step"], places)
         measured["finals"] = None
         write_json(folder.pace, measured)
@@ -137,7 +141,7 @@ def _side_by_side(work: Any, parts: Sequence[list[Any]], resources: Mapping[str,
 
 
 @ray.remote(max_retries=0)
-def _time_configurations(drawn: Sequence[Drawn]) -> dict[str, float]:
+def _time_configurations(drawn: Sequence[Drawn]) -> Steps:
     return time_configurations(drawn, prepare_device(drawn[0][0].cluster.cpus_per_trial))
 
 
@@ -147,8 +151,8 @@ def _time_candidates(candidates: Sequence[tuple[Candidate, StudyConfig]]) -> flo
     return max(time_training(candidate.make_network(own), own, device) for candidate, own in candidates)
 
 
-def time_configurations(drawn: Sequence[Drawn], device: torch.device) -> dict[str, float]:
-    """Mean seconds of a step of a search trial and of a final training, over as many configurations as time allows."""
+def time_configurations(drawn: Sequence[Drawn], device: torch.device) -> Steps:
+    """Seconds of a step of a search trial and of a final training, of as many configurations as time allows."""
     begun, final_steps, search_steps = time.perf_counter(), list[float](), list[float]()
     for settings, genes in drawn:
         encoding = make_encoding(settings)
@@ -158,7 +162,7 @@ def time_configurations(drawn: Sequence[Drawn], device: torch.device) -> dict[st
             search_steps.append(_time_search(settings, device))
         if time.perf_counter() - begun > DRAWN_SECONDS:
             break
-    return {"final_step": fmean(final_steps), "search_step": fmean(search_steps or final_steps)}
+    return search_steps or final_steps, final_steps
 
 
 def first_configurations(config: StudyConfig) -> Iterator[Drawn]:
