@@ -4,11 +4,11 @@
 
 ``JOBS.json`` maps the name of a job to what is trained: ``cell`` (one for all layers, or a list), ``genotype`` or
 ``network``, ``width``, ``layers``, ``macro``, ``sigma`` (or ``pairs``, or ``degradation`` with its settings),
-``seeds``, ``steps``, ``final`` (settings of the recipe), ``train`` and ``validate`` (folders in ``--data``; one of
-``stride`` images of the latter scores a training), ``score`` (a protocol, on the folder ``test`` or what ``test``
-names, or null); what ``defaults`` holds is every job's unless it says otherwise. Each seed leaves ``NAME-sSEED.json``
-and ``.pt``, its network, and while it is not finished ``.state.pt``, from which the next call goes on. One CPU thread,
-or a GPU.
+``seeds``, ``steps`` or ``cpu_seconds`` (of the process, validations included), ``final`` (settings of the recipe),
+``train`` and ``validate`` (folders in ``--data``; one of ``stride`` images of the latter scores a training), ``score``
+(a protocol, on the folder ``test`` or what ``test`` names, or null); what ``defaults`` holds is every job's unless it
+says otherwise. Each seed leaves ``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished
+``.state.pt``, from which the next call goes on. One CPU thread, or a GPU.
 """
 
 import argparse
@@ -90,12 +90,17 @@ def build(job: dict[str, Any], channels: int) -> torch.nn.Module:
         network: torch.nn.Module = ir.DnCNN(channels=channels, depth=job["layers"], width=job["width"])
         return network.to(memory_format=torch.channels_last)
     if "genotype" in job:
-        genotype = ir.Genotype.from_json(json.dumps(job["genotype"]))
+        genotype = ir.Genotype.load(job["genotype"])
     else:
         cells = tuple(cell_of(text) for text in ([job["cell"]] if isinstance(job["cell"], str) else job["cell"]))
         genotype = ir.Genotype(cells, (0,) * job["layers"], (1,), ir.Macro(**job["macro"]))
     network = ir.DerivedNetwork(genotype, channels, job["width"], residual=True, **job.get("arguments", {}))
     return network.to(memory_format=torch.channels_last)
+
+
+def length_of(job: dict[str, Any]) -> dict[str, Any]:
+    """The settings that say how long a job is trained."""
+    return {"minutes": job["cpu_seconds"] / 60} if "cpu_seconds" in job else {"steps": job["steps"]}
 
 
 def degradation_of(job: dict[str, Any]) -> ir.Degradation:
@@ -105,14 +110,10 @@ def degradation_of(job: dict[str, Any]) -> ir.Degradation:
     return degradation_from_dict(job.get("degradation") or {"sigmas": [job["sigma"]]})
 
 
-def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: float, scored: int | None) -> None:
-    """Train a job on, or to its end, for at most so many minutes."""
-    target, kept = results / f"{name}.json", results / f"{name}.state.pt"
-    if target.exists() and "validation_psnr" in json.loads(target.read_text()):
-        return
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def make_training(job: dict[str, Any], data: Path, device: torch.device) -> Training:
+    """The training of a job from its beginning."""
     color, pairs = job.get("color", "gray"), job.get("pairs", False)
-    final = replace(Final(), **job["final"], steps=job["steps"])
+    final = replace(Final(), **job["final"], **length_of(job))
     training_images = [image for folder in job["train"] for image in read(data / folder, color, pairs)]
     validation = read(data / job["validate"], color, pairs)[:: job.get("stride", 10)]
     held = {image.clean.tobytes() for image in validation}
@@ -124,7 +125,18 @@ def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: floa
     noise = ir.make_degradation(degradation)
     batches = ir.TrainingBatches(crops, final.crop, noise, job["seed"], device, rotate=final.rotate)
     validate = ir.validator(validation, validation_degradations(degradation), None, device)
-    training = Training(network, batches, validate, final)
+    clock = time.process_time if "cpu_seconds" in job else time.perf_counter
+    return Training(network, batches, validate, final, clock=clock)
+
+
+def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: float, scored: int | None) -> None:
+    """Train a job on, or to its end, for at most so many minutes."""
+    target, kept = results / f"{name}.json", results / f"{name}.state.pt"
+    if target.exists() and "validation_psnr" in json.loads(target.read_text()):
+        return
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    training = make_training(job, data, device)
+    network = training.network
     spent = 0.0
     if kept.exists():
         state = torch.load(kept, weights_only=True)
@@ -136,10 +148,11 @@ def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: floa
     while not finished and time.monotonic() < until:
         report = training.run()
         finished = report.finished
-        print(f"{name}: step {report.step}/{final.steps}, {report.psnr:.3f} dB", flush=True)
+        print(f"{name}: step {report.step}, {report.used:.0%}, {report.psnr:.3f} dB", flush=True)
         torch.save(training.state_dict() | {"cpu_seconds": spent + time.process_time() - begun}, kept)
+    told = job | ({"genotype": Path(job["genotype"]).name} if "genotype" in job else {})
     record = {
-        "job": job,
+        "job": told,
         "step": training.step,
         "parameters": count_parameters(network),
         "multiply_adds_per_pixel": multiply_adds(network),
@@ -149,14 +162,14 @@ def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: floa
     }
     best = {key: value for key, value in training.best.items() if key != "weights"}
     network.load_state_dict(training.best["weights"] or network.state_dict())
-    notes = {"sigma": job.get("sigma"), "protocol": job.get("score"), "degradation": asdict(degradation)}
+    notes = {"sigma": job.get("sigma"), "protocol": job.get("score"), "degradation": asdict(degradation_of(job))}
     ir.save_network(network, results / f"{name}.pt", notes)
     if not finished:
         write_json(target, record | {"best": best})
         return
     record |= {"validation_psnr": best["psnr"], "best_step": best["step"]}
     if job.get("score"):
-        test = read(data / job.get("test", "test"), color, pairs)[:scored]
+        test = read(data / job.get("test", "test"), job.get("color", "gray"), job.get("pairs", False))[:scored]
         result = ir.evaluate(restorer(network), test, get_protocol(job["score"]), job.get("sigma"))
         record |= {"protocol": job["score"], "images": len(result.scores), "psnr": result.psnr, "ssim": result.ssim}
     write_json(target, record)
@@ -189,6 +202,8 @@ def read_jobs(path: Path) -> list[tuple[str, dict[str, Any]]]:
     expanded = []
     for name, own in jobs.items():
         job = defaults | own | {"final": defaults.get("final", {}) | own.get("final", {})}
+        if "genotype" in job:
+            job["genotype"] = str(path.parent / job["genotype"])
         for seed in job.pop("seeds"):
             expanded.append((f"{name}-s{seed}", job | {"seed": seed}))
     return expanded
