@@ -61,7 +61,7 @@ def connect(cluster: Cluster) -> str | None:
         return None
     _stop_cleanly_on_termination()
     try:
-        context = start() if _address(cluster) is None else _join(cluster)
+        context = start(cluster.dashboard) if _address(cluster) is None else _join(cluster)
     except SystemExit:
         # while Ray starts, it has a handler of its own for SIGTERM
         raise KeyboardInterrupt from None

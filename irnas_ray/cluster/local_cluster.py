@@ -48,7 +48,7 @@ def check_start() -> None:
     _token_file()
 
 
-def start() -> Any:
+def start(dashboard: bool = True) -> Any:
     """Start a cluster on this machine and join it; what ``ray.init`` returns. It ends with this process.
 
     It listens on 127.0.0.1 alone and asks for this user's token, which is made if there is none. Its folder is removed
@@ -79,7 +79,7 @@ def start() -> Any:
             with loopback_only():
                 # what workers print is kept in Ray's logs; their reports and errors reach the user through the study
                 quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-                context = ray.init(address="local", _temp_dir=str(folder / RAY), **quiet)
+                context = ray.init(address="local", _temp_dir=str(folder / RAY), include_dashboard=dashboard, **quiet)
         except BaseException as error:
             said = str(error).strip().partition("\n")[0] or type(error).__name__
             reason = "; ".join([said, *_last_words(folder)])

@@ -320,6 +320,8 @@ class Cluster:
 
     #: Ray address; null: the cluster that RAY_ADDRESS or a running job names, else a new local one; local: always that.
     address: str | None = None
+    #: Whether a cluster that is started here has Ray's dashboard, which takes three seconds of a processor.
+    dashboard: bool = True
     #: CPUs for each trial, and for each process of a final training.
     cpus_per_trial: int = bounded(1, at_least=1)
     #: GPUs for each trial, whole or fractional; null: one where the cluster has any, else none; auto: the memory of a

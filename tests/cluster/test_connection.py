@@ -1,11 +1,12 @@
 """Joining a cluster that is not there: told within seconds, with the name of what says that it is there."""
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 
-from irnas_ray.cluster import connection
-from irnas_ray.cluster.connection import check_connection
+from irnas_ray.cluster import connection, local_cluster
+from irnas_ray.cluster.connection import check_connection, connect
 from irnas_ray.settings.study import Cluster
 
 
@@ -53,3 +54,21 @@ def test_a_cluster_that_ray_start_left_is_asked(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
     with pytest.raises(OSError, match="the cluster that `ray start` began here: no Ray cluster answers at .*:1 "):
         check_connection(Cluster())
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_cluster_that_is_started_here_has_a_dashboard_unless_none_is_wanted(
+    shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(connection, "_stop_cleanly_on_termination", lambda: None)
+
+    def init(**arguments: object) -> SimpleNamespace:
+        told.append(arguments["include_dashboard"])
+        return SimpleNamespace(dashboard_url="127.0.0.1:8265" if shown else "")
+
+    monkeypatch.setattr(local_cluster.ray, "init", init)
+    monkeypatch.setattr(local_cluster.atexit, "register", lambda _: None)
+    address = connect(Cluster(address="local", dashboard=shown))
+    assert (told, address) == ([shown], "127.0.0.1:8265" if shown else None)

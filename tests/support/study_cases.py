@@ -21,7 +21,7 @@ SMALL = (
     "search_spaces=irnas_small"
     " search.epochs=3 search.warmup_epochs=1 search.steps_per_epoch=2 search.batch=2 architecture.nodes=2"
     " architecture.width=2 final.width=2 final.batch=2 final.steps=4 final.validate_every=2 final.images=1"
-    " tune.early_stopping=false search.proxy_steps=2"
+    " tune.early_stopping=false search.proxy_steps=2 cluster.dashboard=false"
 ).split()
 #: What a search is told beside them: only a loss weight is tuned.
 TINY = [*SMALL, "domains.architecture.nodes=null", "domains.architecture.width=null"]
