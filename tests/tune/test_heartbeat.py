@@ -14,20 +14,10 @@ from ray import cloudpickle
 from irnas_ray.settings.study import StudyConfig, with_values
 from irnas_ray.study.checks import check_settings
 from irnas_ray.tune import heartbeat
-from irnas_ray.tune.heartbeat import HangWatch, Heartbeats, Pulse
+from irnas_ray.tune.heartbeat import HangWatch, Pulse
 
 # the tests' folder is on no worker's path
 cloudpickle.register_pickle_by_value(fault_cases)
-
-
-def test_a_process_works_for_the_trial_for_which_it_gave_a_sign_last() -> None:
-    """Killing the workers of the one that it worked for before must not end the other."""
-    signs = Heartbeats.__ray_metadata__.modified_class()
-    signs.beat("a", "shared", "its handle")
-    signs.beat("b", "shared", "its handle")
-    signs.beat("a", "own", "another handle")
-    assert signs.take_workers("a") == ["another handle"] and signs.take_workers("a") == []
-    assert signs.take_workers("b") == ["its handle"] and signs.counts() == {"a": 2, "b": 1}
 
 
 @pytest.mark.whole
