@@ -240,7 +240,8 @@ class Final:
     gradient_clip: float | None = bounded(1.0, at_least=0)
     #: Decay of an exponential moving average of the weights, which is then validated and kept; null: no averaging.
     ema_decay: float | None = None
-    #: float32, or bfloat16 for the network's forward pass (autocast, for GPUs); the loss is always float32.
+    #: float32, or bfloat16 for the network's forward pass (autocast), or auto: bfloat16 on CPUs that have instructions
+    #: for it (AVX-512 BF16). The loss is always float32.
     precision: str = "float32"
     #: Level of white noise that is trained and scored (one model for each level, as in the paper).
     sigma: float = 50

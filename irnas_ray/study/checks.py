@@ -29,8 +29,8 @@ from irnas_ray.settings.study import SUPERNETS, Search, StudyConfig, Tune, with_
 from irnas_ray.study.candidates import BUILT_IN, RECIPE
 from irnas_ray.study.limits import check_limits, grid_within, most_of
 from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
+from irnas_ray.training.precision import PRECISIONS
 from irnas_ray.training.schedules import SCHEDULES, Budget, check_schedule
-from irnas_ray.training.training import PRECISIONS
 from irnas_ray.tune.loggers import check_loggers
 from irnas_ray.tune.perturbation import check_population
 

@@ -81,8 +81,8 @@ def paced_finals(
 ) -> StudyConfig:
     """The settings with final trainings that use what is left of ``config.minutes``, at most as long as they say.
 
-    ``spent`` are the seconds of the search. Finals get the search's share of their steps even where it took longer than
-    was thought. What was decided once holds for every run of the study.
+    ``spent`` are the seconds of the search. Where it took longer than was thought, finals still get half of its share
+    of their steps. What was decided once holds for every run of the study.
     """
     if config.minutes is None or config.final.minutes is not None:
         return config
@@ -94,7 +94,7 @@ def paced_finals(
         step = max(_side_by_side(_time_candidates, [own[place::places] for place in range(places)], resources))
         seconds = math.ceil(len(candidates) / places) * config.final.steps * step
         left = FOR_STEPS_OF_FINALS * (60 * config.minutes - spent)
-        factor = min(1.0, max(measured["factor"], left / seconds))
+        factor = min(1.0, max(measured["factor"] / 2, left / seconds))
         write_json(folder.pace, measured | {"finals": factor, "finals_step": step})
         _tell(config, "final training", step, factor)
     return shortened(config, factor, OF_FINALS)

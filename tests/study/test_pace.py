@@ -148,7 +148,7 @@ def test_a_slow_search_leaves_the_finals_their_share_and_a_fast_one_no_more_than
     answers += [[([0.1], [0.05])], [0.05], [1e-6]]
     paced(config, folder, RESOURCES, 2)
     factor = json.loads(folder.pace.read_text())["factor"]
-    assert paced_finals(config, folder, one, RESOURCES, 2, spent=100).final.steps == round(600 * factor)
+    assert paced_finals(config, folder, one, RESOURCES, 2, spent=100).final.steps == round(300 * factor)
     folder.pace.write_text(json.dumps({"factor": factor, "finals": None}))
     assert paced_finals(config, folder, one, RESOURCES, 2, spent=1) == config
 

@@ -322,7 +322,7 @@ def test_unknown_and_impossible_settings_are_refused():
         ({"warmup": -0.1}, "warmup: -0.1; a share"),
         ({"ema_decay": 1}, "ema_decay: 1; between 0 and 1"),
         ({"ema_decay": 0.0}, "ema_decay: 0.0; between 0 and 1"),
-        ({"precision": "float16"}, "precision: unknown 'float16'; possible: float32, bfloat16"),
+        ({"precision": "float16"}, "precision: unknown 'float16'; possible: float32, bfloat16, auto"),
     ]
     for settings, message in wrong:
         with pytest.raises(ValueError, match=message):
