@@ -13,6 +13,7 @@ from irnas_ray.networks.operators import (
     OPERATIONS,
     ChannelAttention,
     DeformableConvolution,
+    DilatedConv2d,
     activate,
     check_activation,
     joined,
@@ -261,9 +262,10 @@ class AtrousPyramid(nn.Module):
 
 def separable(inputs: int, outputs: int, dilation: int, activation: str, normalised: bool = True) -> nn.Sequential:
     """Activation, 3x3 depthwise and 1x1 pointwise convolution, and batch normalisation if it is wanted."""
+    depthwise = nn.Conv2d if dilation == 1 else DilatedConv2d
     layers = [
         ACTIVATIONS[activation](),
-        nn.Conv2d(inputs, inputs, 3, padding=dilation, dilation=dilation, groups=inputs, bias=False),
+        depthwise(inputs, inputs, 3, padding=dilation, dilation=dilation, groups=inputs, bias=False),
         nn.Conv2d(inputs, outputs, 1, bias=not normalised),
     ]
     return nn.Sequential(*layers, *([nn.BatchNorm2d(outputs)] if normalised else []))

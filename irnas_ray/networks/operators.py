@@ -39,6 +39,20 @@ def in_single_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]
     return wrapped
 
 
+class DilatedConv2d(nn.Conv2d):
+    """A convolution that is computed in float32 within autocast on a CPU.
+
+    In bfloat16 and ``channels_last`` oneDNN, as of PyTorch 2.15, gives dilated kernels gradients that are not numbers
+    or far off, depthwise ones too, and may end the process.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float())
+
+
 class Operator(nn.Module):
     """Base of all operators: ``(b c h w)`` of one source to ``(b destinations*c h w)``, destination by destination.
 
@@ -100,7 +114,8 @@ class Convolution(Operator):
 
     def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
         super().__init__(width, destinations, activation, sep_repeats, affine)
-        self.convolution = nn.Conv2d(
+        kind = nn.Conv2d if self.dilation == 1 else DilatedConv2d
+        self.convolution = kind(
             width, destinations * width, 3, padding=self.dilation, dilation=self.dilation, bias=False
         )
 

@@ -86,7 +86,9 @@ def paced_finals(
     """
     if config.minutes is None or config.final.minutes is not None:
         return config
-    measured = read_json(folder.pace) if folder.pace.exists() else {"factor": 0.0, "finals": None}
+    measured: dict[str, Any] = {"factor": 0.0, "finals": None}
+    if folder.pace.exists():
+        measured = read_json(folder.pace)
     # an earlier release decided on both at once
     factor = measured.get("finals", measured["factor"])
     if factor is None:

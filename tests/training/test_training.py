@@ -13,6 +13,7 @@ from torch import nn
 
 from irnas_ray.genotypes.cell import Edge
 from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.genotypes.macro import Macro
 from irnas_ray.networks.checkpoints import load_state, save_state
 from irnas_ray.networks.derived import DerivedNetwork
 from irnas_ray.networks.operators import OPERATIONS
@@ -222,6 +223,27 @@ def test_operators_differentiated_by_hand_stay_in_single_precision_within_bfloat
     assert torch.equal(output, operator(*(tensor.float() for tensor in inputs)))
     assert math.isfinite(training.run().loss)
     assert all(value.grad is not None and value.grad.isfinite().all() for value in operator.parameters())
+
+
+@pytest.mark.parametrize("macro", [Macro(unshuffle=2, normalisation="none", aspp=False, low_level=False), Macro()])
+@pytest.mark.parametrize("width", [16, 20])
+def test_gradients_in_bfloat16_are_those_of_single_precision_but_for_rounding(macro, width):
+    """oneDNN's are not, for dilated kernels in channels_last: operators, and the atrous pyramid of ``Macro()``."""
+    torch.manual_seed(0)
+    names = ("conv", "sep", "dil", "gate")
+    cell = tuple((Edge(0, name), Edge(1, name)) for name in names)
+    small: dict[str, Any] = {"stem_channels": 12, "aspp_channels": 12, "low_level_channels": 4}
+    network = DerivedNetwork(Genotype((cell,), (0,), (1,), macro), channels=1, width=width, **small)
+    network = network.to(memory_format=torch.channels_last)
+    degraded, clean = torch.rand(4, 1, 64, 64), torch.rand(4, 1, 64, 64)
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        training = make_training(network, precision=precision, ssim_weight=0.0)
+        network.zero_grad()
+        training.loss(training._restore(degraded), clean).backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]))
+    exact, rounded = gradients
+    assert (exact - rounded).norm() < 0.05 * exact.norm()
 
 
 def test_the_curve_holds_every_step_once(monkeypatch):
