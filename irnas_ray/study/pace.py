@@ -29,9 +29,8 @@ from irnas_ray.study.worker import prepare_device
 from irnas_ray.system.files import read_json, write_json
 from irnas_ray.training.training import Training
 
-#: Share of the time that steps may take; validations, scores, and starts of processes take the rest. Of what is left
-#: after the search, final trainings take more: they validate less often.
-FOR_STEPS, FOR_STEPS_OF_FINALS = 0.8, 0.9
+#: Share of the time that steps may take; data, validations, scores, and starts of processes take the rest.
+FOR_STEPS = 0.8
 #: What trials are shortened by alike, and what final trainings are.
 OF_TRIALS = ("search.steps_per_epoch", "search.proxy_steps")
 OF_FINALS = ("final.steps", "final.validate_every")
@@ -95,7 +94,7 @@ def paced_finals(
         own = [(candidate, with_values(config, candidate.settings)) for candidate in candidates]
         step = max(_side_by_side(_time_candidates, [own[place::places] for place in range(places)], resources))
         seconds = math.ceil(len(candidates) / places) * config.final.steps * step
-        left = FOR_STEPS_OF_FINALS * (60 * config.minutes - spent)
+        left = FOR_STEPS * (60 * config.minutes - spent)
         factor = min(1.0, max(measured["factor"] / 2, left / seconds))
         write_json(folder.pace, measured | {"finals": factor, "finals_step": step})
         _tell(config, "final training", step, factor)

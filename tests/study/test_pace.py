@@ -23,7 +23,6 @@ from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.limits import limits_of
 from irnas_ray.study.pace import (
     FOR_STEPS,
-    FOR_STEPS_OF_FINALS,
     first_configurations,
     paced,
     paced_finals,
@@ -134,9 +133,9 @@ def test_finals_use_what_the_search_left(
     paced(config, folder, RESOURCES, 2)
     finals = paced_finals(config, folder, candidates, RESOURCES, 2, spent=10)
     # two turns of 600 steps of 0.02 s in what is left of half a minute
-    assert finals.final.steps == round(600 * FOR_STEPS_OF_FINALS * 20 / (2 * 600 * 0.02))
+    assert finals.final.steps == round(600 * FOR_STEPS * 20 / (2 * 600 * 0.02))
     assert finals.search == config.search
-    assert "every final training gets 75% of its steps" in capsys.readouterr().out
+    assert "every final training gets 67% of its steps" in capsys.readouterr().out
     assert paced_finals(config, folder, candidates, RESOURCES, 1, spent=0) == finals
     assert not answers
 
@@ -167,12 +166,10 @@ def test_without_a_search_there_is_its_time_too_and_minutes_of_a_final_are_its_o
     assert paced_finals(config, folder, one, RESOURCES, 2, spent=0) is config
     config.final.minutes = None
     answers.append([0.08])
-    assert paced_finals(config, folder, one, RESOURCES, 2, spent=0).final.steps == round(
-        FOR_STEPS_OF_FINALS * 30 / 0.08
-    )
+    assert paced_finals(config, folder, one, RESOURCES, 2, spent=0).final.steps == round(FOR_STEPS * 30 / 0.08)
 
 
 def test_retraining_has_no_time_unless_it_is_given_one() -> None:
-    assert ir.compose("search", []).minutes == 4.6
+    assert ir.compose("search", []).minutes == 4.5
     assert ir.compose("retrain", ["genotype=irnas_denoise"]).minutes is None
     assert ir.compose("retrain", ["genotype=irnas_denoise", "minutes=3"]).minutes == 3
