@@ -1,6 +1,7 @@
 """What each remedy of a search by a supernet changes: it searches, trains what was found, and scores it on Train V.
 
     python benchmarks/ablation.py --data BSD500 --json benchmarks/results/ablation.json [--minutes 15] [--only darts]
+      [--settings search.epochs=12 search.steps_per_epoch=150]
 
 ``--data`` holds ``train`` and ``val`` as BSD500 does; test images are never read. Half of the training images train
 the weights, half alpha; every eighth of ``val`` is Train V. Every variant and seed is one job that is kept in the file
@@ -58,9 +59,9 @@ def batches(images: list[Any], crop: int, batch: int, seed: int, rotate: bool = 
     return ir.TrainingBatches(UniformCrops(images, crop, batch, seed, device), crop, noise, seed, device, rotate=rotate)
 
 
-def run(name: str, seed: int, train: list[Any], validation: list[Any]) -> dict[str, Any]:
+def run(name: str, seed: int, space: list[str], train: list[Any], validation: list[Any]) -> dict[str, Any]:
     """One search and the short training of what it found."""
-    config = ir.compose("search", [*SPACE, *VARIANTS[name]])
+    config = ir.compose("search", [*space, *VARIANTS[name]])
     assert isinstance(config, StudyConfig)
     own, final = config.search, config.final
     validate = ir.validator(validation, [SIGMA], None)
@@ -112,17 +113,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--only", nargs="*", choices=VARIANTS)
+    parser.add_argument("--settings", nargs="*", default=[], help="key=value, of all variants")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    space = [*SPACE, *options.settings]
     train, validation = read(options.data / "train", "gray", False), read(options.data / "val", "gray", False)[::8]
-    kept = json.loads(options.json.read_text()) if options.json.exists() else {"space": SPACE, "rows": []}
+    kept = json.loads(options.json.read_text()) if options.json.exists() else {"space": space, "rows": []}
+    if kept["space"] != space:
+        parser.error(f"{options.json}: holds rows of other settings; name another file")
     done = {(row["variant"], row["seed"]) for row in kept["rows"]}
     jobs = [(name, seed) for seed in range(options.seeds) for name in options.only or VARIANTS]
     until = time.monotonic() + 60 * options.minutes
     for name, seed in jobs:
         if (name, seed) in done or time.monotonic() > until:
             continue
-        row = run(name, seed, train, validation)
+        row = run(name, seed, space, train, validation)
         print(f"{name}, seed {seed}: {row['psnr']:.3f} dB, {row['genotype']}, {row['search_seconds']} s", flush=True)
         kept["rows"].append(row)
         write_json(options.json, kept | {"machine": machine("cpu")})

@@ -138,7 +138,7 @@ def _run_stages(
         config = paced_finals(config, folder, candidates, resources, places, spent)
         levels = sorted({with_values(config, candidate.settings).final.sigma for candidate in candidates})
         variants = [with_values(config, {"final.sigma": sigma}) for sigma in levels]
-        reference = [_evaluate_baseline.remote(name, test, v) for v in variants for name in _baseline_names(v)]
+        reference = _evaluate_baselines.remote(test, variants)
         with _timed(seconds, "finals"):
             train = stage.patches((*split.train_w, *split.train_a), 1)
             finals = run_finals(config, folder, candidates, FinalData(train, validation, test), resources)
@@ -209,18 +209,18 @@ def prepare_data(config: StudyConfig) -> Path:
         return prepare(data, folder, progress, degradation=config.degradation)
 
 
-def _baseline_names(config: StudyConfig) -> list[str]:
-    assert config.final.protocol is not None
-    return list(baselines(get_protocol(config.final.protocol, config.degradation), config.final.sigma))
-
-
-@ray.remote(num_cpus=1)
-def _evaluate_baseline(name: str, test: list[ImageRecord], config: StudyConfig) -> Evaluation:
-    assert config.final.protocol is not None
+# it takes no place, for which final trainings would wait until its process is up
+@ray.remote(num_cpus=0)
+def _evaluate_baselines(test: list[ImageRecord], variants: list[StudyConfig]) -> list[Evaluation]:
+    """The scores of the baselines at the noise level of each of the settings, on one thread."""
     torch.set_num_threads(1)
-    protocol = get_protocol(config.final.protocol, config.degradation)
-    method = baselines(protocol, config.final.sigma)[name]
-    return evaluate(method, test, protocol, config.final.sigma, name=name)
+    found = []
+    for config in variants:
+        assert config.final.protocol is not None
+        protocol = get_protocol(config.final.protocol, config.degradation)
+        for name, method in baselines(protocol, config.final.sigma).items():
+            found.append(evaluate(method, test, protocol, config.final.sigma, name=name))
+    return found
 
 
 class _timed:
