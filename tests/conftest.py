@@ -45,9 +45,13 @@ os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray", dir="/tmp")
 atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 
+#: The files that take longest.
+LONG = ("test_survival.py", "test_study.py", "test_interrupting.py", "test_first_layout.py", "test_perturbation.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest, or one process would be alone with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_survival.py")
+    """Begin with the files that take longest, or one process would be alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="module", autouse=True)
