@@ -39,7 +39,8 @@ SPACE = (
 VARIANTS = {
     "uniform": [],
     "darts": [],
-    "the paper's rates": ["search.arch_lr=0.001", "search.arch_beta1=0.9"],
+    "the paper's rates": ["search.arch_lr=0.001", "search.arch_beta1=0.9", "search.arch_weight_decay=0.001"],
+    "the paper's decay": ["search.arch_weight_decay=0.001"],
     "warmup_paths": ["search.warmup_paths=true"],
     "beta_decay": ["search.beta_decay=25"],
     "auxiliary_skip": ["search.auxiliary_skip=1"],
