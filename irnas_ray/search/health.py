@@ -50,7 +50,10 @@ class Health:
         if (hopeless := self.hopeless()) is not None:
             return hopeless
         if self.decisions and self.ties == self.decisions:
-            return f"this search has decided nothing: all {self.decisions} margins of its cells are ties"
+            return (
+                f"this search has decided nothing: all {self.decisions} margins of its cells are ties; where gradients "
+                "are small search.arch_weight_decay alone holds alpha at zero, and 0 lets it go"
+            )
         return None
 
     def numbers(self) -> dict[str, float]:

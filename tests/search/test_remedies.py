@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from searching_cases import SETTINGS, facts, make_batches, make_net, validate
 from torch import Tensor
 
+import irnas_ray as ir
+from irnas_ray.networks.building import make_supernet
 from irnas_ray.networks.checkpoints import load_state, save_state
 from irnas_ray.networks.supercell import MixedEdges, SuperCell
 from irnas_ray.search.bilevel import BilevelSearch
@@ -208,3 +210,21 @@ def test_a_search_with_all_remedies_goes_on_bit_for_bit(tmp_path, killed_after):
 def test_a_warm_up_on_paths_needs_one_width():
     with pytest.raises(ValueError, match=r"one width, architecture.multipliers=\[1\]; this one has 3"):
         BilevelSearch(make_net(), make_batches(0), make_batches(1), validate, **SETTINGS, warmup_paths=True)
+
+
+@pytest.mark.parametrize("settings, least, most", [((), 1.0, 6.0), (("search.arch_weight_decay=0.001",), 0.0, 0.01)])
+def test_in_the_recommended_space_alpha_follows_gradients_that_the_papers_decay_outweighs(settings, least, most):
+    small = "search_spaces=compact search.method=darts architecture.layers=2 architecture.width=4 search.epochs=4"
+    small += " search.warmup_epochs=1 search.steps_per_epoch=10 search.validate_every=4"
+    config = ir.compose("search", [*small.split(), *settings])
+    torch.manual_seed(0)
+
+    def flat_images():
+        while True:
+            clean = torch.rand(2, 1, 1, 1).expand(2, 1, 16, 16)
+            yield (clean + 0.2 * torch.randn(2, 1, 16, 16)).clamp(0, 1), clean
+
+    search = BilevelSearch(make_supernet(config), flat_images(), flat_images(), validate, config.search)
+    while search.epoch < config.search.epochs:
+        search.run_epoch()
+    assert least <= max(float(logits.detach().abs().max()) for logits in search.architecture) <= most
