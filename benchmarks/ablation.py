@@ -34,7 +34,7 @@ from irnas_ray.training.validation import validation_pixels
 SPACE = (
     "search_spaces=compact search.method=darts architecture.layers=2 architecture.width=12"
     " architecture.operators=[conv,sep,dil,skip,none] search.epochs=6 search.warmup_epochs=2 search.steps_per_epoch=60"
-    " search.validate_every=6 search.crop=32 search.proxy_steps=400 final.width=16 final.crop=32"
+    " search.validate_every=6 search.crop=32 search.candidates=1 search.proxy_steps=400 final.width=16 final.crop=32"
 ).split()
 VARIANTS = {
     "uniform": [],
@@ -86,12 +86,13 @@ def run(name: str, seed: int, space: list[str], train: list[Any], validation: li
         seed,
     )
     trained = trainings.run(found)
+    kept = str(trained[0].decoding.genotype)
     return {
         "variant": name,
         "seed": seed,
         "psnr": trained[0].score,
-        "genotype": str(trained[0].decoding.genotype),
-        "skip": str(trained[0].decoding.genotype).count("skip") / (2 * config.architecture.nodes),
+        "genotype": kept,
+        "skip": kept.count("skip") / kept.count("<-"),
         "health": health,
         "correlation": rank_correlation(trained) if len(trained) > 1 else None,
         "search_seconds": round(searched - begun, 1),
