@@ -17,7 +17,7 @@ def test_a_process_works_for_the_trial_for_which_it_gave_a_sign_last() -> None:
 
 
 def test_its_process_does_without_torch_and_tune() -> None:
-    """They would take three seconds of a processor and 600 MB beside every study."""
+    """They would take an import of three seconds and 500 MB beside every study."""
     program = (
         "import irnas_ray.cluster.heartbeats, sys;"
         " print([name for name in ('torch', 'ray.tune', 'pandas') if name in sys.modules])"
