@@ -1,12 +1,10 @@
 """Fixtures that more than one test file needs."""
 
 import atexit
-import gc
 import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 
@@ -20,7 +18,7 @@ import torch
 from beartype import BeartypeConf, beartype
 from floors import FLOOR, RAY
 from jaxtyping import config, install_import_hook
-from local_ray import start_ray
+from local_ray import start_ray, streams
 
 # Before triton is first imported: without a GPU its kernels are interpreted, on tensors of the CPU.
 if not torch.cuda.is_available():
@@ -67,13 +65,9 @@ def _leave_ray() -> None:
     if ray is not None and ray.is_initialized():
         # a thread of Ray Data that still runs a dropped stream would end this process when it finds no Ray
         deadline = time.monotonic() + 60
-        while gc.collect() >= 0 and _streaming() and time.monotonic() < deadline:
+        while streams() and time.monotonic() < deadline:
             time.sleep(0.05)
         ray.shutdown()
-
-
-def _streaming() -> bool:
-    return any("StreamingExecutor" in thread.name for thread in threading.enumerate())
 
 
 @pytest.fixture(scope="module")

@@ -47,10 +47,11 @@ class DilatedConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(input)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float())
+        return self._exact(input) if input.device.type == "cpu" else super().forward(input)
+
+    @in_single_precision
+    def _exact(self, input: Tensor) -> Tensor:
+        return super().forward(input)
 
 
 class Operator(nn.Module):

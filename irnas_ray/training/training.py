@@ -17,7 +17,7 @@ from irnas_ray.training.accumulation import Accumulation, Average
 from irnas_ray.training.loss import restoration_loss
 from irnas_ray.training.loss_curve import LossCurve
 from irnas_ray.training.optimizers import make_average, make_optimizer
-from irnas_ray.training.precision import is_bfloat16
+from irnas_ray.training.precision import check_precision, is_bfloat16
 from irnas_ray.training.schedules import Budget, check_schedule, rate_factor
 from irnas_ray.training.validation import Validate
 
@@ -76,8 +76,8 @@ class Training:
         own = replace(settings or Final(), **changes)
         check_bounds(own)
         check_schedule(own.schedule, own.warmup)
+        check_precision(own.precision)
         self.settings = own
-        self.in_bfloat16 = is_bfloat16(own.precision, next(network.parameters()).device)
         self.budget = Budget(own.steps) if own.minutes is None else Budget(minutes=own.minutes)
         self.network, self.validate = network, validate
         self.batches: ResumableBatches = EndlessBatches(batches)
@@ -158,7 +158,7 @@ class Training:
         return restoration_loss(restored, clean, self.settings.ssim_weight, average)
 
     def _restore(self, degraded: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        if not self.in_bfloat16:
+        if not is_bfloat16(self.settings.precision, degraded.device):
             return self.called(degraded)
         with torch.autocast(degraded.device.type, torch.bfloat16):
             restored = self.called(degraded)

@@ -1,8 +1,6 @@
 """Images on their way from Parquet to batches: all arrive, in a repeatable order, with trials on every CPU."""
 
-import gc
 import pickle
-import threading
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 from deep_cases import origin, same
 from deep_cases import source as deep_source
+from local_ray import streams
 from PIL import Image
 
 from irnas_ray.datasets import parquet, reader
@@ -193,20 +192,16 @@ def test_trials_on_every_cpu_get_the_same_batches(ray_local: None, folder: Path,
 
 
 def test_a_dropped_stream_ends_its_execution(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
-    def executions() -> int:
-        gc.collect()
-        return sum("StreamingExecutor" in thread.name for thread in threading.enumerate())
-
     def wait_for(count: int) -> int:
         deadline = time.monotonic() + 300
-        while executions() != count and time.monotonic() < deadline:
+        while streams() != count and time.monotonic() < deadline:
             time.sleep(0.1)
-        return executions()
+        return streams()
 
     assert wait_for(0) == 0
     batches = open_patches(folder, ids, 0).batches(4, CROP, 0, "cpu")
     next(batches)
-    assert executions() == 1
+    assert streams() == 1
     del batches
     assert wait_for(0) == 0
 
