@@ -5,16 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import lazy_loader
 import numpy as np
-import pywt
 import torch
 from jaxtyping import Float
-from skimage.restoration import cycle_spin, denoise_nl_means, denoise_tv_chambolle, denoise_wavelet
 from torch import Tensor
 
 from irnas_ray.degradations.gaussian import check_sigma
 from irnas_ray.evaluation.protocols import Protocol
 from irnas_ray.evaluation.scores import Method
+
+# loaded when first used, with much of SciPy: a study's driver leaves the work to a worker
+pywt = lazy_loader.load("pywt", suppress_warning=True)
+restoration = lazy_loader.load("skimage.restoration", suppress_warning=True)
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ _TV_WEIGHT, _TV_EPS, _TV_ITERATIONS = 0.9, 1e-5, 400
 
 def _non_local_means(pixels: np.ndarray, level: float) -> np.ndarray:
     patch, distance, strength = _NON_LOCAL_MEANS[3 if pixels.ndim == 3 else 1]
-    return denoise_nl_means(
+    return restoration.denoise_nl_means(
         pixels,
         patch_size=patch,
         patch_distance=distance,
@@ -65,7 +68,7 @@ def _non_local_means(pixels: np.ndarray, level: float) -> np.ndarray:
 def _wavelet(pixels: np.ndarray, level: float) -> np.ndarray:
     colour = pixels.ndim == 3
     shrink = partial(
-        denoise_wavelet,
+        restoration.denoise_wavelet,
         sigma=level,
         wavelet=_WAVELET,
         mode="soft",
@@ -76,11 +79,11 @@ def _wavelet(pixels: np.ndarray, level: float) -> np.ndarray:
         rescale_sigma=colour,
         channel_axis=-1 if colour else None,
     )
-    return cycle_spin(pixels, shrink, (_SHIFTS, _SHIFTS, 0) if colour else _SHIFTS, workers=1)
+    return restoration.cycle_spin(pixels, shrink, (_SHIFTS, _SHIFTS, 0) if colour else _SHIFTS, workers=1)
 
 
 def _total_variation(pixels: np.ndarray, level: float) -> np.ndarray:
-    return denoise_tv_chambolle(
+    return restoration.denoise_tv_chambolle(
         pixels,
         weight=_TV_WEIGHT * level,
         eps=_TV_EPS,

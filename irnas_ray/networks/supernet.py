@@ -110,8 +110,8 @@ class SuperNet(nn.Module):
         self.head = make_last(last, channels * unshuffle**2, head == "linear" and residual)
 
         edges = edges_of(nodes)
-        self.alpha = nn.Parameter(1e-3 * torch.randn(1 if tie_cells else layers, edges, len(operators)))
-        self.beta = nn.Parameter(1e-3 * torch.randn(layers, len(multipliers), 3))
+        self.alpha = nn.Parameter(_nearly_zero(1 if tie_cells else layers, edges, len(operators)))
+        self.beta = nn.Parameter(_nearly_zero(layers, len(multipliers), 3))
         self.register_buffer("border", self._border(), persistent=False)
 
     def _build_stem(self, inputs: int, stem_channels: int) -> None:
@@ -322,3 +322,10 @@ def sum_weighted(tensors: list[Tensor], factors: Float[Tensor, " tensors"]) -> T
     for tensor, factor in zip(tensors[1:], factors[1:], strict=True):
         total = total + tensor * factor
     return total
+
+
+def _nearly_zero(*shape: int) -> Tensor:
+    """Normal values with a standard deviation of 0.001, which favour nothing; of a tensor without values the shape."""
+    values = torch.empty(shape)
+    # there is nothing to draw or scale, and PyTorch would load its compiler to find out the shape of the product
+    return values if values.is_meta else 1e-3 * values.normal_()

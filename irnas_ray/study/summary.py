@@ -12,10 +12,8 @@ from irnas_ray.hpo.configuration import REFUSED
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.storage import StorageLost, opened_storage
 from irnas_ray.results.aggregates import by_configuration, configurations_of
-from irnas_ray.results.dashboard import annotate
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.results.layout import FinalLayout
-from irnas_ray.results.report import write_report
 from irnas_ray.results.study_results import read_study
 from irnas_ray.results.tables import front_table
 from irnas_ray.settings.study import StudyConfig
@@ -67,9 +65,7 @@ def summarise(
     for evaluation in reference:
         evaluation.write_csv(folder.baselines / f"{file_name(_baseline(evaluation, levels))}.csv")
     write_json(folder.summary, summary)
-    write_report(folder.path)
-    if records:
-        _annotate(config, folder)
+    _draw(config, folder, records)
     if len(objectives) > 1:
         print(f"Pareto front\n\n{front_table(records, objectives).markdown()}")
     for table in tables:
@@ -79,8 +75,20 @@ def summarise(
     print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
 
 
+def _draw(config: StudyConfig, folder: StudyFolder, records: list[dict[str, Any]]) -> None:
+    """Write the report, and notes and pictures for optuna-dashboard."""
+    # a study has no use for Matplotlib and templates before its end
+    from irnas_ray.results.report import write_report
+
+    write_report(folder.path)
+    if records:
+        _annotate(config, folder)
+
+
 def _annotate(config: StudyConfig, folder: StudyFolder) -> None:
     """Give optuna-dashboard notes and pictures; all that counts is written by now, and nothing here may undo it."""
+    from irnas_ray.results.dashboard import annotate
+
     try:
         with opened_storage(config.tune.storage, folder.path, patience=0.2) as storage:
             annotate(read_study(folder.path), storage)

@@ -1,5 +1,6 @@
 """Workers that hang: every forward pass is a sign of life, and a trial that gives none is killed and started again."""
 
+import pickle
 import time
 from typing import Any
 
@@ -35,7 +36,8 @@ class Pulse:
         self._heartbeats = None if minutes is None else _find(run)
         if self._heartbeats is not None:
             context = ray.get_runtime_context()
-            self._worker, self._handle = context.get_actor_id(), context.current_actor
+            # whoever is sent a handle as it is loads the actor's class, and with it PyTorch
+            self._worker, self._handle = context.get_actor_id(), pickle.dumps(context.current_actor)
             self()
 
     def __call__(self, *_: Any) -> None:
@@ -114,7 +116,7 @@ class HangWatch(Callback):
         self._silent.pop(trial.trial_id)
         workers = self._ask("take_workers", trial.trial_id)
         for worker in workers or []:
-            ray.kill(worker)
+            ray.kill(pickle.loads(worker))
         if workers:
             done = "its worker is killed, and the trial goes on from its last checkpoint"
         elif workers is None:

@@ -69,7 +69,7 @@ def test_what_every_method_is_told(channels, monkeypatch):
     fake.bm3d, fake.bm3d_rgb = library("bm3d"), library("bm3d_rgb")
     monkeypatch.setitem(sys.modules, "bm3d", fake)
     for name in ("denoise_nl_means", "denoise_tv_chambolle"):
-        monkeypatch.setattr(module, name, library(name))
+        monkeypatch.setattr(module.restoration, name, library(name))
     image = torch.rand(channels, 20, 24)
     for name in ("non_local_means", "tv", "bm3d"):
         restored = denoiser(name, 51.0)(image)

@@ -68,9 +68,19 @@ search.run_epoch()
 search.load_state_dict(search.state_dict())
 assert "torch._dynamo" not in sys.modules
 """
+CHECKS = """
+import sys
+import irnas_ray as ir
+from irnas_ray.study.checks import check_settings
+
+for space in ("quickstart", "compact", "irnas_denoise"):
+    check_settings(ir.compose("search", [f"search_spaces={space}"]))
+assert "torch._dynamo" not in sys.modules
+"""
 
 
-def test_trainings_and_searches_do_not_load_the_compiler() -> None:
-    """It takes about as long as PyTorch itself, in every process that trains."""
-    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, timeout=600)
+@pytest.mark.parametrize("program", [STEPS, CHECKS])
+def test_trainings_searches_and_checks_do_not_load_the_compiler(program: str) -> None:
+    """It takes about as long as PyTorch itself, in every process that trains, and in the driver."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -1,12 +1,16 @@
 """Workers that hang are killed and go on from their last checkpoint; those that only wait are left alone."""
 
 import copy
+import pickle
+import sys
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import fault_cases
 import pytest
+import ray
 import torch
 from fault_cases import FOUND, Outcomes, make_data
 from ray import cloudpickle
@@ -38,12 +42,41 @@ def test_a_stopped_worker_is_killed_and_its_trial_ends_as_undisturbed(
     assert "no sign of life" not in outcomes.said("none")
 
 
+@pytest.mark.whole
+def test_where_signs_are_kept_nothing_is_loaded_that_workers_use(ray_local: None) -> None:
+    progress: Any = None
+    watch = HangWatch("light", 1.0, progress)
+    watch.setup()
+
+    @ray.remote
+    class Worker:
+        #: Whoever loads this class loads PyTorch.
+        kind = torch.float32
+
+        def beat(self) -> None:
+            Pulse("light", "trial", 1.0)
+
+    worker = Worker.remote()
+    ray.get(worker.beat.remote())
+    signs: Any = watch._heartbeats
+    # nobody waits for a sign's arrival
+    deadline = time.monotonic() + 60
+    while not (counts := ray.get(signs.counts.remote())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert counts == {"trial": 1}
+    assert not ray.get(signs.__ray_call__.remote(lambda self: "torch" in sys.modules))
+    (handle,) = ray.get(signs.take_workers.remote("trial"))
+    ray.kill(pickle.loads(handle))
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(worker.beat.remote())
+
+
 class Driver:
     """A watch whose clock, and whose workers' signs, are given."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, minutes: float) -> None:
         self.now, self.signs, self.killed, self.said = 1000.0, {}, [], []  # type: ignore[var-annotated]
-        self.workers: Callable[[str], list[str] | None] = lambda trial: [f"worker of {trial}"]
+        self.workers: Callable[[str], list[bytes] | None] = lambda trial: [pickle.dumps(f"worker of {trial}")]
         monkeypatch.setattr(heartbeat.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(heartbeat.ray, "kill", self.killed.append)
         progress: Any = SimpleNamespace(notice=lambda text, trial: self.said.append((trial.trial_id, text)))
@@ -91,7 +124,7 @@ def test_what_is_said_where_nobody_can_be_killed_is_true(
     signs: dict[str, int],
     later: dict[str, int],
     iteration: int | None,
-    workers: list[str] | None,
+    workers: list[bytes] | None,
     said: str,
 ) -> None:
     """The heartbeats may not answer, or may have been lost with their node and know nothing any more."""
@@ -141,7 +174,7 @@ def test_every_forward_pass_beats_but_not_too_often(monkeypatch: pytest.MonkeyPa
     for second in range(25):
         now[0] = float(second)
         (network if second % 2 else copied)(torch.zeros(1))
-    assert beats == [(float(second), "t", "w", "handle") for second in (0, 10, 20)]
+    assert beats == [(float(second), "t", "w", pickle.dumps("handle")) for second in (0, 10, 20)]
 
 
 def test_nobody_needs_to_watch(ray_local: None) -> None:

@@ -152,7 +152,7 @@ def test_a_driver_killed_in_finals_evaluation_and_report(
     finally:
         run.kill()
         run.wait()
-    for module, name in (("irnas_ray.study.study", "summarise"), ("irnas_ray.study.summary", "write_report")):
+    for module, name in (("irnas_ray.study.study", "summarise"), ("irnas_ray.results.report", "write_report")):
         arguments = [sys.executable, "-c", DYING, module, name, "search", *words]
         run_again = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=600)
         assert run_again.returncode == -signal.SIGKILL, run_again.stderr
