@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from irnas_ray.audit.curves import anytime_curve
 from irnas_ray.audit.record import Audit
@@ -26,8 +27,10 @@ def plot_arms(audit: Audit) -> Figure:
         heights = row + jitter.uniform(-0.15, 0.15, len(means))
         axes.scatter(means, heights, s=30, c=color, alpha=0.75, zorder=3)
         if arm.one_by_one:
-            for run, mean, height in zip(arm.runs, means, heights, strict=True):
-                axes.annotate(run.name, (mean, height), (4, 4), textcoords="offset points", fontsize=8, color=INK)
+            # neighbours are named above and below in turn
+            for rank, index in enumerate(np.argsort(means)):
+                place, offset = (means[index], heights[index]), (4, 4 if rank % 2 else -11)
+                axes.annotate(arm.runs[index].name, place, offset, textcoords="offset points", fontsize=8, color=INK)
         else:
             axes.plot([np.mean(means)] * 2, [row - 0.32, row + 0.32], color=color, linewidth=2, zorder=2)
     axes.set_yticks(range(len(audit.arms)), [arm.title for arm in audit.arms.values()])
@@ -77,6 +80,9 @@ def plot_proxies(audit: Audit) -> Figure | None:
         axes.set_title(f"{name}, tau-b {decimal(audit.tau[name].value, '.2f')}", fontsize=9, color=INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        if x.max() >= 10_000:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.ticklabel_format(axis="y", useOffset=False)
     figure.supylabel("PSNR trained alone (dB)", fontsize=9)
     return figure
