@@ -16,7 +16,7 @@ from irnas_ray.genotypes.encoding import MOST_REJECTIONS, PREFIX
 from irnas_ray.hpo.configuration import BEYOND
 from irnas_ray.hpo.domains import contains, moved
 from irnas_ray.hpo.objectives import Limits
-from irnas_ray.hpo.prediction import best_to_try, expected_scores, features_of
+from irnas_ray.hpo.prediction import MOST_FITTED, best_to_try, expected_scores, features_of
 from irnas_ray.hpo.samplers import STARTUP, OneByOneSampler
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.settings.study import Search
@@ -203,7 +203,8 @@ class Predictor(Evolution):
         assert self.search.population is not None
         if len(own) < self.search.population or len(scored) < 2:
             return self.fresh(study, trial, lambda: self.uniform(study, trial))
-        best = [other for _, other in sorted(scored, key=lambda pair: -pair[0])[:PARENTS]]
+        scored = sorted(scored, key=lambda pair: -pair[0])[:MOST_FITTED]
+        best = [other for _, other in scored[:PARENTS]]
         pool: dict[str, Values] = {}
         known = {_key(other.params) for other in others}
         for place in range(MOST_DRAWN):

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from irnas_ray.genotypes.genotype import Genotype
 
-#: Most scores that a process is fitted to, the best ones: its time grows with their third power.
+#: Most scores that a process should be fitted to: its time grows with their third power.
 MOST_FITTED = 400
 #: Hyperparameters among which the likelihood decides: scales of the linear and the smooth part, reach, noise.
 LINEAR, SMOOTH, REACH, NOISE = (0.1, 0.3, 1.0), (0.3, 1.0), (0.5, 1.0, 2.0), (0.01, 0.1, 0.3)
@@ -67,12 +67,11 @@ def best_to_try(
     """The place in the pool with the largest expected improvement on the best known score.
 
     Args:
-        known: Features of configurations that have a score, at least two.
+        known: Features of configurations that have a score, two to ``MOST_FITTED``.
         scores: Their scores; more is better.
         pool: Features of what could be tried.
     """
-    best = np.argsort(scores)[::-1][:MOST_FITTED]
-    known, heights = [known[place] for place in best], _heights(np.asarray(scores, float)[best])
+    heights = _heights(np.asarray(scores, float))
     table = _table([*known, *pool])
     process = GaussianProcess(table[: len(known)], heights)
     mean, deviation = process.predict(table[len(known) :])
