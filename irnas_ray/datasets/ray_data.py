@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 import ray.data
 import torch
 from jaxtyping import UInt
@@ -33,7 +34,7 @@ class PatchSet:
 
     selection: Selection
     #: The images in the object store, where they fit the device; None: streamed from the files.
-    dataset: ray.data.Dataset | None = field(default=None, repr=False)
+    stored: "list[ray.ObjectRef[pa.Table]] | None" = field(default=None, repr=False)
 
     @property
     def paired(self) -> bool:
@@ -49,7 +50,7 @@ class PatchSet:
         if batch < 1 or seed < 0:
             raise ValueError(f"batch is {batch} and seed {seed}; they must be at least 1 and 0")
         plan = CropPlan.of(self.selection.images, crop)
-        if self.dataset is None:
+        if self.stored is None:
             return StreamedPatches(self, batch, plan, seed, device)
         clean, degraded = self._load(device)
         return ResidentImages(clean, degraded, plan, batch, seed)
@@ -64,15 +65,15 @@ class PatchSet:
         return sides[0], sides[1] if self.paired else None
 
     def _load(self, device: torch.device | str) -> tuple[UInt[Tensor, " n"], UInt[Tensor, " n"] | None]:
-        assert self.dataset is not None
+        assert self.stored is not None
         sizes = {x.image_id: self.selection.channels * x.height * x.width for x in self.selection.images}
         # Blocks arrive in any order; a trial's batches must not depend on it.
         starts = dict(zip(sizes, itertools.accumulate(sizes.values(), initial=0), strict=False))
         kind = self.selection.depth.dtype
         empty = partial(torch.empty, sum(sizes.values()), dtype=getattr(torch, kind.name), device=device)
         targets = [empty() for _ in self.selection.columns]
-        tables: Iterator[pa.Table] = iter(self.dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
-        for table in tables:
+        for reference in self.stored:
+            table = ray.get(reference)
             for row, image_id in enumerate(table["image_id"].to_pylist()):
                 place = slice(start := starts.pop(image_id), start + sizes[image_id])
                 for target, name in zip(targets, self.selection.columns, strict=True):
@@ -151,13 +152,16 @@ def open_patches(folder: Path | str, image_ids: Sequence[str], device_budget_byt
     selection = select(folder, manifest, image_ids)
     if selection.total_bytes > device_budget_bytes:
         return PatchSet(selection)
-    return PatchSet(selection, _materialized(selection))
+    return PatchSet(selection, _stored(selection))
 
 
 # Why not read_parquet: it lists files and reads footers in tasks that need a free CPU, and cannot repeat or resume.
 
 
-def _materialized(selection: Selection) -> ray.data.Dataset:
+def _stored(selection: Selection) -> "list[ray.ObjectRef[pa.Table]]":
+    if selection.total_bytes <= BLOCK_BYTES:
+        # read before the first reader would have started
+        return [ray.put(selection.read(file)) for file in selection.files]
     files = _settle(ray.data.from_items([{"file": number} for number in range(len(selection.files))]), BLOCK_BYTES)
     # A lambda travels by value: a reader that had to import this module would load torch.
     tables = files.map_batches(
@@ -168,7 +172,7 @@ def _materialized(selection: Selection) -> ray.data.Dataset:
         compute=ray.data.TaskPoolStrategy(size=min(READERS, len(selection.files))),
     )
     with _plain_errors():
-        return tables.materialize()
+        return tables.to_arrow_refs()
 
 
 @contextlib.contextmanager

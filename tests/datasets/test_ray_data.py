@@ -12,7 +12,7 @@ from deep_cases import source as deep_source
 from local_ray import streams
 from PIL import Image
 
-from irnas_ray.datasets import parquet, reader
+from irnas_ray.datasets import parquet, ray_data, reader
 from irnas_ray.datasets.batches import TrainingBatches
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.manifest import Manifest
@@ -124,7 +124,7 @@ def test_passed_windows_are_not_read(folder: Path, ids: tuple[str, ...], monkeyp
 
 def test_resident_images_arrive_whole_and_paired(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
     patches = open_patches(folder, ids[::-1], LARGE)
-    assert patches.dataset is not None
+    assert patches.stored is not None
     batches = patches.batches(12, CROP, 3, "cpu")
     stored = np.concatenate([record.clean.ravel() for record in load_images(folder, sorted(ids))])
     assert batches.clean.numpy().tobytes() == stored.tobytes()
@@ -138,15 +138,25 @@ def test_resident_images_do_not_depend_on_the_order_of_blocks(
     ray_local: None, folder: Path, ids: tuple[str, ...]
 ) -> None:
     patches = open_patches(folder, ids, LARGE)
-    mixed = patches.dataset.random_shuffle(seed=0).materialize()
-    shuffled = PatchSet(patches.selection, mixed)
+    assert patches.stored is not None and len(patches.stored) > 1
+    shuffled = PatchSet(patches.selection, patches.stored[::-1])
     batches = [each.batches(1, CROP, 0, "cpu").clean for each in (shuffled, patches)]
     assert torch.equal(*batches)
 
 
+def test_a_large_set_is_read_by_ray_data_and_is_the_same(
+    ray_local: None, folder: Path, ids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = open_patches(folder, ids, LARGE)
+    monkeypatch.setattr(ray_data, "BLOCK_BYTES", 1)
+    there = open_patches(folder, ids, LARGE)
+    assert here.stored != there.stored
+    assert torch.equal(*(each.batches(1, CROP, 0, "cpu").clean for each in (here, there)))
+
+
 def test_streamed_batches_repeat_and_resume_exactly(ray_local: None, folder: Path, ids: tuple[str, ...]) -> None:
     patches = pickle.loads(pickle.dumps(open_patches(folder, ids, 0)))
-    assert patches.dataset is None and patches.paired
+    assert patches.stored is None and patches.paired
     batches = patches.batches(10, CROP, 3, "cpu")
     first = _take(batches, 7)
     state = batches.state_dict()
@@ -182,7 +192,7 @@ def test_trials_on_every_cpu_get_the_same_batches(ray_local: None, folder: Path,
     try:
         # Opened while the CPUs are taken, too: another study may hold them.
         sets = [open_patches(folder, ids, budget) for budget in (LARGE, 0)]
-        assert [patches.dataset is not None for patches in sets] == [True, False]
+        assert [patches.stored is not None for patches in sets] == [True, False]
         run = ray.remote(num_cpus=1, max_retries=0)(trial)
         first, free = ray.get(run.remote(*sets), timeout=300)
         second, _ = ray.get(run.remote(*sets), timeout=300)
@@ -224,7 +234,7 @@ def test_trials_get_the_stored_values_on_their_device(ray_local: None, tmp_path:
     manifest = Manifest.load(prepare(data, tmp_path / "out"))
     patches = open_patches(tmp_path / "out", manifest.ids("train"), budget)
     assert patches.selection.total_bytes == 2 * 2 * 3 * 20 * 24 * len(manifest.ids("train"))
-    assert (patches.dataset is None) == (budget == 0)
+    assert (patches.stored is None) == (budget == 0)
     batches = TrainingBatches(patches.batches(10, CROP, 3, "cpu"), CROP, None, 0)
     clean, degraded = next(patches.batches(10, CROP, 3, "cpu"))
     assert clean.dtype == degraded.dtype == torch.uint16

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from irnas_ray.datasets import parquet, reader
+from irnas_ray.datasets import parquet, ray_data, reader
 from irnas_ray.datasets.builder import prepare
 from irnas_ray.datasets.check import known_images
 from irnas_ray.datasets.manifest import Manifest
@@ -75,7 +75,9 @@ def test_a_changed_degraded_pixel_is_refused_too(folder):
         load_images(folder, [image_id])
 
 
-def test_a_study_s_pixels_are_checked_before_its_trials(folder, ray_local):
+@pytest.mark.parametrize("block", [ray_data.BLOCK_BYTES, 1], ids=["here", "by readers"])
+def test_a_study_s_pixels_are_checked_before_its_trials(folder, ray_local, monkeypatch, block):
+    monkeypatch.setattr(ray_data, "BLOCK_BYTES", block)
     ids = Manifest.load(folder).ids("train")
     path = changed(folder, ids[1], "clean")
     with pytest.raises(ValueError, match="have changed") as caught:
