@@ -155,5 +155,5 @@ def test_what_ships_scores_what_its_card_says():
         color = "gray" if shipped.channels == 1 else "rgb"
         images = list(read_test_images(Data(form="photographs", color=color)))
         for score in scores:
-            found = ir.evaluate(restorer(network), images, ir.get_protocol(score["protocol"]), score["sigma"])
+            found = ir.evaluate(restorer(network), images, ir.get_protocol(score["protocol"]), score.get("sigma"))
             assert found.psnr == pytest.approx(score["psnr"], abs=0.02), (shipped.name, score)
