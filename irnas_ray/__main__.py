@@ -122,6 +122,8 @@ def _do(arguments: Sequence[str]) -> None:
         print(_overview())
     elif name == "--version":
         print(f"{PROGRAM} {__version__}")
+    elif name in ("--completion", "--complete"):
+        _complete(name, " ".join(words))
     elif name in COMMANDS:
         command = COMMANDS[name]
         description = f"{command.summary}\n\n{command.more}"
@@ -139,10 +141,22 @@ def _do(arguments: Sequence[str]) -> None:
         )
 
 
+def _complete(option: str, text: str) -> None:
+    from irnas_ray.cli.completion import SCRIPTS, completions
+
+    if option == "--complete":
+        print("\n".join(completions(text)))
+    elif text in SCRIPTS:
+        print(SCRIPTS[text], end="")
+    else:
+        sys.exit(complain(f"--completion {text}".rstrip() + f": possible: {', '.join(SCRIPTS)}", WRONG_COMMAND))
+
+
 def _overview() -> str:
     lines = [f"  {name:<9} {command.summary}" for name, command in COMMANDS.items()]
     usage = f"usage: {PROGRAM} COMMAND [key=value ...], {PROGRAM} COMMAND --help, {PROGRAM} --version"
-    return "\n".join([usage, "", *lines])
+    completing = f'tab completion: eval "$({PROGRAM} --completion bash)", or zsh'
+    return "\n".join([usage, "", *lines, "", completing])
 
 
 if __name__ == "__main__":

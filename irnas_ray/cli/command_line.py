@@ -97,6 +97,8 @@ def _with_input(name: str, kind: type, arguments: list[str]) -> list[str]:
 def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
     """The configuration of the files and of all arguments but those that ``_override_free`` applies."""
     for argument in arguments:
+        if argument in ("-m", "--multirun"):
+            raise ValueError(f"{argument}: one command is one study; values to try in it are domains.KEY=[a,b]")
         if argument.startswith(("-", "+")):
             raise ValueError(f"unknown option {argument}; settings are given as key=value, --help lists them")
         if _section(argument) == "search_space":

@@ -33,7 +33,7 @@ def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[obj
 
 def test_every_subcommand_is_listed_in_a_line(capsys):
     main(["--help"])
-    lines = capsys.readouterr().out.splitlines()[2:]
+    lines = capsys.readouterr().out.splitlines()[2:-2]
     assert [line.split()[0] for line in lines] == list(COMMANDS)
     assert all(len(line) <= 120 and line.endswith(".") for line in lines)
     main(["--version"])
