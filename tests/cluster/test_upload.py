@@ -36,4 +36,5 @@ def test_only_code_is_uploaded(tmp_path: Path) -> None:
         if path.is_file()
     }
     assert needed <= uploaded
-    assert (tmp_path / "package.zip").stat().st_size < 2**21
+    # beside code, the networks that ship, of 3 MB at most
+    assert (tmp_path / "package.zip").stat().st_size < 2**20 + 3e6
