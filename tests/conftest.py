@@ -18,7 +18,7 @@ import torch
 from beartype import BeartypeConf, beartype
 from floors import FLOOR, RAY
 from jaxtyping import config, install_import_hook
-from local_ray import start_ray, streams
+from local_ray import reads, start_ray
 
 # Before triton is first imported: without a GPU its kernels are interpreted, on tensors of the CPU.
 if not torch.cuda.is_available():
@@ -65,7 +65,7 @@ def _leave_ray() -> None:
     if ray is not None and ray.is_initialized():
         # a thread of Ray Data that still runs a dropped stream would end this process when it finds no Ray
         deadline = time.monotonic() + 60
-        while streams() and time.monotonic() < deadline:
+        while reads() and time.monotonic() < deadline:
             time.sleep(0.05)
         ray.shutdown()
 

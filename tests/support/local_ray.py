@@ -11,6 +11,14 @@ def streams() -> int:
     return sum("StreamingExecutor" in thread.name for thread in threading.enumerate())
 
 
+def reads() -> bool:
+    """Whether a thread of Ray Data is still at work for a stream that was dropped."""
+    gc.collect()
+    return any(
+        name in thread.name for thread in threading.enumerate() for name in ("StreamingExecutor", "iter_threaded")
+    )
+
+
 def start_ray(**resources: float) -> dict[str, Any]:
     """Start a local Ray with these resources and return what its context says of addresses.
 
