@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         Image.fromarray(pixels).save(folder / "photo.png")
-        restoring = [*COMMAND, "restore", f"network={NETWORK}", "photo.png", "output=restored.png", "overwrite=true"]
+        restoring = [*COMMAND, "restore", f"network={NETWORK}", "photo.png", "output=restored", "overwrite=true"]
         calls: dict[str, Callable[[], object]] = {
             "import omegaconf": process([*PYTHON, "import omegaconf"], folder),
             **{key: process([*COMMAND, *words], folder, status) for key, (words, status) in SAID.items()},

@@ -11,7 +11,7 @@ from irnas_ray.cli.search_spaces import options
 _BASH = f"""\
 _irnas_ray() {{
   local IFS=$'\\n'
-  COMPREPLY=($({PROGRAM} --complete "${{COMP_LINE:0:COMP_POINT}}" 2>/dev/null))
+  COMPREPLY=($({PROGRAM} --complete "${{COMP_LINE:0:$COMP_POINT}}" 2>/dev/null))
 }}
 complete -o default -o nospace -F _irnas_ray {PROGRAM}
 """

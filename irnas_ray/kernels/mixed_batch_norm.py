@@ -103,5 +103,5 @@ def _centred(
     centred = batch - mean.view(-1, 1, 1)
     variance = torch.linalg.vector_norm(centred.flatten(2), dim=2).square_().sum(dim=0).div_(count)
     running_mean.lerp_(mean, momentum)
-    running_variance.lerp_(variance * (count / (count - 1)), momentum)
+    running_variance.lerp_(variance * (count / max(count - 1, 1)), momentum)
     return centred, mean, (variance + eps).rsqrt_()

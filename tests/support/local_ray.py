@@ -7,16 +7,17 @@ from typing import Any
 
 def streams() -> int:
     """How many executions of Ray Data this process has, but for those that nobody holds any more."""
-    gc.collect()
-    return sum("StreamingExecutor" in thread.name for thread in threading.enumerate())
+    return _threads("StreamingExecutor")
 
 
 def reads() -> bool:
-    """Whether a thread of Ray Data is still at work for a stream that was dropped."""
+    """Whether a thread of Ray Data is still at work, which may outlive the execution of a stream that was dropped."""
+    return _threads("StreamingExecutor", "iter_threaded") > 0
+
+
+def _threads(*names: str) -> int:
     gc.collect()
-    return any(
-        name in thread.name for thread in threading.enumerate() for name in ("StreamingExecutor", "iter_threaded")
-    )
+    return sum(any(name in thread.name for name in names) for thread in threading.enumerate())
 
 
 def start_ray(**resources: float) -> dict[str, Any]:
