@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irnas_ray.kernels import compiled, planes
 from irnas_ray.kernels.derivatives import differentiable_once
 
 
@@ -51,57 +52,56 @@ class _NormalisedSum(torch.autograd.Function):
         ctx: Any, factors: Tensor, statistics: Any, training: bool, momentum: float, eps: float, *terms: Tensor
     ) -> Tensor:
         scales = factors.repeat_interleave(terms[0].shape[1] // factors.shape[1], dim=1)
-        total: Tensor | None = None
-        saved: list[Tensor] = []
-        for term, scale, (mean, variance) in zip(terms, scales, statistics, strict=True):
-            if training and term.device.type == "cpu" and term.is_contiguous():
-                centred, batch_mean, inverse = _centred(term, mean, variance, momentum, eps)
-                factor = (inverse * scale).view(-1, 1, 1)
-                total = centred.mul_(factor) if total is None else total.addcmul_(centred, factor)
-            else:
-                output, batch_mean, inverse = torch.ops.aten.native_batch_norm(
-                    term, scale, None, mean, variance, training, momentum, eps
-                )
-                total = output if total is None else total.add_(output)
-            saved += [batch_mean, inverse] if training else [mean, variance]
-        assert total is not None
-        ctx.save_for_backward(scales, *terms, *saved)
         ctx.training, ctx.eps, ctx.groups = training, eps, factors.shape[1]
+        ctx.compiled = training and compiled.takes(scales, *terms) and all(term.is_contiguous() for term in terms)
+        if ctx.compiled:
+            total, means, variances, inverses = planes.normalised_sum(terms, scales, eps)
+            count = total.numel() // total.shape[1]
+            for (mean, variance), mine, own in zip(statistics, means, variances, strict=True):
+                mean.lerp_(mine, momentum)
+                variance.lerp_(own * (count / max(count - 1, 1)), momentum)
+            saved = [means, inverses]
+        else:
+            total, saved = _summed(terms, scales, statistics, training, momentum, eps)
+        ctx.save_for_backward(scales, *terms, *saved)
         return total
 
     @staticmethod
     @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scales, *tensors = ctx.saved_tensors
-        terms, statistics = tensors[: len(scales)], tensors[len(scales) :]
-        into_factors, into_terms = [], []
-        for index, (term, scale) in enumerate(zip(terms, scales, strict=True)):
-            first, second = statistics[2 * index : 2 * index + 2]
+        terms, saved = tensors[: len(scales)], tensors[len(scales) :]
+        if ctx.compiled and compiled.takes(gradient):
+            into_terms, into_scales = planes.normalised_sum_gradients(terms, scales, saved[0], saved[1], gradient)
+        else:
             # mean and inverse deviation of the batch in training, running mean and variance in evaluation
-            batch, running = ((first, second), (None, None)) if ctx.training else ((None, None), (first, second))
-            into_term, into_scale, _ = torch.ops.aten.native_batch_norm_backward(
-                gradient, term, scale, *running, *batch, ctx.training, ctx.eps, [True, True, False]
-            )
-            into_terms.append(into_term)
-            into_factors.append(into_scale.view(ctx.groups, -1).sum(dim=1))
-        return torch.stack(into_factors), None, None, None, None, *into_terms
+            batch, running = (saved, [None, None]) if ctx.training else ([None, None], saved)
+            into = [
+                torch.ops.aten.native_batch_norm_backward(
+                    gradient, term, scale, *_row(running, index), *_row(batch, index), ctx.training, ctx.eps,
+                    [True, True, False],
+                )
+                for index, (term, scale) in enumerate(zip(terms, scales, strict=True))
+            ]  # fmt: skip
+            into_terms, into_scales = [each[0] for each in into], torch.stack([each[1] for each in into])
+        return into_scales.unflatten(1, (ctx.groups, -1)).sum(dim=2), None, None, None, None, *into_terms
 
 
-def _centred(
-    batch: Float[Tensor, "b channels h w"],
-    running_mean: Float[Tensor, " channels"],
-    running_variance: Float[Tensor, " channels"],
-    momentum: float,
-    eps: float,
-) -> tuple[Float[Tensor, "b channels h w"], Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-    """A batch without its mean, the mean, and the inverse deviation; the running statistics follow.
+def _summed(
+    terms: Sequence[Tensor], scales: Tensor, statistics: Any, training: bool, momentum: float, eps: float
+) -> tuple[Tensor, list[Tensor]]:
+    """The sum by PyTorch's operations, and the two statistics of each term that the derivative needs."""
+    total: Tensor | None = None
+    saved = []
+    for term, scale, (mean, variance) in zip(terms, scales, statistics, strict=True):
+        output, batch_mean, inverse = torch.ops.aten.native_batch_norm(
+            term, scale, None, mean, variance, training, momentum, eps
+        )
+        total = output if total is None else total.add_(output)
+        saved.append((batch_mean, inverse) if training else (mean, variance))
+    assert total is not None
+    return total, [torch.stack(each) for each in zip(*saved, strict=True)]
 
-    On a CPU PyTorch takes as long for a batch's statistics as for ten passes over it, and three are enough.
-    """
-    count = batch.numel() // batch.shape[1]
-    mean = batch.flatten(2).mean(dim=2).mean(dim=0)
-    centred = batch - mean.view(-1, 1, 1)
-    variance = torch.linalg.vector_norm(centred.flatten(2), dim=2).square_().sum(dim=0).div_(count)
-    running_mean.lerp_(mean, momentum)
-    running_variance.lerp_(variance * (count / max(count - 1, 1)), momentum)
-    return centred, mean, (variance + eps).rsqrt_()
+
+def _row(statistics: Sequence[Tensor | None], index: int) -> list[Tensor | None]:
+    return [None if each is None else each[index] for each in statistics]

@@ -1,13 +1,10 @@
-"""Sampled products through ``native.c``, compiled when the package is installed: for float32 on a CPU.
+"""Sampled products through ``native.c``: for float32 on a CPU.
 
 Several times faster than ``grid_sample``, which gathers channel by channel: here a pixel's channels lie side by side.
-Where no compiler was found at installation, ``available`` is False and ``gridded`` does the work.
 """
 
 import ctypes
-import importlib.util
 import math
-import os
 import threading
 
 import torch
@@ -15,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from irnas_ray.kernels.compiled import call, pointer
 from irnas_ray.kernels.geometry import Geometry, tap_positions
 from irnas_ray.kernels.grid_sample import Gradients
 
@@ -23,35 +21,8 @@ BLOCK = 8  # as in native.c
 BLOCK_BYTES = 2**22
 
 
-def _load() -> ctypes.CDLL | None:
-    found = importlib.util.find_spec("irnas_ray.kernels._native")
-    path = os.environ.get("IRNAS_RAY_NATIVE") or (found and found.origin)
-    if not path or path == "0":
-        return None
-    try:
-        # its parallel loops run on the threads of torch, whose OpenMP library is loaded already
-        return ctypes.CDLL(path)
-    except OSError:
-        return None
-
-
-_LIBRARY = _load()
-available = _LIBRARY is not None
-
 #: Large buffers that are kept, because memory that a system hands out anew costs more than what is written there.
 _rooms = threading.local()
-
-
-def takes(*tensors: Tensor | None) -> bool:
-    """Whether this module can be used, which it is for tensors that are all float32 and on a CPU."""
-    return available and all(tensor is None or _readable(tensor) for tensor in tensors)
-
-
-def _readable(tensor: Tensor) -> bool:
-    """Whether memory holds the values as C reads them, apart from their order."""
-    # a negated view, as the imaginary part of a conjugate is one, holds the values with the other sign
-    dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_neg()
-    return dense and tensor.dtype == torch.float32
 
 
 def prepare(image: Float[Tensor, "b g c h w"]) -> Float[Tensor, "b g h2 w2 c2"]:
@@ -129,16 +100,6 @@ def gradient_of_kernels(
     return by_tap[..., :channels].transpose(2, 3).flatten(2).unflatten(0, (-1, len(weight)))
 
 
-def _pointer(tensor: Tensor | None, size: int) -> ctypes.c_void_p:
-    """Where a tensor's values are; ValueError if C would find others there, or not as many as it reads or writes."""
-    if tensor is None:
-        return ctypes.c_void_p(None)
-    if not _readable(tensor) or not tensor.is_contiguous() or tensor.numel() != size:
-        kind = f"{tensor.dtype} on {tensor.device}, shape {tuple(tensor.shape)}, strides {tensor.stride()}"
-        raise ValueError(f"{kind}; expected {size} contiguous torch.float32 values on cpu")
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
 class _Shape(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
@@ -197,7 +158,6 @@ class _Call:
         return room[: math.prod(shape)].view(shape)
 
     def __call__(self, name: str, *tensors: Tensor | None) -> None:
-        assert _LIBRARY is not None
         s = self.shape
         if s.channels % BLOCK or not 0 <= s.first < s.last <= s.rows or s.parts < 1:
             raise ValueError(f"{name}: {s.channels} channels, rows {s.first} to {s.last} of {s.rows}, {s.parts} parts")
@@ -206,6 +166,5 @@ class _Call:
         sizes = [s.items // s.groups * pixels, s.taps * s.rows, s.taps * s.columns, 2 * outputs, outputs, samples]
         sizes += [s.items * s.parts * pixels, 2 * outputs, outputs, samples]
         arguments = [self.image, *self.positions, self.offset, self.mask, *tensors]
-        pointers = [_pointer(tensor, size) for tensor, size in zip(arguments, sizes, strict=False)]
-        if getattr(_LIBRARY, name)(ctypes.byref(self.shape), *pointers):
-            raise MemoryError("no memory for the sampling positions of one row of an image")
+        pointers = [pointer(tensor, size) for tensor, size in zip(arguments, sizes, strict=False)]
+        call(name, self.shape, *pointers)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from irnas_ray.kernels import grid_sample, native
+from irnas_ray.kernels import compiled, grid_sample, native
 from irnas_ray.kernels.derivatives import differentiable_once
 from irnas_ray.kernels.geometry import Geometry
 
@@ -117,7 +117,7 @@ def _check_shapes(image: Tensor, offset: Tensor, mask: Tensor | None, weight: Te
 
 
 def _backend(image: Tensor, *others: Tensor | None) -> ModuleType:
-    if native.takes(image, *others):
+    if compiled.takes(image, *others):
         return native
     if image.is_cuda and os.environ.get("IRNAS_RAY_TRITON") == "1":
         # here, because triton is large and not everywhere

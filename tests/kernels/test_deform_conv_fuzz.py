@@ -12,7 +12,7 @@ from reference_deformable import plain_deform_conv2d
 from test_deform_conv import Geometry, with_gradients
 from test_deform_conv_inputs import LAYOUTS
 
-from irnas_ray.kernels import grid_sample, native, sampled_product
+from irnas_ray.kernels import compiled, grid_sample, native, sampled_product
 from irnas_ray.kernels.deform_conv import deform_conv2d
 
 TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -128,7 +128,7 @@ def test_shapes_are_refused_or_defined(unannotated, geometry, name, axis, change
     torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not native.available, reason="the package was installed without a C compiler")
+@pytest.mark.skipif(not compiled.available, reason="the package was installed without a C compiler")
 @same_buffers
 @given(
     geometries(),

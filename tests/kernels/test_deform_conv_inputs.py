@@ -8,7 +8,7 @@ from reference_deformable import plain_deform_conv2d
 from test_deform_conv import Geometry, with_gradients
 from torch import Tensor
 
-from irnas_ray.kernels import grid_sample, native, sampled_product
+from irnas_ray.kernels import compiled, grid_sample, native, sampled_product
 from irnas_ray.kernels.deform_conv import deform_conv2d
 
 ODD = Geometry(
@@ -240,7 +240,7 @@ def test_positions_that_are_no_place(backend, axis, bad, mask, monkeypatch):
 
     torchvision is no witness: at a position that is not a number it reads outside its image, and may crash.
     """
-    if backend is native and not native.available:
+    if backend is native and not compiled.available:
         pytest.skip("the package was installed without a C compiler")
     monkeypatch.setattr(sampled_product, "_backend", lambda *tensors: backend)
     tensors = Geometry(channels=2, outputs=1).tensors(torch.float32)

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from irnas_ray.kernels import grid_sample, native, sampled_product
+from irnas_ray.kernels import compiled, grid_sample, native, sampled_product
 from irnas_ray.kernels.geometry import Geometry
 from irnas_ray.kernels.sampled_product import SampledProduct
 
-pytestmark = pytest.mark.skipif(not native.available, reason="the package was installed without a C compiler")
+pytestmark = pytest.mark.skipif(not compiled.available, reason="the package was installed without a C compiler")
 
 SAME = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (9, 7))
 CASES = {
@@ -97,9 +97,9 @@ def test_buffers_made_in_inference_mode_serve_training_later():
 def test_other_memory_is_left_to_grid_sample():
     """Every tensor counts, not the image alone."""
     single = torch.zeros(2, 2)
-    assert native.takes(single) and native.takes(single, None, single.mT)
+    assert compiled.takes(single) and compiled.takes(single, None, single.mT)
     for other in (single.double(), single.half(), single.to("meta"), single.to_sparse(), torch._neg_view(single)):
-        assert not native.takes(other) and not native.takes(single, None, other)
+        assert not compiled.takes(other) and not compiled.takes(single, None, other)
 
 
 def test_no_pointer_to_other_values_reaches_c(unannotated):
