@@ -162,11 +162,7 @@ class SeparableConvolution(Operator):
     def forward(
         self, source: Float[Tensor, "b c h w"], activated: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b out h w"]:
-        if self.destinations == 1 and activated.is_contiguous(memory_format=torch.channels_last):
-            # in this layout both are fast as they are, and the output keeps it
-            output = self.pointwise(self.depthwise(activated))
-        else:
-            output = SeparableProduct.apply(activated, self.depthwise.weight, self.pointwise.weight)
+        output = _separable(activated, self.depthwise.weight, self.pointwise.weight)
         for pair in self.repeats:
             output = pair(output)
         return output
@@ -177,7 +173,16 @@ class SeparableConvolution(Operator):
         if len(self.repeats):
             return super().single(source, activated, destination)
         part = self._part(destination)
-        return SeparableProduct.apply(activated, self.depthwise.weight[part], self.pointwise.weight[part])
+        return _separable(activated, self.depthwise.weight[part], self.pointwise.weight[part])
+
+
+def _separable(activated: Tensor, depthwise: Tensor, pointwise: Tensor) -> Tensor:
+    if len(depthwise) == activated.shape[1] and activated.is_contiguous(memory_format=torch.channels_last):
+        # in this layout both are fast as they are, and the output keeps it
+        return F.conv2d(F.conv2d(activated, depthwise, padding=1, groups=len(depthwise)), pointwise)
+    output = SeparableProduct.apply(activated, depthwise, pointwise)
+    assert isinstance(output, Tensor)
+    return output
 
 
 class DeformableConvolution(Operator):

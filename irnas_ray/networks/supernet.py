@@ -195,7 +195,11 @@ class SuperNet(nn.Module):
         macro, (height, width) = self.macro, image.shape[-2:]
         alpha = torch.softmax(self.alpha, dim=-1) if alpha is None else alpha
         beta = torch.exp(self.log_beta())
-        stem = self.stem(unshuffled(image, macro.unshuffle, macro.step()))
+        low = unshuffled(image, macro.unshuffle, macro.step())
+        if path is not None and not self.normalised and image.device.type == "cpu":
+            # the layout that final networks have; the mixture's many wide sums are slower in it
+            low = low.contiguous(memory_format=torch.channels_last)
+        stem = self.stem(low)
         outputs, firsts = [stem], [self.entry(stem)]
         lower, entered = macro.lower_layers(self.layers), (outputs, firsts)
         for layer in range(self.layers):
