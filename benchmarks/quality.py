@@ -7,8 +7,9 @@
 ``seeds``, ``steps`` or ``cpu_seconds`` (of the process, validations included), ``final`` (settings of the recipe),
 ``train`` and ``validate`` (folders in ``--data``; one of ``stride`` images of the latter scores a training), ``score``
 (a protocol, on the folder ``test`` or what ``test`` names, or null); what ``defaults`` holds is every job's unless it
-says otherwise. Each seed leaves ``NAME-sSEED.json`` and ``.pt``, its network, and while it is not finished
-``.state.pt``, from which the next call goes on. One CPU thread, or a GPU.
+says otherwise. ``start`` names a network whose weights a training begins with. Each seed leaves ``NAME-sSEED.json`` and
+``.pt``, its network, and while it is not finished ``.state.pt``, from which the next call goes on. One CPU thread, or
+a GPU.
 """
 
 import argparse
@@ -35,6 +36,9 @@ from irnas_ray.settings.study import Final
 from irnas_ray.system.environment import versions
 from irnas_ray.system.files import write_json
 from irnas_ray.training.training import Training
+
+#: What of a job names a file, as seen from the jobs' own.
+FILES = {"genotype", "start"}
 
 
 class UniformCrops:
@@ -120,6 +124,8 @@ def make_training(job: dict[str, Any], data: Path, device: torch.device) -> Trai
     training_images = [image for image in training_images if image.clean.tobytes() not in held]
     torch.manual_seed(job["seed"])
     network = build(job, 1 if color == "gray" else 3).to(device)
+    if "start" in job:
+        network.load_state_dict(ir.load_network(job["start"])[0].state_dict())
     crops = UniformCrops(training_images, final.crop, final.batch, job["seed"], device)
     degradation = degradation_of(job)
     noise = ir.make_degradation(degradation)
@@ -150,7 +156,7 @@ def run(name: str, job: dict[str, Any], data: Path, results: Path, minutes: floa
         finished = report.finished
         print(f"{name}: step {report.step}, {report.used:.0%}, {report.psnr:.3f} dB", flush=True)
         torch.save(training.state_dict() | {"cpu_seconds": spent + time.process_time() - begun}, kept)
-    told = job | ({"genotype": Path(job["genotype"]).name} if "genotype" in job else {})
+    told = job | {key: Path(job[key]).name for key in FILES & job.keys()}
     record = {
         "job": told,
         "step": training.step,
@@ -202,8 +208,8 @@ def read_jobs(path: Path) -> list[tuple[str, dict[str, Any]]]:
     expanded = []
     for name, own in jobs.items():
         job = defaults | own | {"final": defaults.get("final", {}) | own.get("final", {})}
-        if "genotype" in job:
-            job["genotype"] = str(path.parent / job["genotype"])
+        for key in FILES & job.keys():
+            job[key] = str(path.parent / job[key])
         for seed in job.pop("seeds"):
             expanded.append((f"{name}-s{seed}", job | {"seed": seed}))
     return expanded
