@@ -1,7 +1,7 @@
 """Depthwise convolutions and normalised sums through ``planes.c``: float32 on a CPU, channel by channel.
 
-They read every value once or twice. PyTorch's depthwise convolution takes six times as long for 200 channels, because that
-is no multiple of a vector's, and its batch statistics are several passes over all channels.
+They read every value once or twice. PyTorch's depthwise convolution takes six times as long for 200 channels, because
+that is no multiple of a vector's, and its batch statistics are several passes over all channels.
 """
 
 import ctypes
