@@ -36,10 +36,11 @@ def parts(device: str) -> dict[str, tuple[int, list[str]]]:
     few = ("--repeats", "1") if small else ()
     return {
         "deformable": (90, script("deformable", *few)),
-        "training_step": (60, script("training_step", *few)),
-        "search_step": (150, script("search_step", *size, "--repeats", "1" if small else "3")),
+        "training_step": (60, script("training_step", "--paper", *few)),
+        "search_step": (120, script("search_step", *size, "--repeats", "1" if small else "3")),
         "inference": (60, script("inference", *few)),
         "saved_memory": (60, script("saved_memory")),
+        "search_step_variants": (150, script("search_step", *size, "--variants", "--repeats", "1")),
         "tests": (90, [sys.executable, "-m", "pytest", "-n", "0", *CUDA_TESTS]),
     }
 

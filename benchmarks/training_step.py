@@ -1,9 +1,10 @@
 """A training step of a small network of the compact space against its convolutions alone, forward and backward."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+from inference import trained
 from measuring import arguments, interleaved, report
 from torch import Tensor, nn
 
@@ -58,14 +59,23 @@ def convolutions_alone(network: nn.Module, image: Tensor) -> Callable[[], None]:
     return call
 
 
-def main() -> None:
-    options = arguments(__doc__ or "", repeats=30, threads=1).parse_args()
-    torch.set_num_threads(options.threads)
-    rows = []
+def networks(paper: bool) -> Iterator[tuple[str, ir.DerivedNetwork]]:
+    """Three networks of the compact space and, if asked for, the paper's denoiser."""
     for width, layers in ((16, 3), (24, 4), (32, 6)):
         torch.manual_seed(0)
         genotype = ir.Genotype((CELL,), (0,) * layers, (1,), COMPACT)
-        network = ir.DerivedNetwork(genotype, 1, width, residual=True)
+        yield f"compact, {layers} layers, width {width}", ir.DerivedNetwork(genotype, 1, width, residual=True)
+    if paper:
+        yield "paper's denoiser", trained("paper's denoiser", "cpu").train()
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", repeats=30, threads=1)
+    parser.add_argument("--paper", action="store_true", help="the paper's denoiser of 0.63 M parameters as well")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = []
+    for name, network in networks(options.paper):
         network = network.to(options.device, memory_format=torch.channels_last)
         batch = (torch.rand(4, 1, 64, 64, device=options.device), torch.rand(4, 1, 64, 64, device=options.device))
         training = Training(
@@ -76,10 +86,10 @@ def main() -> None:
         seconds = interleaved(calls, options.repeats, options.device)
         rows.append(
             {
-                "width": width,
-                "layers": layers,
+                "network": name,
                 "parameters": count_parameters(network),
                 "whole step (ms)": 1000 * seconds["step"],
+                "steps a second": 1 / seconds["step"],
                 "its convolutions (ms)": 1000 * seconds["convolutions"],
                 "share": seconds["convolutions"] / seconds["step"],
                 "measured for (s)": round(time.perf_counter() - begun, 1),

@@ -8,6 +8,7 @@ tensors are kept.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import torch
@@ -26,9 +27,11 @@ def normalised_sum(
     """The sum over k of ``factors[k]`` times the batch normalisation ``norms[k]`` of ``terms[k]``.
 
     Each group of channels has its own factor. The norms have no affine parameters; in training they normalise by the
-    batch, and their running statistics follow; in evaluation they use them.
+    batch, and their running statistics follow; in evaluation they use them. Terms of several types, as autocast makes
+    them, are brought to one that holds all.
     """
-    first = norms[0]
+    first, kind = norms[0], reduce(torch.promote_types, (term.dtype for term in terms))
+    terms = [term.to(kind) for term in terms]
     statistics = [(norm.running_mean, norm.running_var) for norm in norms]
     return _NormalisedSum.apply(factors, statistics, first.training, first.momentum, first.eps, *terms)
 

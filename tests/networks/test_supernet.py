@@ -8,6 +8,7 @@ from reference import ReferenceSuperNet
 from supernet_cases import CASES, assert_equal, images, make_net, restoration
 from torch import Tensor
 
+from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.training.loss import restoration_loss
 
 
@@ -127,3 +128,19 @@ def test_a_search_of_fifty_steps_finds_what_the_equations_find(recompute):
         net.alpha.copy_(reference.alpha)
         net.beta.copy_(reference.beta)
     assert net.genotype() == found
+
+
+@pytest.mark.parametrize("operators", [("conv", "sep", "dil", "def", "skip", "none"), ("conv", "skip")])
+def test_within_autocast_the_mixture_and_its_derivatives_are_nearly_the_same(operators):
+    """Operators give bfloat16 and float32 there, and are summed."""
+    torch.manual_seed(0)
+    net = SuperNet(1, layers=2, nodes=2, width=10, operators=operators, stem_channels=8)
+    image = torch.rand(2, 1, 16, 16)
+    exact = net(image)
+    expected = torch.autograd.grad((exact - image).square().mean(), net.arch_parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net(image)
+    found = torch.autograd.grad((output.float() - image).square().mean(), net.arch_parameters())
+    torch.testing.assert_close(output.float(), exact, atol=0.1, rtol=0)
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).norm() < 0.2 * other.norm()
