@@ -198,7 +198,7 @@ void add_normalised(const sum_shape *s, const float *const *terms, const float *
     }
 }
 
-/* Derivatives of add_normalised; those of terms whose pointer is 0 are not written. */
+/* Derivatives of add_normalised. */
 FOR_EVERY_PROCESSOR
 void differentiate_normalised(const sum_shape *s, const float *const *terms, const float *scales, const float *means,
                               const float *inverses, const float *gradient, float *const *into_terms,
@@ -214,7 +214,6 @@ void differentiate_normalised(const sum_shape *s, const float *const *terms, con
                 add_run(gradient + start + i, terms[term] + start + i, mean, run_from(i, s->pixels), &sum, &product);
         }
         into_scales[index] = (float)product * inverse;
-        if (!into_terms[term]) continue;
         const float factor = scales[index] * inverse, shift = (float)(sum / count),
                     slope = (float)(product / count) * inverse * inverse;
         for (int64_t image = 0; image < s->batch; image++) {
