@@ -4,23 +4,58 @@ Where no compiler was found then, ``available`` is False, and PyTorch's own oper
 """
 
 import ctypes
-import importlib.util
+import hashlib
 import os
+import sys
+import warnings
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+FOLDER = Path(__file__).parent
+
 
 def _load() -> ctypes.CDLL | None:
-    found = importlib.util.find_spec("irnas_ray.kernels._native")
-    path = os.environ.get("IRNAS_RAY_NATIVE") or (found and found.origin)
-    if not path or path == "0":
-        return None
+    """The library that ``IRNAS_RAY_NATIVE`` names, or else the one that was compiled from the sources that lie here."""
+    named = os.environ.get("IRNAS_RAY_NATIVE")
+    if named:
+        return None if named == "0" else _open(named)
+    # as in setup.py
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]")))).hexdigest()
+    outdated = None
+    # a clone hides an installed package from a worker of Ray that was started in it, and holds no library itself
+    for folder in (FOLDER, *(Path(path, *__name__.split(".")[:-1]) for path in sys.path)):
+        found = PathFinder.find_spec("_native", [str(folder)])
+        library = _open(found.origin) if found and found.origin else None
+        if library and _sources(library) == sources:
+            return library
+        if library and found:
+            outdated = outdated or found.origin
+    if outdated:
+        warnings.warn(
+            f"{outdated} was compiled from other sources than those in {FOLDER} and is not used: run pip install again",
+            stacklevel=1,
+        )
+    return None
+
+
+def _open(path: str) -> ctypes.CDLL | None:
     try:
         # its parallel loops run on the threads of torch, whose OpenMP library is loaded already
         return ctypes.CDLL(path)
     except OSError:
         return None
+
+
+def _sources(library: ctypes.CDLL) -> str | None:
+    """The hash of the sources that a library was compiled from; None for one that does not say."""
+    try:
+        library.irnas_ray_sources.restype = ctypes.c_char_p
+    except AttributeError:
+        return None
+    return str(library.irnas_ray_sources().decode())
 
 
 _LIBRARY = _load()

@@ -12,6 +12,13 @@
 
 #include "vectors.h"
 
+#ifndef IRNAS_RAY_SOURCES
+#define IRNAS_RAY_SOURCES ""
+#endif
+
+/* The hash of the sources that this was compiled from: setup.py, and compiled.py, which asks. */
+const char *irnas_ray_sources(void) { return IRNAS_RAY_SOURCES; }
+
 typedef struct {
     int64_t items;    /* images times groups */
     int64_t groups;   /* groups that read one image, or 1 where every item has its own */

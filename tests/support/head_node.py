@@ -61,9 +61,7 @@ class HeadNode:
         with open(self.folder / "nodes.log", "a") as log:
             return subprocess.Popen(
                 [*RAY, "start", *options.split(), "--disable-usage-stats"],
-                # its workers load the package that the tests do: elsewhere there may be compiled code or none, and
-                # the last bits of their results differ
-                env=self.environment() | {"PYTHONPATH": str(ROOT)},
+                env=self.environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
