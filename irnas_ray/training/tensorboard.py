@@ -51,7 +51,8 @@ class TrainingBoard:
         step: int = 0,
     ) -> None:
         self._samples = _samples(images, degradations, device)
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        # a killed process takes along what the writer's thread has not written; its ``flush`` does not wait for that
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=1)
 
     def __enter__(self) -> "TrainingBoard":
         return self
@@ -71,7 +72,6 @@ class TrainingBoard:
         for name, (clean, degraded) in self._samples.items():
             shown = torch.cat([degraded, restore(network, degraded), clean], dim=-1).clamp(0, 1)
             self._writer.add_image(f"samples/{name}", shown.cpu().numpy(), report.step)
-        self._writer.flush()
 
 
 def _samples(

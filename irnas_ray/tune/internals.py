@@ -150,7 +150,7 @@ class TrialCurves(TBXLoggerCallback):
             self._trial_writer[trial].close()
         trial.init_local_path()
         place = f"{trial.local_path}/trial-{self._names(trial.config)}"
-        self._trial_writer[trial] = self._summary_writer_cls(place, flush_secs=30)
+        self._trial_writer[trial] = self._summary_writer_cls(place, flush_secs=1)
         self._trial_result[trial] = {}
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
@@ -158,6 +158,15 @@ class TrialCurves(TBXLoggerCallback):
         super().log_trial_result(
             iteration, trial, {key: value for key, value in result.items() if key not in NO_CURVES}
         )
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Write what is still in the writers' queues, which their ``flush`` leaves there.
+
+        Ray closes only the files of trials that have ended, and a driver that was interrupted would take the rest along.
+        """
+        for writer in self._trial_writer.values():
+            writer.close()
+        self._trial_writer.clear()
 
     def _try_log_hparams(self, trial: Trial, result: dict[str, Any]) -> None:
         values = {

@@ -230,6 +230,23 @@ def test_tensorboard_has_the_values_of_each_trial_and_no_flags(ray_local: None, 
     assert found == {0.5: "['conv', 'skip']", 2.0: "['conv', 'skip']"}, CHANGED
 
 
+def test_the_curves_of_a_run_that_is_interrupted_are_whole_when_it_ends(tmp_path: Path) -> None:
+    """The trial has not ended, and the driver ends right after this."""
+
+    class Running:
+        config: dict[str, Any] = {}
+        local_path = str(tmp_path)
+        init_local_path = staticmethod(lambda: None)
+
+    trial = Running()
+    curves = internals.TrialCurves(lambda config: "a")
+    tags = {f"value{number}" for number in range(200)}
+    curves.log_trial_result(1, trial, dict.fromkeys(tags, 1.0) | {"training_iteration": 1})
+    curves.on_experiment_end([trial])
+    written = {value.tag for event in read(tmp_path / "trial-a") for value in event.summary.value}
+    assert written >= {f"ray/tune/{tag}" for tag in tags}
+
+
 def test_which_cluster_ray_would_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     assert cluster_internals.joined_address(None) is None, CHANGED
