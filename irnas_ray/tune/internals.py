@@ -162,7 +162,7 @@ class TrialCurves(TBXLoggerCallback):
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """Write what is still in the writers' queues, which their ``flush`` leaves there.
 
-        Ray closes only the files of trials that have ended, and a driver that was interrupted would take the rest along.
+        Ray closes only the files of trials that have ended; a driver that was interrupted would take the rest along.
         """
         for writer in self._trial_writer.values():
             writer.close()
