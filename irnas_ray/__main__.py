@@ -13,6 +13,7 @@ from irnas_ray.cli.configuration import KINDS
 from irnas_ray.cli.messages import PROGRAM, complain
 from irnas_ray.cli.output import lasting_output
 from irnas_ray.system.exit_status import WRONG_COMMAND
+from irnas_ray.system.imports import uncollected
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,10 @@ def _do(arguments: Sequence[str]) -> None:
         description = f"{command.summary}\n\n{command.more}"
 
         def work(settings: Any) -> None:
-            for function in (FIRST, command.function):
-                resolve_name(function)(settings)
+            for place in (FIRST, command.function):
+                with uncollected():
+                    function = resolve_name(place)
+                function(settings)
 
         run(name, KINDS[name], work, description, words)
     else:

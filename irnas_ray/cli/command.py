@@ -15,6 +15,7 @@ from irnas_ray.cli.messages import PROGRAM, complain, first_lines
 from irnas_ray.cli.search_spaces import options
 from irnas_ray.settings.study import StudyConfig
 from irnas_ray.system.exit_status import FAILED, INCOMPLETE, INTERRUPTED, WRONG_COMMAND, Incomplete, WrongSetting
+from irnas_ray.system.imports import uncollected
 
 Settings = TypeVar("Settings")
 OPTIONS = {"--help": "--help", "-h": "--help", "--cfg": "--cfg", "-c": "--cfg"}
@@ -32,8 +33,9 @@ def run(
     Without ``arguments``, those of ``sys.argv``. The exit statuses are those of ``irnas_ray.system.exit_status``.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    # the list of all commands does without Hydra
-    from irnas_ray.cli.command_line import compose_settings, plain_settings
+    with uncollected():
+        # the list of all commands does without Hydra
+        from irnas_ray.cli.command_line import compose_settings, plain_settings
 
     try:
         words, asked = with_options(words)

@@ -4,13 +4,15 @@
 in ``cluster.internals`` and ``progress.internals``.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pyarrow.fs
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 from ray.tune.logger import TBXLoggerCallback
@@ -131,6 +133,20 @@ def keep_in_place(tune_controller: Any, trial: Trial) -> None:
     storage.storage_filesystem, storage.storage_fs_path = run.storage_filesystem, run.storage_fs_path
     storage.experiment_dir_name = run.experiment_dir_name
     trial.set_storage(storage)
+
+
+@contextlib.contextmanager
+def in_started_workers() -> Iterator[None]:
+    """Let trials begin in processes that Ray has started ahead, one or two seconds earlier.
+
+    Those have no variables of their own, as Tune gives them to every trial for the sake of PyTorch Lightning.
+    """
+    own = dict(class_cache.DEFAULT_ENV_VARS)
+    class_cache.DEFAULT_ENV_VARS.clear()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS.update(own)
 
 
 class TrialCurves(TBXLoggerCallback):

@@ -17,7 +17,7 @@ from irnas_ray.progress.stage_state import Names
 from irnas_ray.system.urls import join, split
 from irnas_ray.tune.authorship import Authorship
 from irnas_ray.tune.heartbeat import HangWatch
-from irnas_ray.tune.internals import allow_failures, let_outlive_checkpoints
+from irnas_ray.tune.internals import allow_failures, in_started_workers, let_outlive_checkpoints
 from irnas_ray.tune.moved_modules import moved_modules_found
 from irnas_ray.tune.run_storage import ended_trials, has_ended, is_trained, parameters, trial_folders, why_over
 from irnas_ray.tune.schedulers import InPlaceScheduler
@@ -135,7 +135,7 @@ def fit(
             verbose=0,
         ),
     )
-    with _own_interrupts(), unsaved_state_told(progress.notice), moved_modules_found():
+    with _own_interrupts(), unsaved_state_told(progress.notice), moved_modules_found(), in_started_workers():
         if run.begun:
             # the tuner above has written its file anew, so that it does not matter what a killed driver made of the old
             # one; what the study was told has failed stays so: a later round makes up for it

@@ -1,5 +1,6 @@
 """What ``internals`` and its likes below use of Ray, each as it was in Ray 2.60.0: another Ray fails here first."""
 
+import contextlib
 import inspect
 import json
 import logging
@@ -18,7 +19,7 @@ from ray._private import ray_constants
 from ray._private.runtime_env import constants, working_dir
 from ray.train._internal import syncer
 from ray.train._internal.storage import StorageContext
-from ray.tune.execution import experiment_state
+from ray.tune.execution import class_cache, experiment_state
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.integration import ray_train
@@ -228,6 +229,21 @@ def test_tensorboard_has_the_values_of_each_trial_and_no_flags(ray_local: None, 
         assert folder.name == f"trial-of {values['search.rate'].number_value}"
         found[values["search.rate"].number_value] = values["architecture.operators"].string_value
     assert found == {0.5: "['conv', 'skip']", 2.0: "['conv', 'skip']"}, CHANGED
+
+
+def own_variables(config: dict[str, Any]) -> None:
+    found = ray.get_runtime_context().runtime_env.get("env_vars", {})
+    tune.report({"variables": len(found), "fraction": 1.0, "finished": True})
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_trials_need_no_process_of_their_own(ray_local: None, tmp_path: Path, started: bool) -> None:
+    """A worker that Ray has started ahead has no variables of its own, and is taken only by who asks for none."""
+    run = tune.RunConfig(name="r", storage_path=str(tmp_path), verbose=0)
+    with internals.in_started_workers() if started else contextlib.nullcontext():
+        (result,) = tune.Tuner(tune.with_resources(own_variables, {"cpu": 0.5}), run_config=run).fit()
+    assert (result.metrics["variables"] == 0) == started, CHANGED
+    assert class_cache.DEFAULT_ENV_VARS, CHANGED
 
 
 def test_the_curves_of_a_run_that_is_interrupted_are_whole_when_it_ends(tmp_path: Path) -> None:
