@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -195,6 +196,13 @@ def opened_storage(url: str | None, folder: Path, patience: float) -> Iterator[B
             copy.engine.dispose()
         if file is not None:
             _settle(file)
+
+
+def load_databases() -> threading.Thread:
+    """Load in a thread what opening a database takes, half a second of imports, while something else is waited for."""
+    thread = threading.Thread(target=RDBStorage, args=("sqlite://",), daemon=True)
+    thread.start()
+    return thread
 
 
 def open_storage(url: str | None, folder: Path, patience: float = 1, wal: bool = False) -> BaseStorage:

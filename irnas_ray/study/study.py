@@ -22,7 +22,7 @@ from irnas_ray.evaluation.protocols import get_protocol
 from irnas_ray.evaluation.scores import Evaluation, evaluate
 from irnas_ray.hpo.ledger import LimitsUnmet
 from irnas_ray.hpo.objectives import objectives_of
-from irnas_ray.hpo.storage import StorageLost, opened_storage
+from irnas_ray.hpo.storage import StorageLost, load_databases, opened_storage
 from irnas_ray.results.aggregates import missing_of
 from irnas_ray.results.folder import StudyFolder
 from irnas_ray.settings.study import StudyConfig, with_values
@@ -60,6 +60,7 @@ def run_study(config: StudyConfig) -> Path:
     """
     with checking_settings():
         check_search(config)
+    load_databases()
     return run(config, _search_candidates)
 
 

@@ -401,3 +401,12 @@ def test_a_damaged_database_is_named(tmp_path: Path, page: int) -> None:
     with pytest.raises(ValueError, match=f"tune.storage: .*{file} cannot be read .*; the file is damaged, use a copy"):
         (study,) = open_storage(None, tmp_path).get_all_studies()
         open_storage(None, tmp_path).get_all_trials(study._study_id)
+
+
+def test_a_database_is_opened_without_further_imports_once_they_are_loaded(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys; from irnas_ray.hpo import storage; storage.load_databases().join(); before = {*sys.modules}\n"
+        "with storage.opened_storage(None, pathlib.Path(sys.argv[1]), 1): print(*sorted({*sys.modules} - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0 and done.stdout.split() == [], done.stdout + done.stderr
