@@ -405,7 +405,8 @@ def test_a_damaged_database_is_named(tmp_path: Path, page: int) -> None:
 
 def test_a_database_is_opened_without_further_imports_once_they_are_loaded(tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys; from irnas_ray.hpo import storage; storage.load_databases().join(); before = {*sys.modules}\n"
+        "import pathlib, sys; from irnas_ray.hpo import storage\n"
+        "storage.load_databases().join(); before = {*sys.modules}\n"
         "with storage.opened_storage(None, pathlib.Path(sys.argv[1]), 1): print(*sorted({*sys.modules} - before))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=400)
