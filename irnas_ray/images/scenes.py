@@ -29,6 +29,8 @@ WINDOW = 7
 _WINDOWS = np.zeros((SIDE, SIDE))
 for _pixel in range(SIDE):
     np.add.at(_WINDOWS[_pixel], np.arange(_pixel - WINDOW // 2, _pixel + WINDOW // 2 + 1).clip(0, SIDE - 1), 1 / WINDOW)
+#: What red, green and blue count in luma.
+_LUMA = (0.299, 0.587, 0.114)
 #: Contrast in gray levels below which a window counts as flat; keeps noise and JPEG's traces from being amplified.
 FLOOR = 3.0
 #: Thumbnails with less contrast, in gray levels, have nothing to be told by.
@@ -63,8 +65,12 @@ def fine_detail(pixels: UInt[np.ndarray, "c h w"]) -> Float32[np.ndarray, "32 32
     """The luma (0-255) of an image reduced to 32x32, less its local mean; None if a side is under 16 pixels."""
     if min(pixels.shape[1:]) < SIDE // 2:
         return None
-    gray = pixels[0] if len(pixels) == 1 else np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), pixels, axes=1)
-    levels = gray.astype(np.float32) / np.float32(Depth.of(pixels).white / Depth.EIGHT.white)
+    weights = _LUMA if len(pixels) == 3 else [1]
+    # not as a matrix product, for which every process of a pool would start threads of its own
+    levels = pixels[0] * np.float32(weights[0])
+    for plane, weight in zip(pixels[1:], weights[1:], strict=True):
+        levels += plane * np.float32(weight)
+    levels /= np.float32(Depth.of(pixels).white / Depth.EIGHT.white)
     reduced = Image.fromarray(levels).resize((SIDE, SIDE), Image.Resampling.BOX)
     small = np.asarray(reduced, np.float32)
     return small - _local_mean(small)
