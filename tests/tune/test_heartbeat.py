@@ -67,8 +67,11 @@ def test_where_signs_are_kept_nothing_is_loaded_that_workers_use(ray_local: None
     assert not ray.get(signs.__ray_call__.remote(lambda self: "torch" in sys.modules))
     (handle,) = ray.get(signs.take_workers.remote("trial"))
     ray.kill(pickle.loads(handle))
+    # Ray does not wait until the worker is dead
+    deadline = time.monotonic() + 60
     with pytest.raises(ray.exceptions.RayActorError):
-        ray.get(worker.beat.remote())
+        while time.monotonic() < deadline:
+            ray.get(worker.beat.remote())
 
 
 class Driver:
