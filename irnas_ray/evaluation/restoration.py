@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, UInt
 from torch import nn
 
+from irnas_ray.degradations.colors import LUMA
 from irnas_ray.degradations.downscale import REACH, BicubicDownscaling, enlarged
 from irnas_ray.images import pillow
 from irnas_ray.images.attributes import Attributes, read_attributes, read_text, write_png
@@ -33,7 +34,7 @@ MARK = "irnas_ray restored"
 #: Notices of reading that do not hold for what is restored.
 _KEPT = ("alpha channel dropped", "scaled to 16")
 #: BT.601 luma, and what blue and red lack to it.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(LUMA, np.float32)
 
 
 @dataclass(frozen=True)
