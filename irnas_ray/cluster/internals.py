@@ -17,6 +17,9 @@ LONGEST_SOCKET = "session_2026-11-29_05-20-05_705920_{pid}/sockets/dash_MetricsH
 #: Run with an address as argument it ends once a cluster has answered there: the public ways wait for minutes, and
 #: cannot be given up from within the process that asks.
 ASK = "import sys, ray; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+#: What starts a cluster whose workers import a module before all else; the documented hook would give trials an
+#: environment of their own, and so no process that was started ahead.
+FIRST_IMPORT = {"preload_python_modules": ["irnas_ray.system.rare_collection"]}
 
 
 def free_resources() -> dict[str, dict[str, float]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 
-from irnas_ray.cluster.internals import LONGEST_SOCKET, loopback_only
+from irnas_ray.cluster.internals import FIRST_IMPORT, LONGEST_SOCKET, loopback_only
 from irnas_ray.system.exit_status import INTERRUPTED
 from irnas_ray.system.files import locked
 from irnas_ray.system.kept_secret import kept_secret
@@ -78,8 +78,9 @@ def start(dashboard: bool = True) -> Any:
         try:
             with loopback_only():
                 # what workers print is kept in Ray's logs; their reports and errors reach the user through the study
-                quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-                context = ray.init(address="local", _temp_dir=str(folder / RAY), include_dashboard=dashboard, **quiet)
+                options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+                options |= {"_temp_dir": str(folder / RAY), "_system_config": FIRST_IMPORT}
+                context = ray.init(address="local", include_dashboard=dashboard, **options)
         except BaseException as error:
             said = str(error).strip().partition("\n")[0] or type(error).__name__
             reason = "; ".join([said, *_last_words(folder)])

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,17 +18,22 @@ from irnas_ray.datasets.ray_data import PatchSet
 from irnas_ray.degradations.factory import make_degradation
 from irnas_ray.settings.degradations import Degradation
 from irnas_ray.settings.study import StudyConfig
+from irnas_ray.system.imports import collect_as_usual
 from irnas_ray.training.accumulation import TooLarge
 from irnas_ray.tune.reports import Reports
 
 #: How long Tune waits until a stopped trial has left the process that another one is to use.
 THREAD_SECONDS = 600
+#: Counts the trials that ran in this process.
+_trials = itertools.count()
 
 
 def take_over_process() -> None:
     """Let a trial run where another one did: it finds that one's memory free, and is waited for in its turn."""
     # a thread that was stopped in a long step must not make Tune give up the next trial
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(THREAD_SECONDS)
+    if next(_trials) == 0:
+        return
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -43,6 +49,7 @@ def prepare_device(cpus: int) -> torch.device:
     The CUDA choices that make a run repeatable are left to PyTorch's defaults; on the CPU runs repeat bit for bit.
     """
     quiet()
+    collect_as_usual()
     torch.set_num_threads(max(1, cpus))
     # a worker without a GPU of its own may still see those of others
     return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")

@@ -26,7 +26,7 @@ from irnas_ray.system.files import locked
 
 #: A driver: joins or starts a cluster, has a worker of each kind, says what it has, and waits.
 DRIVER = """
-import json, os, sys, time
+import gc, json, sys, time
 import ray
 from irnas_ray.cluster.connection import asks_for_token, connect
 from irnas_ray.settings.study import Cluster
@@ -36,11 +36,11 @@ try:
     dashboard = connect(Cluster())
     @ray.remote(num_cpus=0)
     class Worker:
-        def ready(self):
-            return os.getpid()
-    worker = Worker.remote()
-    ray.get(worker.ready.remote())
-    print(json.dumps([dashboard, ray.get_runtime_context().gcs_address, asks_for_token()]), flush=True)
+        def collects(self):
+            return gc.get_threshold()
+    collects = ray.get(Worker.remote().collects.remote())
+    address = ray.get_runtime_context().gcs_address
+    print(json.dumps([dashboard, address, asks_for_token(), gc.get_threshold(), collects]), flush=True)
     time.sleep(300)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
@@ -110,8 +110,9 @@ def test_nobody_else_reaches_a_cluster_and_nothing_is_left_of_it(place: Path) ->
     """Only loopback is listened on, only with this user's token; killed, its next cluster clears it away."""
     first = driver(place)
     assert first.stdout is not None
-    dashboard, address, asks = json.loads(first.stdout.readline())
+    dashboard, address, asks, usual, in_worker = json.loads(first.stdout.readline())
     assert asks
+    assert in_worker[0] > 10 * usual[0], "workers do not import rare_collection first"
     wait_for(lambda: len(listening(place).get("0100007F", ())) >= 1)
     found = listening(place)
     programs = " ".join(program for names in found.values() for program in names)
