@@ -6,11 +6,12 @@ On a GPU "ours" is what everybody gets, by grid_sample, and "triton" what IRNAS_
 import argparse
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from irnas_ray.kernels.deform_conv import deform_conv2d  # isort: skip  before torch, so that no thread waits by spinning
 import torch
-from measuring import arguments, busy_cores, interleaved, report
+from measuring import arguments, attempted, busy_cores, errors, interleaved, ratio, report
 from torch import Tensor
 
 try:
@@ -51,16 +52,35 @@ def inputs(width: int, options: argparse.Namespace) -> dict[str, Tensor]:
     }
 
 
-def compared(options: argparse.Namespace) -> dict[str, Callable[..., Tensor]]:
-    """The functions to compare; without Triton's where it does not run, and the reason is printed."""
+def largest_difference(functions: dict[str, Callable[..., Tensor]], given: dict[str, Tensor]) -> float:
+    """How far the outputs are from torchvision's, as a share of its largest value."""
+    outputs = {
+        name: function(given["image"], given["offset"], given["weight"], padding=1, mask=given["mask"])
+        for name, function in functions.items()
+    }
+    theirs = outputs["torchvision"]
+    return max((output - theirs).abs().max().item() for output in outputs.values()) / theirs.abs().max().item()
+
+
+def compared(width: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The milliseconds of every function at one width, and which of them is fastest."""
     functions = {"torchvision": torchvision_deform_conv2d, "ours": ours("0")}
-    if options.device == "cuda":
-        try:
-            step(ours("1"), inputs(10, options))()
-            functions["triton"] = ours("1")
-        except Exception as error:  # whatever it is, the others are worth their time on a GPU
-            print(f"without Triton: {type(error).__name__}: {error}\n")
-    return functions
+    if options.triton and options.device == "cuda":
+        functions["triton"] = ours("1")
+    given, failures = inputs(width, options), dict[str, str]()
+    candidates = {name: step(function, given) for name, function in functions.items()}
+    with busy_cores(options.busy):
+        seconds = interleaved(candidates, options.repeats, options.device, failures=failures)
+    working = {name: functions[name] for name in seconds}
+    return (
+        {f"{name} (ms)": 1e3 * seconds[name] for name in seconds}
+        | {
+            "fastest": min(seconds, key=seconds.__getitem__, default=None),
+            "times faster": ratio(seconds, "torchvision", "ours"),
+        }
+        | attempted(lambda: {"largest difference": largest_difference(working, given)})
+        | errors(failures)
+    )
 
 
 def main() -> None:
@@ -68,30 +88,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--busy", type=int, default=0, help="other processes that compute at the same time")
+    parser.add_argument(
+        "--triton", action=argparse.BooleanOptionalAction, default=True, help="the Triton kernel as well, on a GPU"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    functions = compared(options)
-    rows: list[dict[str, Any]] = []
-    for width in (10, 20, 40):
-        given = inputs(width, options)
-        outputs = {
-            name: function(given["image"], given["offset"], given["weight"], padding=1, mask=given["mask"])
-            for name, function in functions.items()
-        }
-        theirs = outputs["torchvision"]
-        candidates = {name: step(function, given) for name, function in functions.items()}
-        with busy_cores(options.busy):
-            seconds = interleaved(candidates, options.repeats, options.device)
-        rows.append(
-            {"width": width}
-            | {f"{name} (ms)": 1e3 * seconds[name] for name in functions}
-            | {
-                "fastest": min(functions, key=seconds.__getitem__),
-                "times faster": seconds["torchvision"] / seconds["ours"],
-                "largest difference": max((output - theirs).abs().max().item() for output in outputs.values())
-                / theirs.abs().max().item(),
-            }
-        )
+    rows = ({"width": width} | attempted(partial(compared, width, options)) for width in (10, 20, 40))
     report("deformable", rows, options)
 
 

@@ -1,15 +1,18 @@
 """Restoring a 481x321 photograph with the folded final network against the network as it was trained, and others.
 
 Beside them: ``torch.compile`` of the folded network, ONNX Runtime with what ``irnas-ray export`` writes (where it is
-installed), and a DnCNN of 17 layers with about as many parameters. Compiling and exporting are not timed.
+installed), and a DnCNN of 17 layers with about as many parameters. Compiling and exporting are not timed; what does not
+work here is named in the row.
 """
 
 import argparse
 import importlib.util
 from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import torch
-from measuring import arguments, interleaved, report
+from measuring import arguments, attempted, errors, interleaved, ratio, report
 from torch import Tensor, nn
 
 import irnas_ray as ir
@@ -59,24 +62,18 @@ def equal_dncnn(parameters: int) -> ir.DnCNN:
     return ir.DnCNN(channels=1, depth=17, width=width)
 
 
-def compiled(network: nn.Module, image: Tensor) -> Callable[[], Tensor] | None:
-    """A call of the compiled network; None where this machine cannot compile it."""
-    function = torch.compile(network)
-    try:
-        function(image)
-    except Exception as error:  # no C++ compiler, or an operator that the compiler refuses
-        print(f"torch.compile: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
-        return None
-    return lambda: function(image)
+def made_first(make: Callable[[], Callable[[], object]]) -> Callable[[], object]:
+    """A call of what ``make`` gives, which is made by the first call: that is not timed, and its errors are caught."""
+    made = cache(make)
+    return lambda: made()()
 
 
-def in_onnxruntime(network: nn.Module, image: Tensor, threads: int) -> Callable[[], object] | None:
-    """A call of the exported network on the CPU; None where ONNX Runtime is not installed."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return None
+def in_onnxruntime(network: nn.Module, image: Tensor, threads: int) -> Callable[[], object]:
+    """A call of the exported network on the CPU."""
     import onnxruntime
 
-    content, _ = written_as("onnx", network, {})
+    with torch.inference_mode(False):  # an export traces the network
+        content, _ = written_as("onnx", network, {})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -84,41 +81,52 @@ def in_onnxruntime(network: nn.Module, image: Tensor, threads: int) -> Callable[
     return lambda: session.run(None, feed)
 
 
-def row_of(name: str, options: argparse.Namespace) -> dict[str, object]:
-    """The seconds of one network in all forms."""
-    network = trained(name, options.device)
+def forms(network: nn.Module, image: Tensor, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """The calls to compare: of what everybody has, of what was asked for, and of what is installed."""
     folded = fast(network)
     peer = fast(equal_dncnn(count_parameters(network)).to(options.device).eval())
+    calls: dict[str, Callable[[], object]] = {
+        "as trained": partial(network, image),
+        "folded": partial(folded, image),
+        "DnCNN of equal size": partial(peer, image),
+    }
+    if options.compile:
+        calls["torch.compile"] = made_first(lambda: partial(torch.compile(folded), image))
+    if options.device == "cpu" and importlib.util.find_spec("onnxruntime") is not None:
+        calls["ONNX Runtime"] = made_first(partial(in_onnxruntime, network, image, options.threads))
+    return calls
+
+
+def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The seconds of one network in all forms."""
+    network = trained(name, options.device)
     image = torch.rand(1, 1, HEIGHT, WIDTH, device=options.device)
-    exported = in_onnxruntime(network, image, options.threads) if options.device == "cpu" else None
+    calls = forms(network, image, options)
+    failures: dict[str, str] = {}
     with torch.inference_mode():
         expected = network(image)
-        difference = (folded(image) - expected).abs().max().item() / expected.abs().max().item()
-        calls: dict[str, Callable[[], object] | None] = {
-            "as trained": lambda: network(image),
-            "folded": lambda: folded(image),
-            "DnCNN of equal size": lambda: peer(image),
-            "torch.compile": compiled(fast(network), image),
-            "ONNX Runtime": exported,
-        }
-        seconds = interleaved(
-            {key: call for key, call in calls.items() if call is not None}, options.repeats, options.device
-        )
+        difference = (fast(network)(image) - expected).abs().max().item() / expected.abs().max().item()
+        seconds = interleaved(calls, options.repeats, options.device, failures=failures)
     return (
-        {"network": name, "parameters": count_parameters(network)}
+        {"parameters": count_parameters(network)}
         | {f"{key} (s)": seconds.get(key) for key in calls}
         | {
-            "times faster": seconds["as trained"] / seconds["folded"],
-            "folded, s per megapixel": seconds["folded"] / (HEIGHT * WIDTH / 1e6),
+            "times faster": ratio(seconds, "as trained", "folded"),
+            "folded, s per megapixel": seconds["folded"] / (HEIGHT * WIDTH / 1e6) if "folded" in seconds else None,
             "largest difference": difference,
         }
+        | errors(failures)
     )
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", repeats=5).parse_args()
+    parser = arguments(__doc__ or "", repeats=5)
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default=True, help="torch.compile, which may take minutes"
+    )
+    options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    report("inference", [row_of(name, options) for name in NETWORKS], options)
+    report("inference", ({"network": name} | attempted(partial(measured, name, options)) for name in NETWORKS), options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,25 +43,66 @@ def busy_cores(count: int) -> Iterator[None]:
             process.wait()
 
 
+def why(error: Exception) -> str:
+    """An error in one line, as a row has it; all of it goes to stderr."""
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
+def attempted(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The columns that a measurement gives or, where it fails, the reason as ``error``, so that other rows go on."""
+    try:
+        return measure()
+    except Exception as error:
+        return {"error": why(error)}
+
+
+def errors(failures: Mapping[str, str]) -> dict[str, str]:
+    """The column ``error`` of a row in which these candidates failed; nothing where none did."""
+    return {"error": "; ".join(f"{name}: {reason}" for name, reason in failures.items())} if failures else {}
+
+
+def ratio(values: Mapping[str, float], above: str, below: str) -> float | None:
+    """One value divided by another; None where one of them is missing because it could not be measured."""
+    return values[above] / values[below] if above in values and below in values else None
+
+
 def interleaved(
     candidates: dict[str, Callable[[], object]],
     repeats: int,
     device: str = "cpu",
     clock: Callable[[], float] = time.perf_counter,
+    failures: dict[str, str] | None = None,
 ) -> dict[str, float]:
-    """Median seconds of one call of each candidate, called in turn after one call of each that is not counted."""
+    """Median seconds of one call of each candidate, called in turn after one call of each that is not counted.
+
+    A candidate that fails ends all or, where ``failures`` is given, is named there with the reason and left out.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for repeat in range(repeats + 1):
-        for name, call in candidates.items():
-            if device == "cuda":
-                torch.cuda.synchronize()
-            start = clock()
-            call()
-            if device == "cuda":
-                torch.cuda.synchronize()
+        for name in list(seconds):
+            try:
+                elapsed = timed(candidates[name], device, clock)
+            except Exception as error:
+                if failures is None:
+                    raise
+                failures[name] = why(error)
+                del seconds[name]
+                continue
             if repeat:
-                seconds[name].append(clock() - start)
+                seconds[name].append(elapsed)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def timed(call: Callable[[], object], device: str, clock: Callable[[], float]) -> float:
+    """How long a call takes, until the GPU has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = clock()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
 
 
 def saved_bytes(forward: Callable[[], object], parameters: list[torch.Tensor]) -> int:
@@ -97,15 +139,44 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def report(name: str, rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Print the rows as a Markdown table and write them, with the machine and the options, where ``--json`` says."""
+def report(name: str, rows: Iterable[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Write the rows, with the machine and the options, where ``--json`` says, and print them as a Markdown table.
+
+    They are written again after each row, so that a stop loses none of those before it. If all have failed, the
+    process ends with an error.
+    """
     about = machine(options.device)
     print(f"{name}: {about['device']}, torch {about['torch']}\n")
-    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
-    for row in rows:
-        print("| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
-    if options.json is not None:
-        settings = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        record = {"benchmark": name, "machine": about, "options": settings, "rows": rows}
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    settings = {key: value for key, value in vars(options).items() if key != "json"}
+    done: list[dict[str, Any]] = []
+    try:
+        for row in rows:
+            done.append(row)
+            if options.json is not None:
+                write_record(options.json, {"benchmark": name, "machine": about, "options": settings, "rows": done})
+    finally:
+        print(table(done))
+    if all("error" in row for row in done):
+        raise SystemExit(f"{name}: no row without an error")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as a Markdown table; one that lacks a column, as those that failed do, has an empty cell there."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_cell(row.get(column)) for column in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Replace a JSON file as a whole, so that a process that is ended meanwhile leaves the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

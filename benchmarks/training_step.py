@@ -1,11 +1,14 @@
 """A training step of a small network of the compact space against its convolutions alone, forward and backward."""
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from inference import trained
-from measuring import arguments, interleaved, report
+from measuring import arguments, attempted, interleaved, report
 from torch import Tensor, nn
 
 import irnas_ray as ir
@@ -69,32 +72,34 @@ def networks(paper: bool) -> Iterator[tuple[str, ir.DerivedNetwork]]:
         yield "paper's denoiser", trained("paper's denoiser", "cpu").train()
 
 
+def measured(network: ir.DerivedNetwork, options: argparse.Namespace) -> dict[str, Any]:
+    """What a step of one network takes, and its convolutions."""
+    network = network.to(options.device, memory_format=torch.channels_last)
+    batch = (torch.rand(4, 1, 64, 64, device=options.device), torch.rand(4, 1, 64, 64, device=options.device))
+    training = Training(
+        network, Always(batch), lambda _: {"psnr": 0.0, "ssim": 0.0}, RECIPE, steps=10**9, validate_every=1
+    )
+    calls = {"step": training.run, "convolutions": convolutions_alone(network, batch[0])}
+    begun = time.perf_counter()
+    seconds = interleaved(calls, options.repeats, options.device)
+    return {
+        "parameters": count_parameters(network),
+        "whole step (ms)": 1000 * seconds["step"],
+        "steps a second": 1 / seconds["step"],
+        "its convolutions (ms)": 1000 * seconds["convolutions"],
+        "share": seconds["convolutions"] / seconds["step"],
+        "measured for (s)": round(time.perf_counter() - begun, 1),
+    }
+
+
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=30, threads=1)
     parser.add_argument("--paper", action="store_true", help="the paper's denoiser of 0.63 M parameters as well")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows = []
-    for name, network in networks(options.paper):
-        network = network.to(options.device, memory_format=torch.channels_last)
-        batch = (torch.rand(4, 1, 64, 64, device=options.device), torch.rand(4, 1, 64, 64, device=options.device))
-        training = Training(
-            network, Always(batch), lambda _: {"psnr": 0.0, "ssim": 0.0}, RECIPE, steps=10**9, validate_every=1
-        )
-        calls = {"step": training.run, "convolutions": convolutions_alone(network, batch[0])}
-        begun = time.perf_counter()
-        seconds = interleaved(calls, options.repeats, options.device)
-        rows.append(
-            {
-                "network": name,
-                "parameters": count_parameters(network),
-                "whole step (ms)": 1000 * seconds["step"],
-                "steps a second": 1 / seconds["step"],
-                "its convolutions (ms)": 1000 * seconds["convolutions"],
-                "share": seconds["convolutions"] / seconds["step"],
-                "measured for (s)": round(time.perf_counter() - begun, 1),
-            }
-        )
+    rows = (
+        {"network": name} | attempted(partial(measured, network, options)) for name, network in networks(options.paper)
+    )
     report("training_step", rows, options)
 
 

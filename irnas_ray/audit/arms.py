@@ -118,8 +118,6 @@ def _check(config: AuditConfig) -> None:
         raise ValueError(f"tune.points: {REFUSED['tune.warm_start']}")
     if config.tune.objectives != Tune().objectives:
         raise ValueError(f"tune.objectives: {config.tune.objectives}; an audit judges one, the score")
-    if config.audit.images not in ("test", "validation"):
-        raise ValueError(f"audit.images: unknown {config.audit.images!r}; possible: test, validation")
 
 
 def _run(config: AuditConfig, plan: Plan, folder: AuditFolder, prepared: Path) -> Path:

@@ -119,6 +119,9 @@ def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
             # without the user's overrides composing works, which shows the keys that exist
             text = _explain(error, lambda: compose(name, overrides=[place]))
             raise ValueError(text.replace(f"{folder}/", "")) from None
+        except AttributeError:
+            # Hydra takes its own part of a file for what it should be
+            raise ValueError("a configuration file has hydra:, whose settings have no effect here; remove it") from None
         except UnicodeDecodeError as error:
             file = next(file for file in Path(folder).rglob("*.yaml") if file.read_bytes() == error.object)
             raise ValueError(f"{file.relative_to(folder)}: is not UTF-8 text") from None

@@ -1,4 +1,4 @@
-"""The files and folders that a command names, looked for before PyTorch and Ray are loaded, which takes seconds."""
+"""What a command must name, and the files and folders that it names: looked at before PyTorch and Ray are loaded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,16 +6,24 @@ from typing import Any
 
 from irnas_ray.catalogue.cards import located
 from irnas_ray.results.folder import StudyFolder
-from irnas_ray.settings.commands import EvaluateConfig, ExportConfig, PrepareConfig, RestoreConfig
-from irnas_ray.settings.study import StudyConfig
+from irnas_ray.results.layout import check_study
+from irnas_ray.settings.commands import AnalyzeConfig, EvaluateConfig, ExportConfig, PrepareConfig, RestoreConfig
+from irnas_ray.settings.study import RetrainConfig, StudyConfig
 from irnas_ray.system.exit_status import checking_settings
 
 
 def check_named_files(settings: object) -> None:
-    """ValueError if something that is to be read is not there, or a study that is to be begun is.
+    """ValueError if something that is to be read is not named or not there, or a study that is to be begun is there.
 
     What else may be wrong with it is told by whoever reads it.
     """
+    if isinstance(settings, (AnalyzeConfig, EvaluateConfig, ExportConfig, RestoreConfig)) or (
+        isinstance(settings, RetrainConfig) and not settings.compare
+    ):
+        settings.check_given()
+    if isinstance(settings, AnalyzeConfig):
+        for name in filter(None, (settings.study, settings.against)):
+            check_study(Path(name).absolute())
     for key, path in _named(settings):
         if not path.exists():
             raise ValueError(f"{key}: {path}: no such file or folder")

@@ -19,6 +19,7 @@ from irnas_ray.images.depth import Depth, unit_range
 from irnas_ray.images.files import ImageHeader
 from irnas_ray.images.screening import Known
 from irnas_ray.images.sources import SourceImage
+from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.commands import PrepareConfig
 from irnas_ray.settings.degradations import MADE, Degradation, own_settings, variant
 from irnas_ray.settings.study import Data
@@ -26,8 +27,6 @@ from irnas_ray.system.exit_status import WrongSetting, checking_settings
 from irnas_ray.system.files import write_json
 from irnas_ray.system.worker_pool import Progress
 
-#: What ``freeze`` can be.
-FREEZES = ("patches", "images")
 #: How a frozen data set was made, beside its manifest.
 RECORD = "degradation.json"
 
@@ -143,19 +142,13 @@ def prepare_frozen(config: PrepareConfig, progress: Progress | None = None, othe
 
 
 def _freezing(config: PrepareConfig) -> Freezing:
-    if config.freeze not in FREEZES:
-        raise ValueError(f"freeze: unknown {config.freeze!r}; possible: {', '.join(FREEZES)}, null")
+    check_bounds(config)
     check_degradation(config.degradation)
     if config.degradation.kind == "paired":
         raise ValueError("freeze: degradation.kind=paired makes no degraded images; choose what does")
     if config.degradation.kind == "downscale":
         raise ValueError("freeze: nothing is random in degradation.kind=downscale; give it to the search instead")
-    for name in ("train", "test"):
-        if getattr(config.frozen, name) < 1:
-            raise ValueError(f"frozen.{name}: {getattr(config.frozen, name)}; at least 1")
-    if config.frozen.seed < 0:
-        raise ValueError(f"frozen.seed: {config.frozen.seed}; at least 0")
-    return Freezing(config.freeze, config.degradation, config.frozen.train, config.frozen.test, config.frozen.seed)
+    return Freezing(str(config.freeze), config.degradation, config.frozen.train, config.frozen.test, config.frozen.seed)
 
 
 def _windows(

@@ -49,14 +49,13 @@ class Candidates:
 
 def find_candidates(config: EvaluateConfig, device: torch.device | str) -> Candidates:
     """Load and name what the settings list; ValueError if there is nothing to score, or something does not fit."""
+    config.check_given()
     networks = {
         name: load_any(path, device, config.network_class)
         for name, path in named_paths("network", config.network, ".pt").items()
     }
     folders = named_paths("restored", config.restored)
     names = _names(config)
-    if not networks and not folders and not names and not config.scores:
-        raise WrongSetting("nothing to score: give network=FILE, restored=FOLDER, method=NAME, or several of them")
     notes = {name: kept for name, (_, kept) in networks.items()}
     with checking_settings():
         protocol = _protocol(config.protocol or _agreed(notes, "protocol") or "photographs-gray", notes)

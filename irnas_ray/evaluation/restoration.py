@@ -27,8 +27,6 @@ from irnas_ray.settings.degradations import degradation_from_dict
 
 logger = logging.getLogger(__name__)
 
-#: What `color` can be for a gray network and colour images.
-COLORS = ("gray", "luma", "each")
 #: Name of the text in a restored PNG that says of what, by what and how it was restored.
 MARK = "irnas_ray restored"
 #: Notices of reading that do not hold for what is restored.

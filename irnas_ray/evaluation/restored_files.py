@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from irnas_ray.catalogue.cards import fitting_network, located
-from irnas_ray.evaluation.restoration import COLORS, Restoration, enlargement
+from irnas_ray.evaluation.restoration import Restoration, enlargement
 from irnas_ray.export.exported_network import load_any
 from irnas_ray.images.files import list_images, read_header
 from irnas_ray.images.pillow import MEGAPIXELS, pictures_up_to
 from irnas_ray.networks.inference import fast
+from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.commands import EvaluateConfig, RestoreConfig
-from irnas_ray.system.exit_status import WrongSetting
+from irnas_ray.system.exit_status import WrongSetting, checking_settings
 from irnas_ray.system.names import check_names
 
 #: Images that could not be read of which a message tells.
@@ -31,17 +32,17 @@ def restore_images(config: RestoreConfig) -> None:
     that this call would not have made; at the end, if images could not be restored, with their names and the reasons.
     Without a network one that ships is chosen, and named.
     """
-    source = Path(_given("input", config.input))
+    with checking_settings():
+        check_bounds(config)
+    config.check_given()
+    source = Path(config.input)
     paths = [source] if source.is_file() else list_images(source)
     check_names(paths)
-    output = config.output if source.is_file() else _given("output", config.output)
     config = _with_network(config, paths)
     network, notes = load_any(config.network, usable_device(), config.network_class)
     color = "gray" if network.channels == 1 else "rgb"
-    if config.color not in (None, *COLORS):
-        raise WrongSetting(f"color: unknown {config.color!r}; possible: {', '.join(COLORS)}, null")
     check_largest(config)
-    targets = [_target(path, source, output) for path in paths]
+    targets = [_target(path, source, config.output) for path in paths]
     if len(set(targets)) < len(targets):
         raise ValueError(f"{source}: two images differ only in their suffix, so their results would have one name")
     restoration = Restoration(fast(network), config, 1 if color == "gray" else 3, enlargement(config, notes))
@@ -89,12 +90,6 @@ def _with_network(config: RestoreConfig, paths: Sequence[Path]) -> RestoreConfig
 def _target(path: Path, source: Path, output: str) -> Path:
     """Where the restored image goes; that of a single file without an output to where the user stands."""
     return Path(output) / f"{path.stem}.png" if output or path != source else Path(f"{path.stem}_restored.png")
-
-
-def _given(key: str, value: str) -> str:
-    if not value:
-        raise WrongSetting(f"{key}: is missing; give it as {key}=PATH")
-    return value
 
 
 def check_largest(config: EvaluateConfig | RestoreConfig) -> None:

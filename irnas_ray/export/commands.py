@@ -29,8 +29,7 @@ def export_network(config: ExportConfig) -> None:
     Raises ValueError, and writes nothing, if something is missing, a file would be overwritten, PyTorch cannot export
     the network, or the exported file restores something else.
     """
-    if not config.network:
-        raise WrongSetting("network: is missing; give it as network=PATH")
+    config.check_given()
     kind = check_format(config.format)
     target = Path(config.output or Path(config.network).with_suffix(kind.suffix))
     if target.suffix != kind.suffix:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from irnas_ray.genotypes.cell import Cell, Edge, check_cell
-from irnas_ray.genotypes.macro import PAPER, Macro
+from irnas_ray.genotypes.macro import CHOICES, PAPER, Macro
 from irnas_ray.system.files import write_text
 
 #: Width of each level as a multiple of the basic width (section 3.2).
@@ -137,6 +137,8 @@ class Genotype:
             raise ValueError(f"version: {value.get('version')!r} is unknown; {known}")
         if "macro" in value and value["version"] < 2:
             raise ValueError('macro: unknown in version 1; a file that has it must say "version": 2')
+        if isinstance(value.get("macro"), dict) and (unknown := sorted(value["macro"].keys() - CHOICES.keys())):
+            raise ValueError(f"macro.{unknown[0]}: there is no such choice; possible: {', '.join(CHOICES)}")
         try:
             # strict, so that a name or a truth is no number; only JSON's lists are then tuples
             file: _File = _reader().validate_json(text, strict=True)
@@ -178,6 +180,9 @@ def _check_levels(levels: tuple[int, ...], multipliers: tuple[float, ...]) -> No
 def _first_mistake(error: Any) -> str:
     """Where the first mistake is, such as ``cells[0][1]``, and what it is, in one line."""
     first = error.errors()[0]
+    if first["type"] == "value_error":
+        # what a class of ours says, which begins with its own field
+        return ".".join([*map(str, first["loc"]), str(first["ctx"]["error"])])
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
     found = "" if first["type"] == "missing" else f", not {reprlib.repr(first['input'])}"
     return f"{where}: {first['msg']}{found}"

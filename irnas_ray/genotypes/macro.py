@@ -5,6 +5,15 @@ from dataclasses import dataclass
 UNSHUFFLES = (1, 2, 3, 4)
 NORMALISATIONS = ("batch", "none")
 HEADS = ("separable", "plain", "linear")
+#: What each choice can be.
+CHOICES: dict[str, tuple[object, ...]] = {
+    "unshuffle": UNSHUFFLES,
+    "normalisation": NORMALISATIONS,
+    "aspp": (True, False),
+    "low_level": (True, False),
+    "head": HEADS,
+    "lower_level": (True, False),
+}
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,17 @@ class Macro:
     #: What makes the image: two separable convolutions and one more (separable), one convolution of what is positive
     #: (plain), or one convolution (linear), which is zero at first in a network that predicts what to take away.
     head: str = "separable"
-    #: Whether the middle third of the layers works at half the resolution and twice the width (U-Net).
+    #: Whether the middle third of the layers (of one or two: all) works at half the resolution and twice the width, as
+    #: in a U-Net.
     lower_level: bool = False
 
     def __post_init__(self) -> None:
-        possible = (("unshuffle", UNSHUFFLES), ("normalisation", NORMALISATIONS), ("head", HEADS))
-        for name, values in possible:
-            if getattr(self, name) not in values or isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}: {getattr(self, name)!r}; possible: {', '.join(map(str, values))}")
+        for name, values in CHOICES.items():
+            value = getattr(self, name)
+            # 1 and 1.0 are equal to True, and to each other
+            if not any(value == choice and type(value) is type(choice) for choice in values):
+                possible = ", ".join(str(choice).lower() for choice in values)
+                raise ValueError(f"{name}: {value!r}; possible: {possible}")
 
     def lower_layers(self, layers: int) -> range:
         """Which of a network's layers work at half the resolution."""

@@ -1,7 +1,7 @@
 """The search space of a study: its domains, and the settings that hold where a domain is not tuned."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
@@ -190,6 +190,19 @@ class SearchSpace:
             full = [first | activating[name] | {name: value} for name, values in ends.items() for value in values]
         settled = [self.settle(values) for values in full]
         return [values for index, values in enumerate(settled) if values not in settled[:index]]
+
+    def greatest(self, size: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """The configuration of extremes that is greatest by some size, as far as it grows with each domain on its own.
+
+        Corners of many domains differ from each other in one, so that every domain is moved to its own best end.
+        """
+        corners = self.corners()
+        ends = {f"{name}={value}": (name, value) for corner in corners for name, value in corner.items()}
+        found = corners[0]
+        for name, value in ends.values():
+            if found.get(name) != value:
+                found = max(found, self.settle(found | {name: value}), key=size)
+        return found
 
     def _ends(self, name: str) -> list[Any]:
         """The choices of a domain, or its ends with the values between them that conditions name."""

@@ -1,5 +1,6 @@
 """What a network costs where it is used: its size, its arithmetic, and the time that it takes."""
 
+import itertools
 import statistics
 import time
 
@@ -51,10 +52,10 @@ def least_size(settings: StudyConfig) -> dict[str, int]:
     Raises ValueError naming the setting that is impossible.
     """
     space = make_encoding(settings)
-    narrowest = space.multipliers.index(min(space.multipliers))
-    levels = tuple(min(layer + 1, narrowest) for layer in range(space.layers))
+    # as straight as possible to each level: a narrow one may lie behind wider ones
+    paths = {tuple(min(layer + 1, level) for layer in range(space.layers)) for level in range(len(space.multipliers))}
     sizes = []
-    for operator in space.operators:
+    for operator, levels in itertools.product(space.operators, paths):
         cell = tuple((Edge(0, operator), Edge(1, operator)) for _ in range(space.nodes))
         sizes.append(size_of(Genotype((cell,) * space.cells, levels, space.multipliers, space.macro), settings))
     return {name: min(size[name] for size in sizes) for name in sizes[0]}

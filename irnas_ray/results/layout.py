@@ -124,6 +124,22 @@ def settings_in(folder: Path) -> dict[str, Any]:
     return StudyLayout(folder).read_settings()
 
 
+def check_study(folder: Path) -> None:
+    """ValueError unless a folder is a study's or an audit's; it names the studies that lie near."""
+    if not StudyLayout(folder).config.is_file():
+        what = "has no config.yaml, so it is not a study" if folder.is_dir() else "does not exist"
+        raise ValueError(f"{folder} {what}; {studies_near(folder)}")
+
+
+def studies_near(folder: Path) -> str:
+    """The studies in a folder, beside it, or in results/, as a text."""
+    for place in (folder, folder.parent, Path("results").absolute()):
+        names = sorted(path.name for path in place.glob("*/") if StudyLayout(path).config.is_file())
+        if names:
+            return f"studies in {place}: {', '.join(names)}"
+    return f"there are no studies in {folder.parent}"
+
+
 def _read_json(path: Path, default: Any) -> Any:
     if not path.exists():
         return default

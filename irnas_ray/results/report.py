@@ -10,8 +10,9 @@ from irnas_ray.results.plots import plot_history, plot_importances, save_png
 from irnas_ray.results.study_results import StudyResults, genotype_of, importances, read_study
 from irnas_ray.results.table import Table
 from irnas_ray.results.tables import frequencies, front_table, margins_of, state_counts, trials_table
+from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.commands import AnalyzeConfig
-from irnas_ray.system.exit_status import WrongSetting
+from irnas_ray.system.exit_status import checking_settings
 from irnas_ray.system.files import write_text
 
 
@@ -38,10 +39,9 @@ def analyze(config: AnalyzeConfig) -> None:
 
     Raises ValueError if the folder is not a study, or its Optuna study cannot be opened; nothing in it is changed.
     """
-    if not config.study:
-        raise WrongSetting("study: give the study's folder, for example study=results/quickstart")
-    if config.top < 1:
-        raise ValueError(f"top: {config.top}; at least one trial is needed")
+    with checking_settings():
+        check_bounds(config)
+    config.check_given()
     results = _readable(config.study)
     against = _readable(config.against) if config.against else None
     output = Path(config.output).absolute() if config.output else StudyLayout(results.folder).analysis

@@ -15,7 +15,7 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import SCORE, Objective, objectives_of
 from irnas_ray.hpo.records import records_of
 from irnas_ray.hpo.storage import StorageLost, open_storage, sqlite_file
-from irnas_ray.results.layout import StudyLayout
+from irnas_ray.results.layout import StudyLayout, check_study, studies_near
 
 #: Fewest completed configurations of which parameter importances say more than chance.
 FEWEST_FOR_IMPORTANCES = 8
@@ -68,12 +68,10 @@ def read_study(folder: str | Path) -> StudyResults:
     """
     folder = Path(folder).absolute()
     layout = StudyLayout(folder)
-    if not layout.config.is_file():
-        what = "has no config.yaml, so it is not a study" if folder.is_dir() else "does not exist"
-        raise ValueError(f"{folder} {what}; {_studies_near(folder)}")
+    check_study(folder)
     config, summary = layout.read_settings(), layout.read_summary()
     if "audit" in config:
-        raise ValueError(f"{folder} is an audit, whose page is audit.html; {_studies_near(folder)}")
+        raise ValueError(f"{folder} is an audit, whose page is audit.html; {studies_near(folder)}")
     # a study that was continued has newer records than its summary
     records: list[dict[str, Any]] = max(summary.get("trials") or [], layout.read_records(), key=len)
     name = str(config.get("study") or config.get("search_space") or folder.name)
@@ -177,11 +175,3 @@ def _storage_file(url: str | None, folder: Path) -> Path | None:
     if url is not None and url.startswith("journal:"):
         return Path(url.removeprefix("journal:")).absolute()
     return sqlite_file(url, folder)
-
-
-def _studies_near(folder: Path) -> str:
-    for place in (folder, folder.parent, Path("results").absolute()):
-        names = sorted(path.name for path in place.glob("*/") if StudyLayout(path).config.is_file())
-        if names:
-            return f"studies in {place}: {', '.join(names)}"
-    return f"there are no studies in {folder.parent}"

@@ -11,7 +11,7 @@ from irnas_ray.datasets.batches import Batch, State
 from irnas_ray.genotypes.decoding import Margin
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.supernet import SuperNet
-from irnas_ray.search.decodings import DECODINGS, Decoding, inherited_score, masked_genotype, with_samples
+from irnas_ray.search.decodings import Decoding, inherited_score, masked_genotype, with_samples
 from irnas_ray.search.health import Health, health_of
 from irnas_ray.search.paths import PathNetwork
 from irnas_ray.search.report import SearchReport, SearchResult
@@ -33,8 +33,6 @@ class BilevelSearch(SupernetTraining):
         **changes: Any,
     ) -> None:
         super().__init__(net, train_w, train_a, settings, **changes)
-        if self.settings.decoding not in DECODINGS:
-            raise ValueError(f"decoding: unknown {self.settings.decoding!r}; possible: {', '.join(DECODINGS)}")
         self.validate = validate
         self.seconds = 0.0
         self.best: State = {}

@@ -14,7 +14,6 @@ from irnas_ray.kernels.mixed_batch_norm import statistics_kept
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.training.validation import Validate
 
-DECODINGS = ("argmax", "masking")
 #: Samples in a row that may be known already before no further ones are drawn.
 MOST_KNOWN = 50
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from irnas_ray.settings.bounds import bounded
+from irnas_ray.settings.bounds import bounded, one_of
 from irnas_ray.settings.study import StudyConfig
 
 
@@ -20,7 +20,7 @@ class AuditSize:
     mutants: int = bounded(4, at_least=0)
     #: What networks are judged on: test, opened once, after the last training; or validation (Train V), by which all
     #: were also chosen, and which leaves the test images closed while a method is developed.
-    images: str = "test"
+    images: str = one_of("test", "validation")
     #: Factor of the lengths of all searches and trainings, in steps; 0.02 only shows that everything runs.
     budget: float = bounded(1.0, more_than=0)
 

@@ -1,4 +1,4 @@
-"""Bounds of settings: kept with the field that they limit, and checked all at once."""
+"""Bounds of settings, and the words that they may be: kept with the field that they limit, and checked all at once."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,8 +19,18 @@ def bounded(default: Any, **bounds: float) -> Any:
     return dataclasses.field(default=default, metadata={"bounds": bounds})
 
 
+def one_of(default: Any, *further: Any) -> Any:
+    """A dataclass field that is its default or one of some further words; null only where that is the default."""
+    return dataclasses.field(default=default, metadata={"words": (default, *further)})
+
+
+def some_of(words: tuple[str, ...], *default: str) -> Any:
+    """A dataclass field that is a list of such words."""
+    return dataclasses.field(default_factory=lambda: list(default), metadata={"words": words})
+
+
 def check_bounds(settings: Any, prefix: str = "") -> None:
-    """ValueError naming the first setting, by its dotted key, that lies outside the bounds of its field.
+    """ValueError naming the first setting, by its dotted key, outside the bounds or the words of its field.
 
     ``settings`` is a dataclass whose fields may be dataclasses again.
     """
@@ -28,9 +38,17 @@ def check_bounds(settings: Any, prefix: str = "") -> None:
         key, value = f"{prefix}{field.name}", getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             check_bounds(value, f"{key}.")
+        _check_words(key, value, field.metadata.get("words"))
         bounds = field.metadata.get("bounds", {})
         if value is not None and not all(_BOUNDS[name][0](value, bound) for name, bound in bounds.items()):
             raise ValueError(f"{key}: {value}; {bounds_of(field)}")
+
+
+def _check_words(key: str, value: Any, words: tuple[Any, ...] | None) -> None:
+    for word in value if isinstance(value, list) else [value]:
+        if words is not None and (word not in words or isinstance(word, bool)):
+            possible = ", ".join("null" if known is None else str(known) for known in words)
+            raise ValueError(f"{key}: unknown {word!r}; possible: {possible}")
 
 
 def bounds_of(field: dataclasses.Field) -> str:

@@ -1,11 +1,13 @@
 """Every setting of the commands that run no study, from prepare to analyze; as in ``settings``."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from irnas_ray.settings.bounds import bounded
+from irnas_ray.settings.bounds import bounded, one_of
 from irnas_ray.settings.degradations import Degradation
 from irnas_ray.settings.study import Data
+from irnas_ray.system.exit_status import WrongSetting
 
 
 @dataclass
@@ -26,7 +28,7 @@ class PrepareConfig:
 
     data: Data = field(default_factory=Data)
     #: Degrade clean images now and store pairs: patches (of data.patch pixels), images (whole), or null (not at all).
-    freeze: str | None = None
+    freeze: str | None = one_of(None, "patches", "images")
     frozen: Frozen = field(default_factory=Frozen)
     #: What freeze does; else what the contact sheet shows beside clean patches, which the data set holds.
     degradation: Degradation = field(default_factory=Degradation)
@@ -62,7 +64,7 @@ class EvaluateConfig:
     sigma: float | None = None
     #: Which windows SSIM counts: cropped (those inside the image, as scikit-image) or zero_padded (one around every
     #: pixel with zeros beyond the border, as the code of many papers: about 0.01 higher on denoised images).
-    ssim: str = "cropped"
+    ssim: str = one_of("cropped", "zero_padded")
     data: Data = field(default_factory=Data)
     #: Most test images that are scored; null: all.
     images: int | None = bounded(None, at_least=1)
@@ -84,6 +86,11 @@ class EvaluateConfig:
     #: only the table is printed.
     output: str | None = None
 
+    def check_given(self) -> None:
+        """WrongSetting if there is nothing to score."""
+        if not (self.network or self.restored or self.method or self.scores):
+            raise WrongSetting("nothing to score: give network=FILE, restored=FOLDER, method=NAME, or several of them")
+
 
 @dataclass
 class RestoreConfig:
@@ -100,7 +107,7 @@ class RestoreConfig:
     output: str = ""
     #: What a gray network does with colour images: gray converts them, luma restores their luma and keeps the colours,
     #: each restores red, green and blue apart; null: colours must fit the network.
-    color: str | None = None
+    color: str | None = one_of(None, "gray", "luma", "each")
     #: How many times images are enlarged first (bicubic): 1 to 8; null: as the network was trained, which is 1 except
     #: for super-resolution.
     upscale: int | None = bounded(None, at_least=1, at_most=8)
@@ -114,6 +121,13 @@ class RestoreConfig:
     max_megapixels: float = bounded(179, more_than=0)
     #: Replace images of the same name in the output folder.
     overwrite: bool = False
+
+    def check_given(self) -> None:
+        """WrongSetting unless it is said what is restored, and of a folder where to."""
+        if not self.input:
+            raise WrongSetting("input: is missing; give it as input=PATH")
+        if not self.output and Path(self.input).is_dir():
+            raise WrongSetting("output: is missing; give it as output=PATH")
 
 
 @dataclass
@@ -131,7 +145,7 @@ class ExportConfig:
     #: network.pt to export.
     network: str = ""
     #: onnx (for onnxruntime and others) or torch_export (.pt2, for PyTorch without this package).
-    format: str = "onnx"
+    format: str = one_of("onnx", "torch_export")
     #: File to write, in .onnx or .pt2 as the format has it; null: beside the network. What it needs is written to
     #: FILE.json.
     output: str | None = None
@@ -139,6 +153,11 @@ class ExportConfig:
     network_class: str | None = None
     #: Replace files that exist.
     overwrite: bool = False
+
+    def check_given(self) -> None:
+        """WrongSetting unless it is said what is exported."""
+        if not self.network:
+            raise WrongSetting("network: is missing; give it as network=PATH")
 
 
 @dataclass
@@ -153,3 +172,8 @@ class AnalyzeConfig:
     output: str | None = None
     #: Folder of another study, whose scores interactive.html compares with this one's.
     against: str | None = None
+
+    def check_given(self) -> None:
+        """WrongSetting unless it is said which study is shown."""
+        if not self.study:
+            raise WrongSetting("study: give the study's folder, for example study=results/quickstart")

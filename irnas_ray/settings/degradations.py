@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from irnas_ray.settings.bounds import one_of
+
 
 def _between(low: float, high: float) -> Any:
     return field(default_factory=lambda: [low, high])
@@ -149,7 +151,7 @@ class Downscale:
     """Super-resolution: a bicubic filter reduces the image, which is rounded to 8 bits and enlarged again (bicubic)."""
 
     #: By what the sides are divided: 2, 3 or 4.
-    factor: int = 2
+    factor: int = one_of(2, 3, 4)
 
 
 @dataclass
@@ -163,7 +165,7 @@ class Degradation:
 
     #: gaussian (white noise), camera, unprocessing, rain, jpeg, blur, downscale (super-resolution), or paired (the data
     #: hold degraded images).
-    kind: str = "gaussian"
+    kind: str = one_of("gaussian", *MADE, "paired")
     #: Levels of white noise on the 0-255 scale, drawn for each patch during the search. Paper: 30, 50, 70.
     sigmas: list[float] = field(default_factory=lambda: [30, 50, 70])
     #: The two sigmas are the ends of a range from which each patch draws uniformly.

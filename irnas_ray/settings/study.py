@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from irnas_ray.settings.bounds import bounded
+from irnas_ray.settings.bounds import bounded, one_of, some_of
 from irnas_ray.settings.degradations import Degradation
+from irnas_ray.system.exit_status import WrongSetting
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Architecture:
     #: Layers of cells. Paper: 4 for denoising, 3 for de-raining.
     layers: int = bounded(4, at_least=1)
     #: Nodes in a cell. Paper: 5 for denoising, 4 for de-raining.
-    nodes: int = 5
+    nodes: int = bounded(5, at_least=1)
     #: Basic width W of the supernet's cells. Paper: 10.
     width: int = 10
     #: Candidate operators of an edge, in the order of alpha's columns.
@@ -37,7 +38,7 @@ class Architecture:
     #: Predict degraded - clean instead of the clean image.
     residual: bool = False
     #: Activation before each convolution: relu or leaky_relu.
-    activation: str = "relu"
+    activation: str = one_of("relu", "leaky_relu")
     #: How often the depthwise and pointwise pair of `sep` is repeated.
     sep_repeats: int = bounded(1, at_least=1)
     #: Channels of the stem's first convolution. Authors' code: 64.
@@ -45,17 +46,18 @@ class Architecture:
     #: Keep little for the backward pass and compute it again there: a tenth of the memory, up to 40 % more time.
     recompute: bool = False
     #: Factor of the pixel-unshuffle before the stem, undone after the head, of supernet and final network: 1 to 4.
-    unshuffle: int = 1
+    unshuffle: int = one_of(1, 2, 3, 4)
     #: batch: batch normalisation after every convolution, as in the paper; none: cells are residual blocks.
-    normalisation: str = "batch"
+    normalisation: str = one_of("batch", "none")
     #: Whether the final network has an atrous pyramid after its last cell.
     aspp: bool = True
     #: Whether the final network's head sees low-level features.
     low_level: bool = True
     #: What makes the image in the final network: two separable convolutions and one more (separable), one after an
     #: activation (plain), or one without it that is zero at first where architecture.residual is on (linear).
-    head: str = "separable"
-    #: Whether the middle third of the layers works at half the resolution and twice the width (U-Net).
+    head: str = one_of("separable", "plain", "linear")
+    #: Whether the middle third of the layers (of one or two: all) works at half the resolution and twice the width, as
+    #: in a U-Net.
     lower_level: bool = False
     #: Whether skip is normalised in the supernet like the other operators.
     normalise_skip: bool = False
@@ -74,7 +76,7 @@ class Data:
     #: A folder of images, or of pairs; a CSV of pairs; a folder that `irnas-ray prepare` wrote; null: the photographs.
     source: str | None = None
     #: photographs (embedded), images (clean only), halves (clean | degraded side by side), pairs (see docs/data.md).
-    form: str = "photographs"
+    form: str = one_of("photographs", "images", "halves", "pairs")
     #: How the clean files of pairs in one folder are named, without their endings; the * is what both share. PolyU's.
     clean_names: str = "*_mean"
     #: How the degraded files of pairs in one folder are named, without their endings.
@@ -82,7 +84,7 @@ class Data:
     #: Where the Parquet data set is written; null: beside the results, named after its content.
     output: str | None = None
     #: gray or rgb.
-    color: str = "gray"
+    color: str = one_of("gray", "rgb")
     #: Smallest side in pixels that a training image may have, which bounds the crops; side of frozen patches.
     patch: int = 96
     #: Has no effect, because whole images are stored and crops lie anywhere in them; kept for old command lines.
@@ -112,7 +114,7 @@ class Search:
     #: How genotypes are found: by a supernet in each trial, whose mixture is trained (darts) or whose paths are, one by
     #: one (single_path); or predictor, evolution, tpe, random: proposed beside the domains, and each trial trains one
     #: for `epochs` by the recipe under `final` (docs/search.md).
-    method: str = "darts"
+    method: str = one_of("darts", "single_path", "evolution", "predictor", "tpe", "random")
     #: evolution: how many of the newest configurations are parents; null: a third of `tune.trials`. predictor: how many
     #: configurations are uniform at first; null: a quarter of them.
     population: int | None = bounded(None, at_least=2)
@@ -173,7 +175,7 @@ class Search:
     skip_dropout: float = bounded(0.0, at_least=0, at_most=0.95)
     #: How the supernet is decoded: argmax (the largest weights, as in the paper), or masking (edge by edge, what hurts
     #: Train V most when it is taken away, as DARTS-PT).
-    decoding: str = "argmax"
+    decoding: str = one_of("argmax", "masking")
     #: Weight steps of what is left of the supernet after each decision of masking.
     masking_steps: int = bounded(20, at_least=0)
     #: Distinct decodings of the supernet that go through short trainings on rungs, where one of tune.reduction_factor
@@ -223,11 +225,11 @@ class Final:
     #: and, where trials have GPUs, one GPU of its own. The result is that of one except for rounding.
     workers: int = bounded(1, at_least=1)
     #: adam, adamw, or sgd (momentum 0.9).
-    optimizer: str = "adam"
+    optimizer: str = one_of("adam", "adamw", "sgd")
     #: Initial rate. The paper prints 0.05, with which Adam diverges.
     lr: float = bounded(1e-3, at_least=0)
     #: cosine, polynomial (power 0.9) or constant.
-    schedule: str = "cosine"
+    schedule: str = one_of("cosine", "polynomial", "constant")
     #: Share of the training in which the rate rises linearly to `lr`, before the schedule begins.
     warmup: float = 0.0
     #: L2 penalty of the optimizer; decoupled from the gradient with adamw.
@@ -242,7 +244,7 @@ class Final:
     ema_decay: float | None = None
     #: float32, or bfloat16 for the network's forward pass (autocast), or auto: bfloat16 on CPUs that have instructions
     #: for it (AVX-512 BF16). The loss is always float32.
-    precision: str = "float32"
+    precision: str = one_of("float32", "bfloat16", "auto")
     #: Level of white noise that is trained and scored (one model for each level, as in the paper).
     sigma: float = 50
     #: Train on all levels of degradation.sigmas instead, one model for all; scored at `sigma` all the same.
@@ -258,7 +260,7 @@ class Final:
     #: Most test images that are scored; null: all.
     images: int | None = bounded(None, at_least=1)
     #: Images that are scored: test, or validation (Train V), which leaves the test images closed.
-    scored: str = "test"
+    scored: str = one_of("test", "validation")
 
     def identity(self) -> dict[str, Any]:
         """What tells trainings apart; settings that came later are named only where they are not at their defaults."""
@@ -277,7 +279,7 @@ class Tune:
     #: Seed of the sampler and of the first trial.
     seed: int = bounded(0, at_least=0)
     #: How configurations are proposed: tpe, gp, cmaes, nsga2, random, or grid (docs/tuning.md).
-    sampler: str = "tpe"
+    sampler: str = one_of("tpe", "gp", "cmaes", "nsga2", "random", "grid")
     #: Configurations that are tried first, whole or in part: [{architecture.nodes: 3, ...}, ...] (docs/tuning.md).
     points: list[dict[str, Any]] = field(default_factory=list)
     #: Folder of an earlier study whose best configurations are tried first, or a genotype (a file, or a published one).
@@ -292,7 +294,7 @@ class Tune:
     storage_patience: float = bounded(10, at_least=0)
     #: What configurations are compared by: score (the validation PSNR), and beside it parameters, multiply_adds or
     #: latency (seconds per megapixel, measured on the trial's device). Of several, the Pareto front is sought.
-    objectives: list[str] = field(default_factory=lambda: ["score"])
+    objectives: list[str] = some_of(("score", "parameters", "multiply_adds", "latency"), "score")
     #: Most parameters of a final network: a configuration with more is refused before it costs anything and does not
     #: count among `trials` (docs/search.md). null: no limit.
     max_parameters: int | None = bounded(None, at_least=1)
@@ -312,7 +314,7 @@ class Tune:
     #: How often a trial that died is restarted from its last checkpoint.
     max_failures: int = bounded(3, at_least=0)
     #: Where trials are logged beside TensorBoard: [wandb], [mlflow] or both, as project NAME_OF_THE_STUDY.
-    loggers: list[str] = field(default_factory=list)
+    loggers: list[str] = some_of(("wandb", "mlflow"))
 
 
 @dataclass
@@ -392,6 +394,11 @@ class RetrainConfig(StudyConfig):
     network_arguments: dict[str, Any] = field(default_factory=dict)
     #: Dotted key of a setting -> values; every combination is trained, all under one protocol and in one table.
     compare: dict[str, Any] = field(default_factory=dict)
+
+    def check_given(self) -> None:
+        """WrongSetting unless it is said what is trained."""
+        if self.network == "genotype" and not self.genotype:
+            raise WrongSetting("genotype: is missing; give it as genotype=FILE, or choose network=NAME")
 
 
 def with_values(config: Settings, values: Mapping[str, Any]) -> Settings:

@@ -8,12 +8,12 @@ import torch
 
 from irnas_ray.cluster.placement import check_gpus
 from irnas_ray.datasets.manifest import Manifest, is_prepared
-from irnas_ray.degradations.factory import KINDS, check_degradation
+from irnas_ray.degradations.factory import check_degradation
 from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.evaluation.protocols import check_form, get_protocol, protocol_id
 from irnas_ray.hpo.methods import METHODS
 from irnas_ray.hpo.objectives import objectives_of
-from irnas_ray.hpo.samplers import SAMPLERS, check_sampler, grid_size
+from irnas_ray.hpo.samplers import check_sampler, grid_size
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.images.sources import form_of
@@ -23,28 +23,15 @@ from irnas_ray.networks.operators import check_activation, check_operators, leve
 from irnas_ray.networks.size import check_parameters
 from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.results.layout import settings_in
-from irnas_ray.search.decodings import DECODINGS
 from irnas_ray.settings.bounds import check_bounds
-from irnas_ray.settings.study import SUPERNETS, Search, StudyConfig, Tune, with_values
+from irnas_ray.settings.study import Search, StudyConfig, Tune, with_values
 from irnas_ray.study.candidates import BUILT_IN, RECIPE
 from irnas_ray.study.limits import check_limits, grid_within, most_of
-from irnas_ray.training.optimizers import OPTIMIZERS, check_decay, warn_of_rate
-from irnas_ray.training.precision import PRECISIONS
-from irnas_ray.training.schedules import SCHEDULES, Budget, check_schedule
+from irnas_ray.training.optimizers import check_decay, warn_of_rate
+from irnas_ray.training.schedules import Budget, check_schedule
 from irnas_ray.tune.loggers import check_loggers
 from irnas_ray.tune.perturbation import check_population
 
-ONE_OF = {
-    "degradation.kind": KINDS,
-    "data.color": ("gray", "rgb"),
-    "final.optimizer": OPTIMIZERS,
-    "final.schedule": SCHEDULES,
-    "final.precision": PRECISIONS,
-    "final.scored": ("test", "validation"),
-    "tune.sampler": SAMPLERS,
-    "search.method": (*SUPERNETS, *METHODS),
-    "search.decoding": DECODINGS,
-}
 #: What all trials of a study have in common.
 FIXED = ("architecture.channels", "search.epochs", "search.method")
 #: What the genes of a genotype may be, where genes are proposed.
@@ -62,9 +49,6 @@ SMALLEST_CROP = 11
 def check_settings(config: StudyConfig) -> None:
     """ValueError naming the setting if the study cannot run; fills in the protocol where it is left open."""
     _check_numbers(config)
-    for key, possible in ONE_OF.items():
-        if _value(config, key) not in possible:
-            raise ValueError(f"{key}: unknown {_value(config, key)!r}; possible: {', '.join(possible)}")
     check_loggers(config.tune.loggers)
     _check_final_training(config)
     objectives_of(config.tune.objectives)

@@ -82,14 +82,7 @@ def largest(config: StudyConfig) -> dict[str, Any]:
         own = settings.search if settings.search.supernet else settings.final
         return own.batch * own.crop**2 * _parameters(settings), not settings.architecture.recompute
 
-    # corners of many domains differ from each other in one, so every domain is moved to its own best end
-    extremes = space.corners()
-    ends = {f"{name}={value}": (name, value) for corner in extremes for name, value in corner.items()}
-    found = extremes[0]
-    for name, value in ends.values():
-        if found.get(name) != value:
-            found = max(found, space.settle(found | {name: value}), key=size)
-    return found
+    return space.greatest(size)
 
 
 def _parameters(settings: StudyConfig) -> int:

@@ -75,16 +75,24 @@ def check_limits(config: StudyConfig, space: SearchSpace) -> None:
     limits = limits_of(config)
     if limits is None:
         return
-    least: dict[str, float] = {}
-    for values in space.corners():
-        costs = limits.known(values)
-        if all(share <= 0 for share in limits.excess(costs).values()):
-            return
-        least = {metric: min(costs[metric], least.get(metric, costs[metric])) for metric in limits.most}
-    said = ", ".join(f"tune.{LIMITED[metric]}={most:g} ({least[metric]:g})" for metric, most in limits.most.items())
+
+    def excess(values: Mapping[str, Any]) -> float:
+        return max(limits.excess(limits.known(values)).values())
+
+    if any(excess(values) <= 0 for values in space.corners()) or excess(space.greatest(lambda v: -excess(v))) <= 0:
+        return
+
+    def smallest(metric: str) -> float:
+        return limits.known(space.greatest(lambda values: -limits.known(values)[metric]))[metric]
+
+    least = {metric: smallest(metric) for metric in limits.most}
+    # each can be met where no configuration meets all
+    unmet = [metric for metric, most in limits.most.items() if least[metric] > most] or list(limits.most)
+    said = ", ".join(f"tune.{LIMITED[metric]}={limits.most[metric]:g} ({least[metric]:g})" for metric in unmet)
+    smaller = "final.width, architecture.layers" + ", architecture.aspp=false" * config.architecture.aspp
     raise ValueError(
         f"{said}: no configuration can meet this, in brackets is what the smallest network of the space has; raise the "
-        "limit, or make the networks smaller (final.width, architecture.layers, architecture.aspp=false)"
+        f"limit, or make the networks smaller ({smaller})"
     )
 
 

@@ -86,8 +86,7 @@ def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any]) ->
         name = _name(settings.network, shown)
         kind = settings.network
         return Candidate(rank, name, kind, None, settings=others, kind=kind, arguments=arguments)
-    if not settings.genotype:
-        raise ValueError("genotype: is missing; give it as genotype=FILE, or choose network=NAME")
+    settings.check_given()
     genotype = load_genotype(settings.genotype)
     if list(genotype.multipliers) != [float(multiplier) for multiplier in settings.architecture.multipliers]:
         raise ValueError(

@@ -4,7 +4,7 @@ import sys
 from typing import Any, get_args, get_origin
 
 import pytest
-from command_line_cases import COMMANDS, compose, leaves, value_at
+from command_line_cases import COMMANDS, compose, leaves, value_at, words
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from irnas_ray.__main__ import main
@@ -52,8 +52,13 @@ def test_every_setting_can_be_overridden(command):
     default: Any = compose_settings(command, COMMANDS[command], [])
     expected: dict[str, Any] = {}
     overrides = []
+    known = words(COMMANDS[command]())
     for key, hint in hints.items():
         text, expected[key] = other_value(hint, key)
+        if key in known:
+            usual = value_at(default, key)
+            other = next(word for word in known[key] if word is not None and word != usual and [word] != usual)
+            text, expected[key] = (f"[{other}]", [other]) if isinstance(usual, list) else (f"{other}", other)
         if hint is bool and value_at(default, key):
             text, expected[key] = "false", False
         overrides.append(f"{key}={text}")
@@ -115,11 +120,11 @@ BARE = [
 
 
 def test_one_word_alone_is_what_is_restored():
-    for words in (["photo one.jpg"], ["photo one.jpg", "color=gray"], ["network=a.pt", "photo one.jpg"]):
-        assert compose_settings("restore", RestoreConfig, words).input == "photo one.jpg"
-    for words in (["overwrite"], ["a.jpg", "b.jpg"], ["a.jpg", "input=b.jpg"], ["a.onnx"], ["-a.jpg"]):
+    for typed in (["photo one.jpg"], ["photo one.jpg", "color=gray"], ["network=a.pt", "photo one.jpg"]):
+        assert compose_settings("restore", RestoreConfig, typed).input == "photo one.jpg"
+    for typed in (["overwrite"], ["a.jpg", "b.jpg"], ["a.jpg", "input=b.jpg"], ["a.onnx"], ["-a.jpg"]):
         with pytest.raises(ValueError):
-            compose_settings("restore", RestoreConfig, words)
+            compose_settings("restore", RestoreConfig, typed)
 
 
 @pytest.mark.parametrize(("argument", "parts"), WRONG)

@@ -273,5 +273,6 @@ def test_any_domain_is_a_distribution_or_refused(stand, value):
 @settings(FUZZ, max_examples=25)
 @given(content=st.dictionaries(OTHER_NAMES, nested(NAMES | OTHER_NAMES), max_size=4))
 @example({"domains": {"search.batch": {"_target_": FLOAT, "low": TARGET, "high": 1}}})
+@example({"hydra": None})
 def test_any_search_space_composes_or_is_refused(stand, content):
     assert isinstance(composed(space(**content), command="retrain"), RetrainConfig | ValueError)

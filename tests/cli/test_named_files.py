@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from irnas_ray.cli.named_files import check_named_files
-from irnas_ray.settings.commands import EvaluateConfig, ExportConfig, PrepareConfig, RestoreConfig
+from irnas_ray.settings.commands import AnalyzeConfig, EvaluateConfig, ExportConfig, PrepareConfig, RestoreConfig
 from irnas_ray.settings.study import Data, RetrainConfig, StudyConfig
 
 ABSENT = Data(source="absent")
@@ -19,10 +19,18 @@ CASES: list[tuple[Any, str]] = [
     (EvaluateConfig(network={"ours": "absent.pt"}), "network: absent.pt: no such file"),
     (EvaluateConfig(restored="absent"), "restored: absent: no such file or folder"),
     (EvaluateConfig(scores=["absent.json"]), "scores: absent.json: no such file or folder"),
-    (EvaluateConfig(data=ABSENT), "data.source: absent: no such file or folder"),
+    (EvaluateConfig(method="tv", data=ABSENT), "data.source: absent: no such file or folder"),
     (PrepareConfig(data=ABSENT), "data.source: absent: no such file or folder"),
     (StudyConfig(data=ABSENT), "data.source: absent: no such file or folder"),
-    (RetrainConfig(data=ABSENT), "data.source: absent: no such file or folder"),
+    (RetrainConfig(network="dncnn", data=ABSENT), "data.source: absent: no such file or folder"),
+    (RestoreConfig(), "input: is missing; give it as input=PATH"),
+    (RestoreConfig(input="mine"), "output: is missing; give it as output=PATH"),
+    (ExportConfig(), "network: is missing"),
+    (EvaluateConfig(), "nothing to score: give network=FILE"),
+    (RetrainConfig(), "genotype: is missing; give it as genotype=FILE, or choose network=NAME"),
+    (AnalyzeConfig(), "study: give the study's folder"),
+    (AnalyzeConfig("absent"), "absent does not exist; studies in .*: mine"),
+    (AnalyzeConfig("mine", against="here"), "here does not exist; studies in .*: mine"),
     (StudyConfig(study="a/b"), "study: 'a/b' cannot name a folder"),
     (StudyConfig(study="mine", results="."), "study 'mine' exists in .*; continue it with resume=true"),
     (StudyConfig(study="new", resume=True), "study 'new': nothing to resume"),
@@ -46,7 +54,8 @@ def test_what_is_not_there_is_named_with_its_setting(settings: Any, said: str) -
 
 def test_what_is_there_is_left_to_whoever_reads_it(folder: Path) -> None:
     for settings in (
-        RestoreConfig(),
+        RetrainConfig(compare={"network": ["dncnn"]}),
+        AnalyzeConfig("mine"),
         RestoreConfig("here", input="here"),
         EvaluateConfig(network=3, restored=["here"]),
         StudyConfig(),

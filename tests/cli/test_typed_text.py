@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from command_line_cases import COMMANDS, compose, leaves, value_at
+from command_line_cases import COMMANDS, compose, leaves, value_at, words
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -73,7 +73,7 @@ TEXTS = [
     (command, key)
     for command, kind in COMMANDS.items()
     for key, hint in leaves(kind).items()
-    if hint in (str, str | None) and key != "search_space"
+    if hint in (str, str | None) and key not in {"search_space", *words(kind())}
 ]
 
 

@@ -120,7 +120,7 @@ def test_without_freeze_images_are_prepared_as_they_are(source: Path) -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"freeze": "all"}, "freeze: unknown 'all'; possible: patches, images"),
+    ({"freeze": "all"}, "freeze: unknown 'all'; possible: null, patches, images"),
     ({"frozen": {"train": 0}}, "frozen.train: 0"),
     ({"frozen": {"seed": -1}}, "frozen.seed: -1"),
     ({"frozen": {"train": 25}}, "frozen.train: 25 patches are asked for, the train images hold 24 of 16x16"),

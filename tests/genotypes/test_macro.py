@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,11 +35,12 @@ def test_the_papers_network_is_written_as_ever() -> None:
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"unshuffle": 5}, r"unshuffle: 5; possible: 1, 2, 3, 4"),
+        ({"unshuffle": 5}, r"macro.unshuffle: 5; possible: 1, 2, 3, 4$"),
         ({"unshuffle": True}, r"macro.unshuffle"),
-        ({"normalisation": "group"}, r"normalisation: 'group'; possible: batch, none"),
-        ({"head": "deep"}, r"head: 'deep'; possible: separable, plain"),
+        ({"normalisation": "group"}, r"macro.normalisation: 'group'; possible: batch, none$"),
+        ({"head": "deep"}, r"macro.head: 'deep'; possible: separable, plain, linear$"),
         ({"aspp": "yes"}, r"macro.aspp"),
+        ({"unshufle": 4}, r"macro.unshufle: there is no such choice; possible: unshuffle, normalisation"),
     ],
 )
 def test_an_impossible_choice_is_named(tmp_path: Path, change: dict, message: str) -> None:
@@ -47,6 +49,17 @@ def test_an_impossible_choice_is_named(tmp_path: Path, change: dict, message: st
     (tmp_path / "genotype.json").write_text(json.dumps(value))
     with pytest.raises(ValueError, match=f"genotype.json: .*{message}"):
         ir.Genotype.load(tmp_path / "genotype.json")
+
+
+@pytest.mark.parametrize("change", [{"lower_level": "no"}, {"aspp": 1}, {"low_level": 0.0}, {"unshuffle": 2.0}])
+def test_a_choice_of_another_type_is_refused(change: dict[str, Any]) -> None:
+    """What could not be read back, and would be another network than it looks like."""
+    macro = ir.Macro()
+    ((name, value),) = change.items()
+    # the tests' own type checks would refuse it in a call
+    object.__setattr__(macro, name, value)
+    with pytest.raises(ValueError, match=f"^{name}: {value!r}; possible: "):
+        macro.__post_init__()
 
 
 def test_a_macro_in_a_file_of_version_1_is_refused() -> None:

@@ -33,6 +33,16 @@ def leaves(kind: type, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def words(settings: Any, prefix: str = "") -> dict[str, tuple[Any, ...]]:
+    """Dotted key -> what every setting may be that is one of some words, or a list of them."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for field in dataclasses.fields(settings):
+        value, key = getattr(settings, field.name), f"{prefix}{field.name}"
+        found |= words(value, f"{key}.") if dataclasses.is_dataclass(value) else {}
+        found |= {key: field.metadata["words"]} if "words" in field.metadata else {}
+    return found
+
+
 def value_at(config: Any, key: str) -> Any:
     """The setting of a dotted key."""
     for name in key.split("."):
