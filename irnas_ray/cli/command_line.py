@@ -49,6 +49,8 @@ def compose_settings(name: str, kind: type[Settings], arguments: list[str]) -> S
     settings, _ = plain_settings(name, kind, arguments)
     if isinstance(settings, StudyConfig):
         settings.domains = make_domains(settings.domains)
+        if not isinstance(settings, RetrainConfig):
+            _warn_of_overruled(settings, arguments)
         own = hidden(settings.search_space)
         if own is not None:
             logger.warning(f"{own} is not used: another search space has its name and comes first; rename it")
@@ -176,6 +178,14 @@ def _refuse_resolvers(value: Any, key: str) -> None:
         raise ValueError(f"{key}: {value!r} calls a resolver; give the value, or ${{KEY}} of another setting")
 
 
+def _warn_of_overruled(settings: StudyConfig, arguments: list[str]) -> None:
+    """Say which values of the command line have no effect, because the search space tunes their settings."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    for key in sorted(given & settings.domains.keys()):
+        if f"domains.{key}" not in given:
+            logger.warning(f"{key} is tuned, and the value given has no effect; to fix it, add domains.{key}=null")
+
+
 def _refuse_classes_of_files(settings: RetrainConfig, arguments: list[str]) -> None:
     """ValueError for a class, which is imported and called, that a file names and the command line does not."""
     compared = settings.compare.get("network")
@@ -237,6 +247,9 @@ def _override_free(config: DictConfig, kind: type, argument: str) -> None:
     hint = None if section == "network_arguments" else type_of(kind, key)
     delete = argument.startswith("~") or text == "null"
     value = None if delete else _parse(name, elements_as_typed(hint, text))
+    if section == "domains" and isinstance(value, dict) and "when" in value:
+        # its values are those of other settings
+        value["when"] = _parse(name, text)["when"]
     if delete and section == "domains" and hint is not None and key not in config.domains and text == "null":
         # what no space tunes is not tuned, as was asked: one command line fits all spaces
         return

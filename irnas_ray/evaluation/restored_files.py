@@ -67,8 +67,9 @@ def _restore_files(restoration: Restoration, targets: Mapping[Path, Path], there
             restoration.restore_file(path, target)
             print(f"{path} -> {target}", flush=True)
         except ValueError as error:
-            logger.warning("%s", error)
-            failed.append(str(error))
+            # a network that refuses an image does not know its name
+            failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+            logger.warning("%s", failed[-1])
     return failed
 
 

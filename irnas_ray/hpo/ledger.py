@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,12 @@ from irnas_ray.hpo.methods import Method
 from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.replicate import ENDED, Replicate, finite_values
 from irnas_ray.hpo.rungs import Rungs, Verdict
+from irnas_ray.settings.study import short_values
 
 #: Proposals in a row that may be beyond the limits before the study gives up.
 MOST_REFUSED = 1000
+#: Seconds between two lines about them.
+BETWEEN_LINES = 10
 
 
 class LimitsUnmet(BaseException):
@@ -231,22 +235,33 @@ class Ledger:
 
     def _propose(self) -> Configuration:
         """A new configuration within the limits; those beyond are told to the study as such and cost nothing."""
-        storage, said = self.plan.storage, ""
-        for _ in range(MOST_REFUSED):
+        said, told = "", time.monotonic()
+        for refused in range(MOST_REFUSED):
+            if time.monotonic() - told > BETWEEN_LINES:
+                told = time.monotonic()
+                print(f"[search] {refused} proposals in a row are beyond the limits, the last with {said}", flush=True)
             trial_id = self._ask()
             beyond = self._beyond(trial_id)
             if not beyond:
                 self._count_refused(trial_id)
-                return self._add(storage.get_trial(trial_id))
+                return self._add(self.plan.storage.get_trial(trial_id))
             said = ", ".join(f"{cost:.0f} {metric}" for metric, cost in beyond.items())
-            storage.set_trial_user_attr(trial_id, BEYOND, beyond)
-            self.study.tell(storage.get_trial(trial_id).number, state=TrialState.PRUNED)
+            self._refuse(trial_id, beyond, said)
         assert self.plan.limits is not None
         limits = ", ".join(f"{metric} at most {most:g}" for metric, most in self.plan.limits.most.items())
         raise LimitsUnmet(
             f"none of the last {MOST_REFUSED} proposals has a network within the limits ({limits}; the last one had "
             f"{said})"
         )
+
+    def _refuse(self, trial_id: int, beyond: dict[str, float], said: str) -> None:
+        storage = self.plan.storage
+        trial = storage.get_trial(trial_id)
+        if "fixed_params" in trial.system_attrs:
+            given = short_values(trial.params)
+            print(f"[search] a starting point is beyond the limits with {said}, and left out: {given}", flush=True)
+        storage.set_trial_user_attr(trial_id, BEYOND, beyond)
+        self.study.tell(trial.number, state=TrialState.PRUNED)
 
     def _beyond(self, trial_id: int) -> dict[str, float]:
         """What a proposal costs where that is beyond a limit; its trial tells Optuna all costs as constraints."""

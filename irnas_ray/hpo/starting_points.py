@@ -1,6 +1,7 @@
 """Configurations that a study begins with: given ones, the best of an earlier study, or what a genotype says."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +175,13 @@ def _with_genes(
 
 
 def described(genotype: Genotype) -> Point:
-    """What a genotype says of the supernet that finds it, by the keys of settings."""
+    """What a genotype says of the space that holds it, by the keys of settings."""
     said: Point = {
         "architecture.nodes": genotype.nodes,
         "architecture.layers": genotype.layers,
         "architecture.multipliers": list(genotype.multipliers),
     }
+    said |= {f"architecture.{name}": value for name, value in asdict(genotype.macro).items()}
     if genotype.layers > 1:
         said["architecture.tie_cells"] = len(genotype.cells) == 1
     return said

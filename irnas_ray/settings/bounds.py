@@ -46,7 +46,8 @@ def check_bounds(settings: Any, prefix: str = "") -> None:
 
 def _check_words(key: str, value: Any, words: tuple[Any, ...] | None) -> None:
     for word in value if isinstance(value, list) else [value]:
-        if words is not None and (word not in words or isinstance(word, bool)):
+        # True and 1.0 are equal to 1
+        if words is not None and not any(word == known and type(word) is type(known) for known in words):
             possible = ", ".join("null" if known is None else str(known) for known in words)
             raise ValueError(f"{key}: unknown {word!r}; possible: {possible}")
 

@@ -1,6 +1,8 @@
 """Everything that can be known to be wrong before hours of work: settings against each other and against the data."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -11,6 +13,7 @@ from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.degradations.factory import check_degradation
 from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.evaluation.protocols import check_form, get_protocol, protocol_id
+from irnas_ray.hpo.domains import values_of
 from irnas_ray.hpo.methods import METHODS
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.samplers import check_sampler, grid_size
@@ -42,6 +45,8 @@ OF_SUPERNETS = tuple(
 )
 #: What acts on alpha or the mixture.
 OF_ALPHA = ("warmup_paths", "beta_decay", "auxiliary_skip", "alpha_noise", "skip_dropout", "decoding")
+#: Basic widths, each of whose values has to give whole numbers of channels.
+WIDTHS = {"architecture.width", "final.width"}
 #: SSIM's window does not fit into smaller crops.
 SMALLEST_CROP = 11
 
@@ -56,15 +61,26 @@ def check_settings(config: StudyConfig) -> None:
     if config.architecture.channels != channels:
         given = config.architecture.channels
         raise ValueError(f"architecture.channels is {given}, but data.color={config.data.color} has {channels}")
-    for values in check_domains(config).corners():
-        changed = with_values(config, values)
-        try:
-            _check_numbers(changed)
-            _check_networks(changed)
-        except TypeError as error:
-            raise ValueError(f"domains: {values} are not of the settings' types ({error})") from None
+    _check_corners(config, check_domains(config), _check_numbers, _check_networks)
     _fill_protocol(config)
     warn_of_rate(config.final.optimizer, config.final.lr)
+
+
+def _check_corners(config: StudyConfig, space: SearchSpace, *checks: Callable[[StudyConfig], object]) -> None:
+    """ValueError of the checks for the extreme configurations of a space, and for widths between those."""
+    for values in space.corners():
+        changed = with_values(config, values)
+        try:
+            for check in checks:
+                check(changed)
+        except TypeError as error:
+            raise ValueError(f"domains: {values} are not of the settings' types ({error})") from None
+    for key in WIDTHS & config.domains.keys() if "architecture.multipliers" not in config.domains else ():
+        for width, multiplier in product(values_of(space.distribution(key)) or (), config.architecture.multipliers):
+            try:
+                level_width(width, multiplier)
+            except ValueError as error:
+                raise ValueError(f"domains.{key}: {error}") from None
 
 
 def _check_numbers(config: StudyConfig) -> None:
@@ -131,9 +147,7 @@ def check_search(config: StudyConfig) -> None:
     _check_method(config)
     space = check_domains(config)
     if most_of(config):
-        check_bounds(config)
-        for values in space.corners():
-            _check_networks(with_values(config, values))
+        _check_corners(config, space, check_bounds, _check_networks)
         check_limits(config, space)
     if config.search.supernet:
         check_sampler(config.tune.sampler, space, len(config.tune.objectives))

@@ -347,3 +347,26 @@ def test_the_exit_status_tells_what_happened(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["search", "study=mine"])
     run("search", StudyConfig, seen.append, "")
     assert [config.study for config in seen] == ["mine"]
+
+
+def test_a_value_of_a_setting_that_is_tuned_is_said_to_have_no_effect(caplog):
+    compose("architecture.layers=3", "search.epochs=3")
+    said = "architecture.layers is tuned, and the value given has no effect; to fix it, add "
+    assert [record.message for record in caplog.records] == [f"{said}domains.architecture.layers=null"]
+    caplog.clear()
+    compose("architecture.layers=3", "domains.architecture.layers=null")
+    compose("architecture.layers=3", "domains.architecture.layers=[2,4]")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("key", ["architecture.head", "architecture.activation", "final.optimizer", "search.batch"])
+def test_the_values_of_a_condition_are_those_of_its_own_setting(key):
+    choices = {"architecture.head": "[linear,plain]", "final.optimizer": "[adam,sgd]", "search.batch": "[2,4]"}
+    when = "{architecture.unshuffle: [1, 2], architecture.residual: true, architecture.normalisation: none}"
+    found = compose(f"domains.{key}={{choices: {choices.get(key, '[relu,leaky_relu]')}, when: {when}}}")
+    conditions = {
+        "architecture.unshuffle": (1, 2),
+        "architecture.residual": (True,),
+        "architecture.normalisation": ("none",),
+    }
+    assert found.domains[key].when == conditions

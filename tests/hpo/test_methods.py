@@ -14,6 +14,8 @@ from optuna.trial import TrialState
 from scipy.stats import chisquare
 
 from irnas_ray.genotypes.encoding import PREFIX
+from irnas_ray.genotypes.genotype import Genotype
+from irnas_ray.genotypes.macro import Macro
 from irnas_ray.hpo.domains import Conditional
 from irnas_ray.hpo.methods import METHODS
 from irnas_ray.hpo.objectives import Limits
@@ -210,6 +212,17 @@ def test_a_search_may_begin_with_a_genotype(tmp_path: Path) -> None:
     assert encoding.decode(ask(study, plan_of("tpe", space))[1]) == genotype
     points, notes = starting_points(Tune(warm_start="irnas_denoise"), space, lambda folder: {})
     assert points == [] and "irnas_denoise itself is left out: genotype: 4 layers" in notes[-1]
+    # so do the large choices that the genotype says
+    macro = Macro(unshuffle=4, lower_level=True)
+    Genotype(genotype.cells, genotype.levels, genotype.multipliers, macro).save(tmp_path / "large.json")
+    tuned: dict[str, Any] = {
+        "architecture.unshuffle": CategoricalDistribution((1, 4)),
+        "architecture.lower_level": CategoricalDistribution((False, True)),
+    }
+    wider = SearchSpace.of(replace(config, domains=tuned))
+    points, notes = starting_points(Tune(warm_start=str(tmp_path / "large.json")), wider, lambda folder: {})
+    chosen = {"architecture.unshuffle": 4, "architecture.lower_level": True}
+    assert points == [chosen | encoding.encode(genotype)] and notes[-1].endswith("large.json itself")
     # given domains change which genes there are
     study.enqueue_trial({"architecture.nodes": 3, "architecture.tie_cells": False, "architecture.layers": 3})
     trial, values = ask(study, plan_of("evolution", DEPENDING))

@@ -98,3 +98,18 @@ def test_what_is_known_only_at_the_end_is_told_then() -> None:
     }
     # the better score is of a network that is too large
     assert ledger.study.best_trial.number == 0
+
+
+def test_starting_points_beyond_the_limits_and_long_rows_of_refusals_are_told(capsys: Any, monkeypatch: Any) -> None:
+    ledger = make_ledger(None, limits=LIMITS)
+    ledger.study.enqueue_trial({"architecture.nodes": 5})
+    ledger.suggest("t0")
+    out = capsys.readouterr().out
+    assert "[search] a starting point is beyond the limits with 5000 parameters, and left out: nodes=5" in out
+    assert "in a row" not in out
+    monkeypatch.setattr(ledger_module, "BETWEEN_LINES", -1)
+    ledger.study.enqueue_trial({"architecture.nodes": 5})
+    ledger.suggest("t1")
+    assert (
+        "[search] 1 proposals in a row are beyond the limits, the last with 5000 parameters" in capsys.readouterr().out
+    )

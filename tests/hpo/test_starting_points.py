@@ -165,7 +165,8 @@ def test_a_genotype_fixes_what_it_says(tmp_path: Path) -> None:
         [],
         [
             "nothing that irnas_denoise says (architecture.nodes, architecture.layers, architecture.multipliers, "
-            "architecture.tie_cells) is tuned with its value"
+            "architecture.unshuffle, architecture.normalisation, architecture.aspp, architecture.low_level, "
+            "architecture.head, architecture.lower_level, architecture.tie_cells) is tuned with its value"
         ],
     )
 

@@ -58,7 +58,7 @@ def test_an_unknown_word_is_refused_with_the_possible_ones(name: str, key: str, 
     for part in sections:
         section = getattr(section, part)
     shown = ", ".join("null" if word is None else str(word) for word in possible)
-    for value, wrong in (("other", "'other'"), (True, "True"), (["other"], "'other'")):
+    for value, wrong in (("other", "'other'"), (True, "True"), (1.0, "1.0"), (["other"], "'other'")):
         setattr(section, last, value)
         with pytest.raises(ValueError) as caught:
             check_bounds(settings)

@@ -321,6 +321,17 @@ def test_a_method_without_a_supernet_needs_no_domain_and_leaves_out_those_of_sup
     assert kept.domains == domains and not capsys.readouterr().out
 
 
+def test_every_width_of_a_domain_has_to_give_whole_numbers_of_channels():
+    wide: dict[str, Any] = {"architecture.multipliers": [1, 1.5], "architecture.width": 8, "final.width": 8}
+    refusal = r"domains.final.width: width: 9 times 1.5 is not a whole number of channels"
+    for more in ({}, {"tune.max_parameters": 10**6}):
+        config = make_config(EVOLUTION | wide | more, {"final.width": IntDistribution(8, 12)})
+        for check in (check_settings, check_search) if more else (check_settings,):
+            with pytest.raises(ValueError, match=refusal):
+                check(config)
+    check_settings(make_config(EVOLUTION | wide, {"final.width": IntDistribution(8, 12, step=2)}))
+
+
 def test_the_recipe_is_tuned_where_trials_train_by_it():
     domains: dict[str, Any] = {"final.lr": FloatDistribution(1e-3, 3e-2, log=True), "final.schedule": CHOICE}
     check_search(make_config(EVOLUTION, domains))
