@@ -21,7 +21,10 @@ def _load() -> ctypes.CDLL | None:
     """The library that ``IRNAS_RAY_NATIVE`` names, or else the one that was compiled from the sources that lie here."""
     named = os.environ.get("IRNAS_RAY_NATIVE")
     if named:
-        return None if named == "0" else _open(named)
+        library = None if named == "0" else _open(named)
+        if named != "0" and library is None:
+            warnings.warn(f"IRNAS_RAY_NATIVE: {named} is no library that can be opened, and not used", stacklevel=1)
+        return library
     # as in setup.py
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]")))).hexdigest()
     outdated = None

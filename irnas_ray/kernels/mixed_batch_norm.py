@@ -56,7 +56,9 @@ class _NormalisedSum(torch.autograd.Function):
     ) -> Tensor:
         scales = factors.repeat_interleave(terms[0].shape[1] // factors.shape[1], dim=1)
         ctx.training, ctx.eps, ctx.groups = training, eps, factors.shape[1]
-        ctx.compiled = training and compiled.takes(scales, *terms) and all(term.is_contiguous() for term in terms)
+        # PyTorch refuses to normalise nothing
+        taken = training and terms[0].numel() > 0 and compiled.takes(scales, *terms)
+        ctx.compiled = taken and all(term.is_contiguous() for term in terms)
         if ctx.compiled:
             total, means, variances, inverses = planes.normalised_sum(terms, scales, eps)
             count = total.numel() // total.shape[1]

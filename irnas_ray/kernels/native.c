@@ -204,7 +204,7 @@ static int64_t row_of(const shape *s, int64_t part) {
 int sample(const shape *s, const float *images, const float *ys, const float *xs, const float *offsets,
            const float *masks, float *samples) {
     int failed = 0;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) reduction(| : failed)
     for (int64_t job = 0; job < s->items * s->parts; job++) {
         const int64_t item = job / s->parts, part = job % s->parts;
         move *moves = malloc(s->columns * s->taps * sizeof(move));
@@ -222,7 +222,7 @@ int differentiate(const shape *s, const float *images, const float *ys, const fl
                   float *into_masks, float *samples) {
     const int64_t size = (s->height + 2) * (s->width + 2) * s->channels;
     int failed = 0;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) reduction(| : failed)
     for (int64_t job = 0; job < s->items * s->parts; job++) {
         const int64_t item = job / s->parts, part = job % s->parts;
         move *moves = malloc(s->columns * s->taps * sizeof(move));

@@ -106,7 +106,7 @@ void differentiate_copies(const filter_shape *s, const float *source, const floa
 /* All functions below return 0, or 1 if there is no memory for a plane or two. */
 int depthwise(const filter_shape *s, const float *source, const float *kernels, float *output) {
     int failed = 0;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) reduction(| : failed)
     for (int64_t job = 0; job < s->batch * s->channels; job++) {
         float *padded = malloc(sizeof(float) * (s->height + 2) * (s->width + 2));
         if (padded)
@@ -121,7 +121,7 @@ int depthwise(const filter_shape *s, const float *source, const float *kernels, 
 int depthwise_gradients(const filter_shape *s, const float *source, const float *kernels, const float *gradient,
                         float *into_source, float *into_kernels) {
     int failed = 0;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) reduction(| : failed)
     for (int64_t channel = 0; channel < s->channels; channel++) {
         const int64_t size = (s->height + 2) * (s->width + 2);
         float *planes = malloc(2 * sizeof(float) * size);

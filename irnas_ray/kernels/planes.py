@@ -78,7 +78,7 @@ def normalised_sum_gradients(
 def _filter(source: Tensor, kernels: Tensor, output: Tensor) -> tuple[_FilterShape, list[Pointer]]:
     """What both functions for depthwise convolutions begin with; ValueError unless the shapes fit."""
     batch, channels, height, width = source.shape
-    if kernels.shape[1:] != (1, 3, 3) or not channels or len(kernels) % channels:
+    if kernels.shape[1:] != (1, 3, 3) or not channels or not len(kernels) or len(kernels) % channels:
         raise ValueError(f"kernels: shape {tuple(kernels.shape)}; expected (n * {channels}, 1, 3, 3)")
     shape = _FilterShape(batch, channels, len(kernels) // channels, height, width)
     sizes = source.numel(), kernels.numel(), batch * len(kernels) * height * width

@@ -49,4 +49,12 @@ def test_a_named_library_is_taken_at_its_word(clone: Path, monkeypatch: pytest.M
     monkeypatch.setenv("IRNAS_RAY_NATIVE", "/tmp/own.so")
     assert compiled._load() is own
     monkeypatch.setenv("IRNAS_RAY_NATIVE", "0")
-    assert compiled._load() is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compiled._load() is None
+
+
+def test_a_named_library_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRNAS_RAY_NATIVE", "/absent.so")
+    with pytest.warns(UserWarning, match="IRNAS_RAY_NATIVE: /absent.so is no library that can be opened"):
+        assert compiled._load() is None

@@ -159,3 +159,16 @@ def test_a_sum_uses_the_compiled_form_in_training_alone(monkeypatch):
         mixed_batch_norm.normalised_sum([drawn(1, 3, 4, 4)], torch.ones(1, 1), norms)
         norms[0].eval()
     assert len(calls) == 1
+
+
+def test_no_kernels_at_all_are_refused():
+    """Nothing would write the source's gradient."""
+    with pytest.raises(ValueError, match=r"kernels: shape \(0, 1, 3, 3\)"):
+        planes.depthwise_gradients(drawn(1, 2, 5, 5), drawn(0, 1, 3, 3), drawn(1, 0, 5, 5), False)
+
+
+def test_an_empty_batch_is_pytorchs_to_refuse_and_moves_no_statistics():
+    norm = torch.nn.BatchNorm2d(4, affine=False)
+    with pytest.raises(RuntimeError):
+        mixed_batch_norm.normalised_sum([torch.empty(0, 4, 5, 5)], torch.ones(1, 2), [norm])
+    assert norm.running_mean is not None and norm.running_mean.eq(0).all()
