@@ -4,6 +4,7 @@ import argparse
 import logging
 import math
 import random
+import resource
 import statistics
 import tempfile
 import time
@@ -105,6 +106,11 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def most_memory() -> float:
+    """Megabytes that this process has held at its most, libraries included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
 def overhead(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Wall time of several trials for each slot against the ideal, beyond what the first of them costs anyway."""
     about = {"concurrent": options.slots, "seconds": options.seconds, "reports": 6, "checkpoint_bytes": 2**20}
@@ -131,6 +137,7 @@ def many(folder: Path, options: argparse.Namespace) -> dict[str, float]:
         "trials a second": options.many / done["seconds"],
         "database (bytes a trial)": done["database_bytes"] / options.many,
         "all files (bytes a trial)": done["bytes"] / options.many,
+        "driver at its most (MB)": most_memory(),
     }
 
 
@@ -178,6 +185,7 @@ def suggestions(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     return {
         "trials in the study": options.many,
         **{f"{name} (ms)": 1000 * statistics.median(values) for name, values in seconds.items()},
+        "driver at its most (MB)": most_memory(),
     }
 
 

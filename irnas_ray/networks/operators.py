@@ -1,4 +1,4 @@
-"""The candidate operators (section 3.1); a new one is a class here and a line in ``OPERATIONS``.
+"""The candidate operators (section 3.1); a new one is a class, a line in ``OPERATIONS``, and a name in ``genotypes``.
 
 An operator maps one source to all nodes that read it: its convolutions carry the output channels of every destination,
 so that edges that leave one source share the activation and the convolution. With one destination it is the operator

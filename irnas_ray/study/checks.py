@@ -45,6 +45,12 @@ OF_SUPERNETS = tuple(
 )
 #: What acts on alpha or the mixture.
 OF_ALPHA = ("warmup_paths", "beta_decay", "auxiliary_skip", "alpha_noise", "skip_dropout", "decoding")
+#: Channels of final networks -> settings of the architecture, with one of which at least a network has them.
+PARTS: dict[str, dict[str, str | bool]] = {
+    "final.stem_channels": {"normalisation": "batch"},
+    "final.aspp_channels": {"aspp": True, "head": "separable"},
+    "final.low_level_channels": {"low_level": True},
+}
 #: Basic widths, each of whose values has to give whole numbers of channels.
 WIDTHS = {"architecture.width", "final.width"}
 #: SSIM's window does not fit into smaller crops.
@@ -138,6 +144,11 @@ def check_domains(config: StudyConfig) -> SearchSpace:
                 f"domains.{key}: no trial trains by it; give search.proxy_steps, for which the decoded networks are "
                 "trained by the recipe, or a search.method without a supernet"
             )
+    for key in PARTS.keys() & config.domains.keys():
+        ways = PARTS[key].items()
+        if not any(f"architecture.{x}" in config.domains or getattr(config.architecture, x) == way for x, way in ways):
+            needed = " or ".join(f"architecture.{name}={str(way).lower()}" for name, way in ways)
+            raise ValueError(f"domains.{key}: no network of the space has such channels; they need {needed}")
     space.check()
     return space
 

@@ -139,7 +139,8 @@ def keep_in_place(tune_controller: Any, trial: Trial) -> None:
 def in_started_workers() -> Iterator[None]:
     """Let trials begin in processes that Ray has started ahead, one or two seconds earlier.
 
-    Those have no variables of their own, as Tune gives them to every trial for the sake of PyTorch Lightning.
+    Those have no variables of their own, as Tune gives them to every trial for the sake of PyTorch Lightning. Where the
+    driver has some that Tune passes on, such as ``AWS_ACCESS_KEY_ID``, trials get processes of their own as before.
     """
     own = dict(class_cache.DEFAULT_ENV_VARS)
     class_cache.DEFAULT_ENV_VARS.clear()

@@ -332,6 +332,25 @@ def test_every_width_of_a_domain_has_to_give_whole_numbers_of_channels():
     check_settings(make_config(EVOLUTION | wide, {"final.width": IntDistribution(8, 12, step=2)}))
 
 
+def test_channels_that_no_network_of_the_space_has_are_not_tuned():
+    plain = {"normalisation": "none", "aspp": False, "low_level": False, "head": "linear", "residual": True}
+    config = {f"architecture.{name}": value for name, value in plain.items()}
+    for name, needed in (
+        ("stem", "architecture.normalisation=batch"),
+        ("aspp", "architecture.aspp=true or architecture.head=separable"),
+        ("low_level", "architecture.low_level=true"),
+    ):
+        channels: dict[str, Any] = {f"final.{name}_channels": IntDistribution(8, 16)}
+        with pytest.raises(ValueError, match=f"domains.final.{name}_channels: no network .*; they need {needed}"):
+            check_search(make_config(EVOLUTION | config, channels))
+        check_search(make_config(EVOLUTION, channels))
+        key = needed.partition("=")[0]
+        tuned: dict[str, Any] = {
+            key: CategoricalDistribution([config[key], getattr(StudyConfig().architecture, key[13:])])
+        }
+        check_search(make_config(EVOLUTION | config, channels | tuned))
+
+
 def test_the_recipe_is_tuned_where_trials_train_by_it():
     domains: dict[str, Any] = {"final.lr": FloatDistribution(1e-3, 3e-2, log=True), "final.schedule": CHOICE}
     check_search(make_config(EVOLUTION, domains))
