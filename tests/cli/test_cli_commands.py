@@ -85,6 +85,12 @@ LIGHT: dict[str, set[str]] = {
     "search domains.architecture.nodes=3": set(),
     "retrain final.lr=fast": set(),
     "restore --unknown": set(),
+    "search search.method=other": set(),
+    "search tune.objectives=[other]": set(),
+    "export network=gray-noise format=other": set(),
+    "evaluate protocol=rain800-y": set(),
+    "restore color=luma": set(),
+    "analyze study=absent": set(),
 }
 
 
