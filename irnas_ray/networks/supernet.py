@@ -78,7 +78,10 @@ class SuperNet(nn.Module):
         self.pixel_step = self.macro.step()
         self.normalised, self.normalise_skip = normalisation == "batch", normalise_skip
         if lower_level and len(multipliers) > 1:
-            raise ValueError(f"lower_level: a supernet with it has one width; multipliers has {len(multipliers)}")
+            raise ValueError(
+                f"lower_level: a supernet with it has one width, not {len(multipliers)}; "
+                "set architecture.multipliers=[1]"
+            )
         for name, value in (("channels", channels), ("layers", layers), ("nodes", nodes), ("width", width)):
             if value < 1:
                 raise ValueError(f"{name}: {value}; at least 1")

@@ -130,7 +130,7 @@ class Search:
     steps_per_epoch: int = bounded(1000, at_least=1)
     #: Patches in a batch. Paper: 12.
     batch: int = bounded(12, at_least=1)
-    #: Side of the random crops in pixels. Paper: 64.
+    #: Side of the random crops in pixels; as final.crop. Paper: 64.
     crop: int = 64
     #: lambda of the loss (eq. 7). Paper: 0.5.
     ssim_weight: float = bounded(0.5, at_least=0)
@@ -219,7 +219,8 @@ class Final:
     minutes: float | None = None
     #: Patches in a batch. Paper: 12.
     batch: int = bounded(12, at_least=1)
-    #: Side of the random crops in pixels. Paper: 64.
+    #: Side of the random crops in pixels. What is no multiple of architecture.unshuffle, of twice that with a lower
+    #: level, is filled up by reflection in every step. Paper: 64.
     crop: int = 64
     #: Processes that train one network together, each on its share of every batch, with `cluster.cpus_per_trial` CPUs
     #: and, where trials have GPUs, one GPU of its own. The result is that of one except for rounding.
