@@ -51,9 +51,6 @@ def compose_settings(name: str, kind: type[Settings], arguments: list[str]) -> S
         settings.domains = make_domains(settings.domains)
         if not isinstance(settings, RetrainConfig):
             _warn_of_overruled(settings, arguments)
-        own = hidden(settings.search_space)
-        if own is not None:
-            logger.warning(f"{own} is not used: another search space has its name and comes first; rename it")
     return settings
 
 
@@ -76,6 +73,10 @@ def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tup
         where = f"{error.full_key}: " if error.full_key else ""
         raise ValueError(where + first_lines(error)) from None
     assert isinstance(settings, kind)
+    own = hidden(settings.search_space) if isinstance(settings, StudyConfig) else None
+    if own is not None:
+        # before what is wrong with the other one
+        logger.warning(f"{own} is not used: another search space has its name and comes first; rename it")
     check_bounds(settings)
     if isinstance(settings, RetrainConfig):
         _refuse_classes_of_files(settings, arguments)

@@ -38,7 +38,8 @@ try:
     class Worker:
         def collects(self):
             return gc.get_threshold()
-    collects = ray.get(Worker.remote().collects.remote())
+    worker = Worker.remote()
+    collects = ray.get(worker.collects.remote())
     address = ray.get_runtime_context().gcs_address
     print(json.dumps([dashboard, address, asks_for_token(), gc.get_threshold(), collects]), flush=True)
     time.sleep(300)
