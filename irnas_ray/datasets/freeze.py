@@ -148,7 +148,8 @@ def _freezing(config: PrepareConfig) -> Freezing:
         raise ValueError("freeze: degradation.kind=paired makes no degraded images; choose what does")
     if config.degradation.kind == "downscale":
         raise ValueError("freeze: nothing is random in degradation.kind=downscale; give it to the search instead")
-    return Freezing(str(config.freeze), config.degradation, config.frozen.train, config.frozen.test, config.frozen.seed)
+    assert config.freeze is not None
+    return Freezing(config.freeze, config.degradation, config.frozen.train, config.frozen.test, config.frozen.seed)
 
 
 def _windows(
