@@ -32,8 +32,10 @@ SHORT = "set RAY_TMPDIR to a short folder that you can write, such as RAY_TMPDIR
 SOCKET_BYTES = 107
 #: Seconds after which a folder without that file is no longer just being made.
 YOUNG = 60.0
-#: Seconds that a start which is told to end has for it.
-END = 5.0
+#: Seconds that a start which is told to end has for it, and that ending and removing what it left may take then.
+END, REMOVAL = 5.0, 4.0
+#: The variable that all processes of a cluster inherit and nothing else does: what they call themselves changes.
+MARK = "IRNAS_RAY_CLUSTER"
 
 
 def check_start() -> None:
@@ -76,7 +78,7 @@ def start(dashboard: bool = True) -> Any:
 
     with _ending_soon(folder):
         try:
-            with loopback_only():
+            with _marked(folder), loopback_only():
                 # what workers print is kept in Ray's logs; their reports and errors reach the user through the study
                 options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
                 options |= {"_temp_dir": str(folder / RAY), "_system_config": FIRST_IMPORT}
@@ -129,6 +131,16 @@ def _own_folder(place: Path, held: contextlib.ExitStack) -> Path:
             file.flush()
             return folder
     raise AssertionError
+
+
+@contextlib.contextmanager
+def _marked(folder: Path) -> Iterator[None]:
+    """What is started inside belongs to the cluster that keeps its files in ``folder``."""
+    os.environ[MARK] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[MARK]
 
 
 @contextlib.contextmanager
@@ -196,21 +208,23 @@ def _last_words(folder: Path) -> list[str]:
 
 def _remove(folder: Path) -> None:
     """Remove a driver's folder and end what is left of its Ray, some of which lives on for half a minute by itself."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if int(process.name) != os.getpid() and _is_of(process, folder):
+    deadline = time.monotonic() + REMOVAL
+    while True:
+        # one that is being started or dies slowly may write there again
+        left = [process for process in Path("/proc").glob("[0-9]*") if _is_of(process, folder)]
+        for process in left:
+            with contextlib.suppress(OSError):
                 os.kill(int(process.name), signal.SIGKILL)
-    deadline = time.monotonic() + 2
-    while folder.exists() and time.monotonic() < deadline:
         shutil.rmtree(folder, ignore_errors=True)
+        if (not left and not folder.exists()) or time.monotonic() > deadline:
+            return
+        time.sleep(0.01)
 
 
 def _is_of(process: Path, folder: Path) -> bool:
-    """Whether a process, by its folder in /proc, is one of the Ray that keeps its files in ``folder``."""
-    own, words = os.fsencode(folder) + b"/", (process / "cmdline").read_bytes()
-    if os.fsencode(Path(ray.__file__).parent) in words:
-        return own in words
-    # agents and workers call themselves by other words, and then only their logs tell whose they are
-    return words.startswith(b"ray::") and any(
-        os.fsencode(os.readlink(file)).startswith(own) for file in (process / "fd").iterdir()
-    )
+    """Whether a process, by its folder in /proc, was started by the cluster that keeps its files in ``folder``."""
+    try:
+        variables = (process / "environ").read_bytes().split(b"\0")
+    except OSError:  # it is another user's, or gone
+        return False
+    return os.fsencode(f"{MARK}={folder}") in variables
