@@ -1,6 +1,6 @@
 """Everything that can be known to be wrong before hours of work: settings against each other and against the data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from itertools import product
 from random import Random
@@ -144,13 +144,24 @@ def check_domains(config: StudyConfig) -> SearchSpace:
                 f"domains.{key}: no trial trains by it; give search.proxy_steps, for which the decoded networks are "
                 "trained by the recipe, or a search.method without a supernet"
             )
-    for key in PARTS.keys() & config.domains.keys():
-        ways = PARTS[key].items()
-        if not any(f"architecture.{x}" in config.domains or getattr(config.architecture, x) == way for x, way in ways):
-            needed = " or ".join(f"architecture.{name}={str(way).lower()}" for name, way in ways)
-            raise ValueError(f"domains.{key}: no network of the space has such channels; they need {needed}")
+    kinds = config.architecture
+    check_channels(
+        "domains", config.domains, lambda x, way: f"architecture.{x}" in config.domains or getattr(kinds, x) == way
+    )
     space.check()
     return space
+
+
+def check_channels(table: str, keys: Iterable[str], has: Callable[[str, str | bool], bool]) -> None:
+    """ValueError naming the key if it sets channels that no network has.
+
+    ``has`` tells whether a network has a large choice, given as the name of its setting and its value.
+    """
+    for key in PARTS.keys() & set(keys):
+        ways = PARTS[key].items()
+        if not any(has(name, way) for name, way in ways):
+            needed = " or ".join(f"architecture.{name}={str(way).lower()}" for name, way in ways)
+            raise ValueError(f"{table}.{key}: no network here has such channels; they need {needed}")
 
 
 def check_search(config: StudyConfig) -> None:
@@ -234,6 +245,10 @@ def _check_networks(config: StudyConfig) -> None:
             "search.proxy_steps"
         )
     _check_paths(config)
+    if config.architecture.normalise_skip and config.architecture.normalisation == "none":
+        raise ValueError(
+            "architecture.normalise_skip: architecture.normalisation=none normalises nothing else; leave out one"
+        )
     with torch.device("meta"):
         try:
             SuperNet(**asdict(config.architecture))

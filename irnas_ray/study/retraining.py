@@ -13,7 +13,7 @@ from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import GENOTYPE, check_name
 from irnas_ray.settings.study import RetrainConfig, short_values, with_values
 from irnas_ray.study.candidates import BUILT_IN, Candidate
-from irnas_ray.study.checks import check_settings
+from irnas_ray.study.checks import check_channels, check_settings
 from irnas_ray.study.study import run
 from irnas_ray.system.exit_status import checking_settings
 
@@ -72,6 +72,8 @@ def candidates_of(config: RetrainConfig) -> list[Candidate]:
         if candidate.identity() not in [other.identity() for other in candidates]:
             print(f"final {candidate.rank} is {candidate.name}: {parameters / 1e6:.3f} M parameters", flush=True)
             candidates.append(candidate)
+    macros = [candidate.genotype.macro for candidate in candidates if candidate.genotype is not None]
+    check_channels("compare", config.compare, lambda name, way: any(getattr(macro, name) == way for macro in macros))
     if config.network_arguments and all(candidate.kind == GENOTYPE for candidate in candidates):
         raise ValueError("network_arguments: a genotype's network takes none; see final.width, or choose network=NAME")
     return candidates

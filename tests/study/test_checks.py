@@ -116,6 +116,10 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ("search.beta_decay", "no alpha"),
     ),
     ({"search.candidates": 2}, ("search.candidates: 2", "search.proxy_steps")),
+    (
+        {"architecture.normalise_skip": True, "architecture.normalisation": "none"},
+        ("architecture.normalise_skip", "architecture.normalisation=none", "leave out one"),
+    ),
     ({"search.warmup_paths": True}, ("search.warmup_paths", "of 3", "architecture.multipliers=[1]")),
     ({"architecture.nodes": 0}, ("architecture.nodes: 0",)),
     ({"architecture.width": 0}, ("architecture.width: 0",)),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from command_line_cases import ROOT
 
 from irnas_ray.datasets.whole_images import ImageRecord
 from irnas_ray.evaluation.scores import evaluate
+from irnas_ray.genotypes.macro import Macro
 from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.networks.checkpoints import load_network
 from irnas_ray.networks.inference import restorer
@@ -103,6 +105,17 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_an_impossible_comparison_is_named_before_any_work(compare, values, message):
     with pytest.raises(ValueError, match=message):
         candidates_of(make_config(compare, **values))
+
+
+def test_channels_that_none_of_the_networks_has_are_not_compared(tmp_path):
+    plain = tmp_path / "plain.json"
+    macro = Macro(normalisation="none", aspp=False, low_level=False, head="linear")
+    replace(load_genotype("irnas_denoise"), macro=macro).save(plain)
+    channels = {"final.aspp_channels": [4, 8]}
+    with pytest.raises(ValueError, match=r"compare.final.aspp_channels: no network .*need architecture.aspp=true or"):
+        candidates_of(make_config(channels, genotype=str(plain)))
+    # the paper's cells have them
+    assert len(names(channels | {"genotype": [str(plain), "irnas_denoise"]})) == 4
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.5])
