@@ -36,10 +36,12 @@ OF_TRIALS = ("search.steps_per_epoch", "search.proxy_steps")
 OF_FINALS = ("final.steps", "final.validate_every")
 #: Steps that are timed of each network, after as many that are not.
 TIMED_STEPS = 4
+#: Seconds for which the steps of final trainings are timed: so long that most of them are at work at the same time.
+TIMED_SECONDS = 4.0
 #: Configurations are drawn and timed until so many seconds have passed, and so many at most.
 DRAWN_SECONDS, MOST_DRAWN = 4, 12
-#: A rate at which nothing diverges.
-HARMLESS = 1e-9
+#: A rate at which nothing diverges, and steps that never end.
+HARMLESS, ENDLESS = 1e-9, 10**9
 
 #: The settings of a trial, and the genes of its genotype where it has one already.
 Drawn = tuple[StudyConfig, dict[str, str | int]]
@@ -149,7 +151,8 @@ def _time_configurations(drawn: Sequence[Drawn]) -> Steps:
 @ray.remote(max_retries=0)
 def _time_candidates(candidates: Sequence[tuple[Candidate, StudyConfig]]) -> float:
     device = prepare_device(candidates[0][1].cluster.cpus_per_trial)
-    return max(time_training(candidate.make_network(own), own, device) for candidate, own in candidates)
+    seconds = TIMED_SECONDS / len(candidates)
+    return max(time_training(candidate.make_network(own), own, device, seconds) for candidate, own in candidates)
 
 
 def time_configurations(drawn: Sequence[Drawn], device: torch.device) -> Steps:
@@ -176,12 +179,12 @@ def first_configurations(config: StudyConfig) -> Iterator[Drawn]:
         yield settings_of(config, ledger.suggest(uuid.uuid4().hex) or {})
 
 
-def time_training(network: nn.Module, config: StudyConfig, device: torch.device) -> float:
-    """Seconds of a training step of a network under a study's recipe."""
-    own = replace(config.final, steps=2 * TIMED_STEPS, minutes=None, validate_every=TIMED_STEPS, lr=HARMLESS)
+def time_training(network: nn.Module, config: StudyConfig, device: torch.device, seconds: float = 0.0) -> float:
+    """Seconds of a training step of a network under a study's recipe, timed for at least so long."""
+    own = replace(config.final, steps=ENDLESS, minutes=None, validate_every=TIMED_STEPS, lr=HARMLESS)
     training = Training(network.to(device), _batches(config, own.batch, own.crop, device), _no_scores, own)
     training.run()
-    return _timed(training.run, device)
+    return _timed(training.run, device, seconds)
 
 
 def _time_search(config: StudyConfig, device: torch.device) -> float:
@@ -202,9 +205,14 @@ def _no_scores(_: nn.Module) -> dict[str, float]:
     return {"psnr": 0.0, "ssim": 0.0}
 
 
-def _timed(steps: Any, device: torch.device) -> float:
-    begun = time.perf_counter()
-    steps()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - begun) / TIMED_STEPS
+def _timed(steps: Any, device: torch.device, seconds: float = 0.0) -> float:
+    """Seconds of one of ``TIMED_STEPS`` steps, done again and again for at least so long; the last two thirds count."""
+    taken, begun = list[float](), time.perf_counter()
+    while not taken or time.perf_counter() - begun < seconds:
+        last = time.perf_counter()
+        steps()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - last)
+    # at first those that are timed beside these may not be at work yet
+    return fmean(taken[len(taken) // 3 :]) / TIMED_STEPS

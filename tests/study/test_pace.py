@@ -1,6 +1,7 @@
 """A study that is to keep to a time: how long steps take, and by what trainings are shortened."""
 
 import json
+import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from irnas_ray.study.candidates import Candidate
 from irnas_ray.study.limits import limits_of
 from irnas_ray.study.pace import (
     FOR_STEPS,
+    TIMED_STEPS,
     first_configurations,
     paced,
     paced_finals,
@@ -174,3 +176,16 @@ def test_retraining_has_no_time_unless_it_is_given_one() -> None:
     assert ir.compose("search", []).minutes is not None
     assert ir.compose("retrain", ["genotype=irnas_denoise"]).minutes is None
     assert ir.compose("retrain", ["genotype=irnas_denoise", "minutes=3"]).minutes == 3
+
+
+def test_steps_are_timed_for_long_enough_and_the_first_third_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two of six are fast, as long as others that are to be timed beside them are still being started."""
+    clock, lengths = [0.0], [0.1, 0.1, 0.4, 0.4, 0.4, 0.4, 9.0]
+
+    def steps() -> None:
+        clock[0] += lengths.pop(0)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    assert pace._timed(steps, torch.device("cpu"), 1.5) == pytest.approx(0.4 / TIMED_STEPS)
+    assert lengths == [9.0]
+    assert pace._timed(steps, torch.device("cpu")) == 9.0 / TIMED_STEPS
