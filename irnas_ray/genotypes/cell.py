@@ -5,7 +5,7 @@ from dataclasses import dataclass
 #: What an edge can do in the paper, in the order of alpha's columns.
 OPERATORS = ("conv", "sep", "dil", "def", "skip", "none")
 #: What an edge can do besides, where a space lists it.
-FURTHER_OPERATORS = ("res", "gate", "attention")
+FURTHER_OPERATORS = ("gate",)
 
 
 @dataclass(frozen=True, order=True)

@@ -11,7 +11,6 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.operators import (
     ACTIVATIONS,
     OPERATIONS,
-    ChannelAttention,
     DeformableConvolution,
     DilatedConv2d,
     activate,
@@ -286,14 +285,12 @@ def multiply_adds_per_pixel(network: nn.Module) -> int:
     """Multiplications with an addition for each pixel of the image, rounded.
 
     Every convolution weight counts once for each place where the convolution works; a deformable convolution adds four
-    for each bilinear sample and one for its mask. Batch normalisation folds into the convolutions and counts nothing,
-    as does what is done once an image.
+    for each bilinear sample and one for its mask. Batch normalisation folds into the convolutions and counts nothing.
     """
     share = network.pixel_share if isinstance(network, DerivedNetwork) else lambda name: 1.0
-    once = [name for name, module in network.named_modules() if isinstance(module, ChannelAttention)]
     total = 0.0
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and not any(name.startswith(f"{prefix}.") for prefix in once):
+        if isinstance(module, nn.Conv2d):
             total += share(name) * module.weight.numel()
         if isinstance(module, DeformableConvolution):
             total += share(name) * 9 * module.destinations * (4 * module.width + 1 * module.width)

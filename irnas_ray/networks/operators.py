@@ -218,24 +218,6 @@ class Skip(Operator):
         return source
 
 
-class ResidualConvolution(PlainOperator):
-    """``res``: 3x3 convolution, activation, 3x3 convolution, added to the activated source (He et al. 2016)."""
-
-    def make_edge(self, width: int) -> nn.Module:
-        return _Residual(width, self.activation)
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int, activation: str) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.activate = ACTIVATIONS[activation]()
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, activated: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return activated + self.second(self.activate(self.first(activated)))
-
-
 class GatedConvolution(PlainOperator):
     """``gate``: a 3x3 convolution to twice the channels, whose halves multiply each other (Chen et al. 2022)."""
 
@@ -253,22 +235,6 @@ class _Gated(nn.Module):
         return first * second
 
 
-class ChannelAttention(PlainOperator):
-    """``attention``: every channel times a factor that a 1x1 convolution makes of all channels' means."""
-
-    def make_edge(self, width: int) -> nn.Module:
-        return _Attention(width)
-
-
-class _Attention(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.factors = nn.Conv2d(width, width, 1)
-
-    def forward(self, activated: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return activated * self.factors(activated.mean(dim=(2, 3), keepdim=True)).sigmoid()
-
-
 #: Every operator by its name; ``none`` is not a class, as it contributes zero.
 OPERATIONS: dict[str, type[Operator]] = {
     "conv": Convolution,
@@ -276,9 +242,7 @@ OPERATIONS: dict[str, type[Operator]] = {
     "dil": DilatedConvolution,
     "def": DeformableConvolution,
     "skip": Skip,
-    "res": ResidualConvolution,
     "gate": GatedConvolution,
-    "attention": ChannelAttention,
 }
 
 

@@ -76,7 +76,7 @@ def test_onnx_restores_the_same_at_any_size(tmp_path, name, capsys):
 
 def test_exported_files_score_and_restore_as_the_network_does(tmp_path):
     macro = ir.Macro(unshuffle=2, normalisation="none", aspp=False, low_level=False, head="plain")
-    network = small_network(macro, "res sep attention skip", levels=(0,))
+    network = small_network(macro, "gate sep conv skip", levels=(0,))
     files = [exported(tmp_path, network, name) for name in ("onnx", "torch_export")]
     # as another program would, without this package
     program = torch.export.load(files[1]).module()

@@ -123,7 +123,7 @@ def test_separate_cells_have_the_parameters_of_every_incoming_path():
         ],
         (
             {"operators": ("conv", "pool")},
-            "operators: unknown operator 'pool'.*conv, sep, dil, def, skip, res, gate, attention, none",
+            "operators: unknown operator 'pool'.*conv, sep, dil, def, skip, gate, none",
         ),
         ({"operators": ("none",)}, "operators: .*none"),
         ({"operators": ()}, "operators: "),

@@ -18,7 +18,7 @@ PLAIN: dict[str, Any] = ONE_WIDTH | {"normalisation": "none", "aspp": False, "lo
 SPACES: dict[str, dict[str, Any]] = {
     "residual blocks": PLAIN,
     "unshuffled": PLAIN | {"unshuffle": 2, "residual": True},
-    "unshuffled by four": PLAIN | {"unshuffle": 4, "operators": ("res", "skip", "none")},
+    "unshuffled by four": PLAIN | {"unshuffle": 4, "operators": ("gate", "skip", "none")},
     "lower level": PLAIN | {"lower_level": True, "layers": 3, "nodes": 2},
     "untied, lower level, unshuffled": PLAIN
     | {"lower_level": True, "layers": 4, "unshuffle": 2, "tie_cells": False, "nodes": 1},

@@ -7,7 +7,7 @@ import irnas_ray as ir
 from irnas_ray.networks.derived import DerivedNetwork
 
 #: The operators of two nodes.
-OPERATORS = ("def sep dil skip", "res gate attention def")
+OPERATORS = ("def sep dil skip", "conv gate dil def")
 MACROS = (
     ir.Macro(),
     ir.Macro(unshuffle=2, normalisation="none", aspp=False, low_level=False, head="plain"),

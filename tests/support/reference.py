@@ -30,18 +30,6 @@ class Deformable(nn.Module):
         return deform(x, offset, self.convolution.weight, padding=(1, 1), mask=mask.sigmoid())
 
 
-class Residual(nn.Module):
-    """Two 3x3 convolutions with an activation between them, added to what they read."""
-
-    def __init__(self, width: int, activation: str) -> None:
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        self.between = activation_of(activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.between(self.first(x)))
-
-
 class Gate(nn.Module):
     """The first half of a 3x3 convolution's channels times the second half."""
 
@@ -52,19 +40,6 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.convolution(x)
         return y[:, : self.width] * y[:, self.width :]
-
-
-class Attention(nn.Module):
-    """Every channel times the sigmoid of a linear map of all channels' means."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.factors = nn.Conv2d(width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        matrix = self.factors.weight[:, :, 0, 0]
-        factors = torch.sigmoid(x.mean(dim=3).mean(dim=2) @ matrix.T + self.factors.bias)
-        return torch.einsum("bchw,bc->bchw", x, factors)
 
 
 class Zero(nn.Module):
@@ -92,10 +67,8 @@ def operator(name: str, width: int, activation: str, sep_repeats: int, normalise
         return nn.Sequential(activation_of(activation), dilated, norm)
     if name == "def":
         return nn.Sequential(activation_of(activation), Deformable(width), norm)
-    if name == "res":
-        return nn.Sequential(activation_of(activation), Residual(width, activation), norm)
-    if name in ("gate", "attention"):
-        return nn.Sequential(activation_of(activation), {"gate": Gate, "attention": Attention}[name](width), norm)
+    if name == "gate":
+        return nn.Sequential(activation_of(activation), Gate(width), norm)
     layers: list[nn.Module] = []
     for _ in range(sep_repeats):
         depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)

@@ -27,7 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "one width": {"multipliers": (1,), "layers": 3, "nodes": 1},
     "without def": {"operators": ("conv", "sep", "dil", "skip", "none")},
     "other order": {"operators": ("none", "skip", "def", "conv")},
-    "further operators": {"operators": ("res", "gate", "attention", "skip"), "nodes": 1},
+    "further operators": {"operators": ("gate", "skip"), "nodes": 1},
     "normalised skip": {"normalise_skip": True, "operators": ("conv", "skip", "none"), "nodes": 3},
     "skip alone": {"operators": ("skip",), "nodes": 3},
     "conv alone": {"operators": ("conv",), "nodes": 3},
