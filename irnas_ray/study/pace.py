@@ -29,8 +29,8 @@ from irnas_ray.study.worker import prepare_device
 from irnas_ray.system.files import read_json, write_json
 from irnas_ray.training.training import Training
 
-#: Share of the time that steps may take; data, validations, scores, and starts of processes take the rest.
-FOR_STEPS = 0.85
+#: Share of the time that timed steps may take; batches, validations, scores, and starts of processes take the rest.
+FOR_STEPS = 0.8
 #: What trials are shortened by alike, and what final trainings are.
 OF_TRIALS = ("search.steps_per_epoch", "search.proxy_steps")
 OF_FINALS = ("final.steps", "final.validate_every")
