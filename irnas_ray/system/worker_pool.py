@@ -92,11 +92,19 @@ class WorkerPool:
             while waiting:
                 yield self._next(waiting, look)
         except BrokenProcessPool as error:
+            self._kill()
             message = f"a process was killed, most likely for want of memory; use fewer with {self._setting}=N"
             raise WorkerKilled(message) from error
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _kill(self) -> None:
+        # Python ends the others when one dies, but not one that was just being started, and waits for it for ever:
+        # its documented remedy, `kill_workers`, comes with 3.14.
+        assert self._pool is not None
+        for process in list(self._pool._processes.values()):
+            process.kill()
 
     def _next(self, waiting: collections.deque[Future[Result]], look: Callable[[int], object]) -> Result:
         while not waiting[0].done():

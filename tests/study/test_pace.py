@@ -138,7 +138,7 @@ def test_finals_use_what_the_search_left(
     # two turns of 600 steps of 0.02 s in what is left of half a minute
     assert finals.final.steps == round(600 * FOR_STEPS * 20 / (2 * 600 * 0.02))
     assert finals.search == config.search
-    assert "every final training gets 71% of its steps" in capsys.readouterr().out
+    assert "every final training gets 67% of its steps" in capsys.readouterr().out
     assert paced_finals(config, folder, candidates, RESOURCES, 1, spent=0) == finals
     assert not answers
 
