@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from parallel_cases import backwards, begin_at, complain_at_three, die_at_three, square
+from parallel_cases import backwards, begin_at, complain_at_three, die_at_three, sleep, square
 
 from irnas_ray.system import worker_pool
 from irnas_ray.system.worker_pool import AHEAD, WorkerKilled, WorkerPool, choose_workers, run_tasks
@@ -48,20 +48,23 @@ def test_a_process_that_starts_while_another_dies_is_not_waited_for(monkeypatch)
     spawn, join = ProcessPoolExecutor._spawn_process, process._ExecutorManagerThread.join_executor_internals
 
     def late(pool: ProcessPoolExecutor) -> None:
-        assert not started or ended.wait(60)
+        if started:
+            started[0].kill()
+            assert ended.wait(60)
         spawn(pool)
         started[:] = pool._processes.values()
 
     def after_all_started(manager: process._ExecutorManagerThread) -> None:
         ended.set()
-        while len(started) < 2:
+        until = time.monotonic() + 60
+        while len(started) < 2 and time.monotonic() < until:
             time.sleep(0.01)
         join(manager)
 
     monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", late)
     monkeypatch.setattr(process._ExecutorManagerThread, "join_executor_internals", after_all_started)
     with pytest.raises(WorkerKilled, match="workers=N"):
-        run_tasks(die_at_three, [3, 1], 2)
+        run_tasks(sleep, [60, 60], 2)
     assert len(started) == 2 and not any(each.is_alive() for each in started)
 
 
