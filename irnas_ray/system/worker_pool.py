@@ -112,6 +112,9 @@ class WorkerPool:
             for future in waiting:
                 if future.done():
                     future.result()
+            # what was submitted just as a process died has no result ever
+            if self._pool is not None and self._pool._broken:
+                raise BrokenProcessPool(self._pool._broken)
             look(self._counter.value)
         return waiting.popleft().result()
 

@@ -26,10 +26,6 @@ def die_at_three(number: int, tick: Tick) -> int:
     return square(number, tick)
 
 
-def sleep(seconds: int, tick: Tick) -> None:
-    time.sleep(seconds)
-
-
 _begun = 0
 
 

@@ -4,15 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, process
 from functools import partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from parallel_cases import backwards, begin_at, complain_at_three, die_at_three, sleep, square
+from parallel_cases import backwards, begin_at, complain_at_three, die_at_three, square
 
 from irnas_ray.system import worker_pool
 from irnas_ray.system.worker_pool import AHEAD, WorkerKilled, WorkerPool, choose_workers, run_tasks
@@ -40,32 +37,6 @@ def test_the_first_failure_is_raised(workers):
 def test_a_killed_process_is_told_from_a_failure():
     with pytest.raises(WorkerKilled, match="workers=N"):
         run_tasks(die_at_three, [1, 3, 2], 2)
-
-
-def test_a_process_that_starts_while_another_dies_is_not_waited_for(monkeypatch):
-    """The second one is started only once Python has ended those that it knew of, and is about to wait for all."""
-    ended, started = threading.Event(), list[BaseProcess]()
-    spawn, join = ProcessPoolExecutor._spawn_process, process._ExecutorManagerThread.join_executor_internals
-
-    def late(pool: ProcessPoolExecutor) -> None:
-        if started:
-            started[0].kill()
-            assert ended.wait(60)
-        spawn(pool)
-        started[:] = pool._processes.values()
-
-    def after_all_started(manager: process._ExecutorManagerThread) -> None:
-        ended.set()
-        until = time.monotonic() + 60
-        while len(started) < 2 and time.monotonic() < until:
-            time.sleep(0.01)
-        join(manager)
-
-    monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", late)
-    monkeypatch.setattr(process._ExecutorManagerThread, "join_executor_internals", after_all_started)
-    with pytest.raises(WorkerKilled, match="workers=N"):
-        run_tasks(sleep, [60, 60], 2)
-    assert len(started) == 2 and not any(each.is_alive() for each in started)
 
 
 @pytest.mark.parametrize("count", [1, 2])
