@@ -91,7 +91,9 @@ class WorkerPool:
                     yield self._next(waiting, look)
             while waiting:
                 yield self._next(waiting, look)
-        except BrokenProcessPool as error:
+        except (BrokenProcessPool, OSError) as error:
+            if self._pool is None or not self._pool._broken:
+                raise
             self._kill()
             message = f"a process was killed, most likely for want of memory; use fewer with {self._setting}=N"
             raise WorkerKilled(message) from error

@@ -4,8 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor, process
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,55 @@ def test_the_first_failure_is_raised(workers):
 def test_a_killed_process_is_told_from_a_failure():
     with pytest.raises(WorkerKilled, match="workers=N"):
         run_tasks(die_at_three, [1, 3, 2], 2)
+
+
+@pytest.mark.parametrize("place", ["before it is known", "after it is known"])
+def test_a_process_that_starts_while_another_dies_is_not_waited_for(place, monkeypatch):
+    """The second one is asked for when the first is dead, and is there, or does not start, once that was ended."""
+    dead, asked, ended = threading.Event(), threading.Event(), threading.Event()
+    spawn, manager = ProcessPoolExecutor._spawn_process, process._ExecutorManagerThread
+    terminate, join = manager.terminate_broken, manager.join_executor_internals
+    started: list[BaseProcess] = []
+
+    class Known(dict[int, BaseProcess]):
+        """What Python ends; a second process comes to it late."""
+
+        def __setitem__(self, number: int, new: BaseProcess) -> None:
+            asked.set()
+            assert not started or ended.wait(60)
+            super().__setitem__(number, new)
+            started.append(new)
+
+    def items():
+        yield 9
+        assert dead.wait(60)
+        yield 9
+
+    def late(pool: ProcessPoolExecutor) -> None:
+        if not started:
+            pool._processes = Known()
+        elif place == "after it is known":
+            asked.set()
+            assert ended.wait(60)
+        spawn(pool)
+
+    def once_asked(thread: process._ExecutorManagerThread, cause: object) -> None:
+        asked.clear()
+        dead.set()
+        asked.wait(60)
+        terminate(thread, cause)
+
+    def once_ended(thread: process._ExecutorManagerThread) -> None:
+        ended.set()
+        join(thread)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", late)
+    monkeypatch.setattr(manager, "terminate_broken", once_asked)
+    monkeypatch.setattr(manager, "join_executor_internals", once_ended)
+    with pytest.raises(WorkerKilled, match="processes=N"), WorkerPool(2, "os", "processes") as pool:
+        list(pool.map(os._exit, items()))
+    assert not any(each.is_alive() for each in started)
+    assert len(started) == (2 if place == "before it is known" else 1)
 
 
 @pytest.mark.parametrize("count", [1, 2])
