@@ -90,7 +90,6 @@ class PlainOperator(Operator):
 
     def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
         super().__init__(width, destinations, activation, sep_repeats, affine)
-        self.activation = activation
         self.edges = nn.ModuleList(self.make_edge(width) for _ in range(destinations))
 
     def make_edge(self, width: int) -> nn.Module:

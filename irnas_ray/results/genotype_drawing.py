@@ -16,7 +16,12 @@ from irnas_ray.results.tables import input_name
 
 #: Colours that stay apart for colour-blind readers (Okabe and Ito).
 COLORS = {
-    **{"conv": "#0072B2", "sep": "#007F5F", "dil": "#B35900", "def": "#A8417F", "skip": "#5F6670", "gate": "#7A4FB5"},
+    "conv": "#0072B2",
+    "sep": "#007F5F",
+    "dil": "#B35900",
+    "def": "#A8417F",
+    "skip": "#5F6670",
+    "gate": "#7A4FB5",
 }
 INK, FAINT = "#22262B", "#C9CED6"
 #: Inches between two columns, and by which an arc rises for each column that it spans.

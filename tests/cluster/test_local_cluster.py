@@ -227,3 +227,30 @@ def test_only_what_dead_drivers_of_this_machine_left_is_removed(tmp_path: Path) 
         remove_left(tmp_path)
     left = {path.name.removeprefix(OWN) for path in tmp_path.iterdir()}
     assert left == {"alive", "elsewhere", "begun", "ray", "link"}
+
+
+#: Writes into a folder again and again, under a name that says nothing of Ray.
+WRITES = """
+import itertools, pathlib, sys
+print(flush=True)
+for number in itertools.count():
+    place = pathlib.Path(sys.argv[1]) / str(number % 100)
+    place.mkdir(parents=True, exist_ok=True)
+"""
+
+
+def test_what_still_writes_there_is_ended_by_what_it_inherited(tmp_path: Path) -> None:
+    dead = tmp_path / f"{OWN}0"
+    dead.mkdir()
+    (dead / HELD).write_text(socket.gethostname())
+    command = [sys.executable, "-c", WRITES]
+    marked = os.environ | {local_cluster.MARK: str(dead)}
+    with (
+        subprocess.Popen([*command, dead], env=marked, stdout=-1) as own,
+        subprocess.Popen([*command, tmp_path / "other"], stdout=-1) as other,
+    ):
+        assert own.stdout is not None and own.stdout.readline() and other.stdout is not None and other.stdout.readline()
+        remove_left(tmp_path)
+        assert own.wait(60) == -signal.SIGKILL and not dead.exists()
+        assert other.poll() is None
+        other.kill()
