@@ -237,5 +237,5 @@ def _trial_values(one: Judged, folder: AuditFolder, config: StudyConfig) -> dict
 
 
 def seconds_of(folder: AuditFolder, names: Sequence[str]) -> float:
-    """Wall time of the studies, each as its last run has measured it."""
+    """Wall time of the studies, of all their runs that came to an end."""
     return sum(sum(folder.study(name).read_summary().get("seconds", {}).values()) for name in names)

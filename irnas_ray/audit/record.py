@@ -62,7 +62,7 @@ class Audit:
     judgement: Judgement
     #: Proxy -> Kendall's tau-b with the scores.
     tau: dict[str, Agreement]
-    #: Wall time of the whole audit.
+    #: Wall time of the whole audit, without that of runs that were stopped.
     seconds: float
     #: What else a reader must know, such as protocol, noise level, search space and versions.
     facts: dict[str, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ def audit_of(
         name: What the audit is called.
         arms: At least ``"searched"``, ``"random"`` and ``"uniform"``; each run with as many seeds as its arm's others.
         images: Ids of the images, in the order of the scores.
-        seconds: Wall time of the whole audit.
+        seconds: Wall time of the whole audit, without that of runs that were stopped.
         proxies: Proxy -> pairs of its value and the score in dB of a network trained alone.
         facts: What else a reader must know.
         draws: Bootstrap draws.

@@ -32,6 +32,8 @@ def summarise(
 ) -> None:
     """Write ``summary.json``, the baselines' scores of each image and the report; print finals against baselines.
 
+    ``seconds`` are those of this run's stages; where the study had come to an end before, they are added to its own.
+
     Raises ValueError, and writes nothing, if they were scored under different protocols or on different images.
     """
     evaluations = [*(evaluation_of(final) for final in finals), *reference]
@@ -48,7 +50,7 @@ def summarise(
         # torch names itself with the CUDA that it was built for, its distribution without
         "versions": versions(PYTHON, "torch", "ray", "optuna")
         | {"torch": torch.__version__, "device": machine["gpu"] or machine["processor"]},
-        "seconds": seconds,
+        "seconds": _in_all(folder, seconds),
         "trials": records,
         "configurations": configurations,
         "finals": [
@@ -73,6 +75,12 @@ def summarise(
     for final in finals:
         print(f"{final['name']}: {_what(final)}")
     print(f"networks, genotypes, trials and report: {folder.path}", flush=True)
+
+
+def _in_all(folder: StudyFolder, seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds of each stage of this run and of the earlier ones that came to their end."""
+    earlier = folder.read_summary().get("seconds", {})
+    return {stage: spent + earlier.get(stage, 0.0) for stage, spent in seconds.items()}
 
 
 def _draw(config: StudyConfig, folder: StudyFolder, records: list[dict[str, Any]]) -> None:

@@ -1,5 +1,7 @@
 """The networks that ship: listed by their cards, loaded by their names, chosen by the images' colours."""
 
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +144,20 @@ def test_what_ships_is_small_described_and_free():
         assert (network.channels, count_parameters(network)) == (shipped.channels, shipped.parameters)
         text = shipped.card.read_text(encoding="utf-8")
         assert "license:" in text and "datasets:" in text and len(text) < 8000 and isinstance(notes, dict)
+
+
+def test_the_command_of_a_card_trains_as_the_card_says():
+    """Whatever the defaults of its search space have become."""
+    for shipped in cards.shipped_networks():
+        text = shipped.card.read_text(encoding="utf-8")
+        command = shlex.split(text.split("```sh\n")[1].split("```")[0].replace("\\\n", " "))
+        assert command[:2] == ["irnas-ray", "retrain"]
+        final = ir.compose("retrain", command[2:]).final
+        said = re.search(r"([\d,]+) steps of AdamW, batches of four crops of 64 x 64\s+pixels( in bfloat16)?", text)
+        assert said, shipped.name
+        precision = "bfloat16" if said[2] else "float32"
+        told = ("adamw", int(said[1].replace(",", "")), 4, 64, precision)
+        assert (final.optimizer, final.steps, final.batch, final.crop, final.precision) == told, shipped.name
 
 
 def test_what_ships_scores_what_its_card_says():
