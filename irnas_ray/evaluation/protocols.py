@@ -176,7 +176,9 @@ def _enlarging(bases: tuple[str, ...]) -> list[Protocol]:
 
 def _frozen(kinds: tuple[str, ...]) -> list[Protocol]:
     return [
-        Protocol(f"frozen-{color}-{kind}", f"Pairs that prepare.py froze, {shown}, {kind}", color, color, "paired")
+        Protocol(
+            f"frozen-{color}-{kind}", f"Pairs frozen by irnas-ray prepare, {shown}, {kind}", color, color, "paired"
+        )
         for color, shown in _COLORS.items()
         for kind in kinds
     ]
@@ -264,5 +266,5 @@ def check_form(protocol: Protocol, form: str | None) -> None:
     made, _, how = (form or "").partition("-")
     own = f"frozen-{protocol.color}-{how}" if made == "frozen" else None
     if own != (protocol.id if protocol.id.startswith("frozen-") else None):
-        wanted = f"protocol {own}" if own else "a data set that prepare.py froze in that way"
+        wanted = f"protocol {own}" if own else "a data set that irnas-ray prepare froze in that way"
         raise ValueError(f"protocol {protocol.id} does not score {form or 'images as they are'}; use {wanted}")

@@ -64,7 +64,7 @@ class Screening:
             yield f"{'PROBLEM' if falsifies else 'note'}, {kind}: {len(texts)} {title}"
             yield from (f"    {text}" for text in texts[:most])
             if most is not None and len(texts) > most:
-                yield f"    and {len(texts) - most} more; prepare.py check=true lists all"
+                yield f"    and {len(texts) - most} more; irnas-ray prepare check=true lists all"
         if self.limited:
             yield "note: too many images to compare all thumbnails; copies were looked for by equal pixels only"
 

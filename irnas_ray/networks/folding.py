@@ -26,7 +26,7 @@ CHANNELS_LAST = torch.channels_last
 def folded(network: DerivedNetwork) -> nn.Module:
     """A copy of a network that restores the same images to 1e-5, faster; it can neither be trained nor saved."""
     own = copy.deepcopy(network).eval()
-    # without normalisation there is nothing to fold but the layout
+    # what is rearranged is the form of the paper's network; of others only the layout changes
     fast = FoldedNetwork(own) if network.macro == PAPER else own.to(memory_format=CHANNELS_LAST)
     return fast.requires_grad_(False)
 

@@ -74,7 +74,14 @@ class SuperNet(nn.Module):
         normalise_skip: bool = False,
     ) -> None:
         super().__init__()
-        self.macro = Macro(unshuffle, normalisation, aspp, low_level, head, lower_level)
+        self.macro = Macro(
+            unshuffle=unshuffle,
+            normalisation=normalisation,
+            aspp=aspp,
+            low_level=low_level,
+            head=head,
+            lower_level=lower_level,
+        )
         self.pixel_step = self.macro.step()
         self.normalised, self.normalise_skip = normalisation == "batch", normalise_skip
         if lower_level and len(multipliers) > 1:

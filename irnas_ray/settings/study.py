@@ -87,7 +87,8 @@ class Data:
     color: str = one_of("gray", "rgb")
     #: Smallest side in pixels that a training image may have, which bounds the crops; side of frozen patches.
     patch: int = 96
-    #: Has no effect, because whole images are stored and crops lie anywhere in them; kept for old command lines.
+    #: Changes nothing that is stored or drawn, because whole images are stored and crops lie anywhere in them; kept for
+    #: old command lines. Data sets that differ in it still count as different ones.
     stride: int | None = bounded(None, at_least=1)
     #: Share of the images held out for the final score where the source has no test folder.
     test_fraction: float = 0.2

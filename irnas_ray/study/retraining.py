@@ -17,7 +17,7 @@ from irnas_ray.study.checks import check_channels, check_settings
 from irnas_ray.study.study import run
 from irnas_ray.system.exit_status import checking_settings
 
-#: Settings of retrain.py itself that may be compared, beside those of ``final`` and those that shape a network.
+#: Settings of `irnas-ray retrain` itself that may be compared, beside those of ``final`` and of a network's shape.
 OWN = ("genotype", "network", "network_arguments")
 #: Settings of ``final`` that must be equal for all: what is scored, how many are trained, and by how many workers.
 COMMON = ("final.count", "final.protocol", "final.images", "final.scored", "final.workers")

@@ -69,6 +69,8 @@ def operator(name: str, width: int, activation: str, sep_repeats: int, normalise
         return nn.Sequential(activation_of(activation), Deformable(width), norm)
     if name == "gate":
         return nn.Sequential(activation_of(activation), Gate(width), norm)
+    if name != "sep":
+        raise ValueError(f"{name}: has no plain form here")
     layers: list[nn.Module] = []
     for _ in range(sep_repeats):
         depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)

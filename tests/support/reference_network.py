@@ -35,6 +35,8 @@ def apply_edge(name: str, x: Tensor, edge, net: DerivedNetwork) -> Tensor:
         for between, _, depthwise, pointwise in operator.repeats:
             y = separable(act(norm(y, between), net), depthwise, pointwise)
         return norm(y, edge.norm)
+    if name != "def":
+        raise ValueError(f"{name}: has no plain form here")
     predicted = F.conv2d(active, operator.predictor.weight, operator.predictor.bias, padding=1)
     offset, mask = predicted[:, :18], predicted[:, 18:].sigmoid()
     weight = operator.convolution.weight
