@@ -19,6 +19,10 @@ from irnas_ray.settings.study import short_values
 
 #: Proposals in a row that may be beyond the limits before the study gives up.
 MOST_REFUSED = 1000
+#: How often what a starting point leaves open is drawn again until all of it is within the limits.
+MOST_COMPLETIONS = 100
+#: User attribute of a starting point that was drawn again: how often.
+DRAWN_AGAIN = "completed before"
 #: Seconds between two lines about them.
 BETWEEN_LINES = 10
 
@@ -236,7 +240,8 @@ class Ledger:
     def _propose(self) -> Configuration:
         """A new configuration within the limits; those beyond are told to the study as such and cost nothing."""
         said, told = "", time.monotonic()
-        for refused in range(MOST_REFUSED):
+        refused = given = 0
+        while refused - given < MOST_REFUSED:
             if time.monotonic() - told > BETWEEN_LINES:
                 told = time.monotonic()
                 print(f"[search] {refused} proposals in a row are beyond the limits, the last with {said}", flush=True)
@@ -246,7 +251,8 @@ class Ledger:
                 self._count_refused(trial_id)
                 return self._add(self.plan.storage.get_trial(trial_id))
             said = ", ".join(f"{cost:.0f} {metric}" for metric, cost in beyond.items())
-            self._refuse(trial_id, beyond, said)
+            refused += 1
+            given += self._refuse(trial_id, beyond, said)
         assert self.plan.limits is not None
         limits = ", ".join(f"{metric} at most {most:g}" for metric, most in self.plan.limits.most.items())
         raise LimitsUnmet(
@@ -254,14 +260,26 @@ class Ledger:
             f"{said})"
         )
 
-    def _refuse(self, trial_id: int, beyond: dict[str, float], said: str) -> None:
+    def _refuse(self, trial_id: int, beyond: dict[str, float], said: str) -> bool:
+        """Tell the study that a proposal is beyond the limits; whether it was a starting point."""
         storage = self.plan.storage
         trial = storage.get_trial(trial_id)
-        if "fixed_params" in trial.system_attrs:
-            given = short_values(trial.params)
-            print(f"[search] a starting point is beyond the limits with {said}, and left out: {given}", flush=True)
+        point = trial.system_attrs.get("fixed_params")
+        if point is not None:
+            # what the driver dies after is done twice, and not never
+            drawn = trial.user_attrs.get(DRAWN_AGAIN, 0) + 1
+            if drawn < MOST_COMPLETIONS and trial.params.keys() - point.keys():
+                self.study.enqueue_trial(point, user_attrs={DRAWN_AGAIN: drawn})
+            else:
+                tried = f" in each of {drawn} completions, the last" if drawn > 1 else ""
+                given = short_values(point)
+                print(
+                    f"[search] a starting point is beyond the limits{tried} with {said}, and left out: {given}",
+                    flush=True,
+                )
         storage.set_trial_user_attr(trial_id, BEYOND, beyond)
         self.study.tell(trial.number, state=TrialState.PRUNED)
+        return point is not None
 
     def _beyond(self, trial_id: int) -> dict[str, float]:
         """What a proposal costs where that is beyond a limit; its trial tells Optuna all costs as constraints."""
@@ -289,7 +307,10 @@ class Ledger:
         trials = self.study.get_trials(deepcopy=False, states=states)
         half = [trial for trial in trials if trial.state == TrialState.RUNNING and "replicates" not in trial.user_attrs]
         number = half[0].number if half else len(trials)
-        self.study.sampler = plan.make_sampler(number)
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        # a model may propose the same thing again and again
+        again = any(DRAWN_AGAIN in trial.user_attrs for trial in (half or waiting)[:1])
+        self.study.sampler = (plan.drawing_uniformly() if again else plan).make_sampler(number)
         study_id = plan.storage.get_study_id_from_name(plan.name)
         if half:
             # the driver died while it was proposed

@@ -68,6 +68,10 @@ class StudyPlan:
             return make_sampler(self.sampler, self.seed, number, self.space, len(self.objectives))
         return METHODS[self.search.method](self.space, self.search, seed_of(self.seed, number), self.limits)
 
+    def drawing_uniformly(self) -> "StudyPlan":
+        """The plan with nothing learned: its sampler draws domains, or its method genotypes, at random."""
+        return replace(self, sampler="random", search=replace(self.search, method="random"))
+
     @property
     def metrics(self) -> list[str]:
         """Under which names trials report the values of the objectives."""

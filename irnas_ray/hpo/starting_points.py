@@ -13,7 +13,7 @@ from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.hpo.domains import as_given, contains
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.storage import StorageLost, open_storage, sqlite_file
-from irnas_ray.settings.study import Tune
+from irnas_ray.settings.study import GENES, Tune
 
 Point = dict[str, Any]
 #: Gives the settings of the study in a folder as plain values, or ValueError.
@@ -91,20 +91,35 @@ def _of_study(
     ignored: set[str] = set()
     for trial in _best_first(study):
         whole = {key: trial.params.get(key, _value(before, key)) for key in space.domains}
-        ignored |= trial.params.keys() - space.domains.keys()
+        genes = {key for key in trial.params if key.startswith(GENES)} if space.architecture else set()
+        ignored |= trial.params.keys() - space.domains.keys() - genes
         point = space.settle(whole)
         outside = [key for key, value in point.items() if not contains(space.distribution(key), value)]
         if outside:
             listed = ", ".join(f"{key}={point[key]!r}" for key in outside)
             notes.append(f"configuration {trial.number} of {folder} is left out: {listed} outside the domains")
             continue
-        points.append({key: as_given(space.distribution(key), value) for key, value in point.items()})
+        point = {key: as_given(space.distribution(key), value) for key, value in point.items()}
+        try:
+            points.append(point | _genes_of(trial.params, point, space))
+        except ValueError as error:
+            notes.append(f"the genotype of configuration {trial.number} of {folder} is left out: {error}")
+            points.append(point)
         if len(points) == count:
             break
     if ignored:
         notes.append(f"{', '.join(sorted(ignored))} of {folder} not taken over: not tuned here")
     notes.append(f"begins with {len(points)} configurations of {folder}")
     return points, notes
+
+
+def _genes_of(params: Mapping[str, Any], point: Point, space: SearchSpace) -> Point:
+    """The genes of an earlier configuration, if the study has some; ValueError naming the one that is not possible."""
+    genes = {key: value for key, value in params.items() if key.startswith(GENES)}
+    if space.architecture is None or not genes:
+        return {}
+    encoding = space.encoding(point)
+    return dict(encoding.encode(encoding.decode(genes)))
 
 
 def _best_first(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

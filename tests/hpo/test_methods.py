@@ -24,6 +24,8 @@ from irnas_ray.hpo.records import records_of
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.hpo.storage import open_storage
+from irnas_ray.results.folder import StudyFolder
+from irnas_ray.results.layout import settings_in
 from irnas_ray.settings.study import GENES as GENES_OF_SETTINGS
 from irnas_ray.settings.study import Architecture, Search, StudyConfig, Tune, settings_of, short_values, with_values
 
@@ -238,3 +240,29 @@ def test_settings_know_genes_by_their_names() -> None:
         {f"{PREFIX}cell0.node0.first": "conv"},
     )
     assert short_values(values) == "nodes=2, seed=3"
+
+
+def test_a_search_may_begin_with_what_an_earlier_one_found(tmp_path: Path) -> None:
+    """Genotypes and values of its best configurations, as far as they lie in the space."""
+    config = with_values(StudyConfig(architecture=SMALL, study="a", results=str(tmp_path)), {"search.method": "random"})
+    config.domains = {"architecture.nodes": IntDistribution(1, 2)}
+    folder = StudyFolder(config)
+    folder.create(config)
+    study = optuna.create_study(study_name="a", storage=open_storage(None, folder.path), direction="maximize")
+    tried = []
+    for score in (1.0, 3.0, 2.0):
+        trial, values = ask(study, plan_of("random", SearchSpace.of(config)))
+        study.tell(trial, score)
+        tried.append(values)
+    tuned = Tune(warm_start=str(folder.path), warm_start_count=2)
+    points, notes = starting_points(tuned, SearchSpace.of(config), settings_in)
+    assert points == [tried[1], tried[2]] and notes == [f"begins with 2 configurations of {folder.path}"]
+    # where only values are tuned, genes are not; where other operators are, genotypes with others are left out
+    supernets = SearchSpace.of(with_values(config, {"search.method": "darts"}))
+    points, notes = starting_points(tuned, supernets, settings_in)
+    assert points == [{"architecture.nodes": tried[one]["architecture.nodes"]} for one in (1, 2)][: len(points)]
+    assert "not taken over: not tuned here" in notes[0]
+    other = SearchSpace.of(with_values(config, {"architecture.operators": ["dil", "def"]}))
+    points, notes = starting_points(tuned, other, settings_in)
+    assert all(point.keys() == {"architecture.nodes"} for point in points)
+    assert notes[0].startswith(f"the genotype of configuration 1 of {folder.path} is left out: genotype.cell0.node0")

@@ -105,11 +105,35 @@ def test_starting_points_beyond_the_limits_and_long_rows_of_refusals_are_told(ca
     ledger.study.enqueue_trial({"architecture.nodes": 5})
     ledger.suggest("t0")
     out = capsys.readouterr().out
-    assert "[search] a starting point is beyond the limits with 5000 parameters, and left out: nodes=5" in out
+    said = "in each of 100 completions, the last with 5000 parameters, and left out: nodes=5\n"
+    assert out.count("[search] a starting point") == 1 and said in out
     assert "in a row" not in out
     monkeypatch.setattr(ledger_module, "BETWEEN_LINES", -1)
-    ledger.study.enqueue_trial({"architecture.nodes": 5})
+    ledger.study.enqueue_trial({"architecture.nodes": 5, "search.ssim_weight": 0.5})
     ledger.suggest("t1")
-    assert (
-        "[search] 1 proposals in a row are beyond the limits, the last with 5000 parameters" in capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "a starting point is beyond the limits with 5000 parameters, and left out: nodes=5, ssim_weight=0.5" in out
+    assert "[search] 1 proposals in a row are beyond the limits, the last with 5000 parameters" in out
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_what_a_starting_point_leaves_open_is_drawn_again_until_it_fits(sampler: str, capsys: Any) -> None:
+    """The limit is on what was left open, which three of four draws exceed; every point is tried, and none twice."""
+    ledger = make_ledger(None, sampler, limits=LIMITS, total=8)
+    weights = [0.2, 0.4, 0.6, 0.8]
+    for weight in weights:
+        ledger.study.enqueue_trial({"search.ssim_weight": weight})
+    suggested = [ledger.suggest(f"t{number}") for number in range(6)]
+    assert all(one is not None and one["architecture.nodes"] == 2 for one in suggested)
+    found = [one["search.ssim_weight"] for one in suggested if one is not None]
+    assert sorted(found[:4]) == weights and not set(found[4:]) & set(weights)
+    assert refused(ledger) and "starting point" not in capsys.readouterr().out
+
+
+def test_starting_points_that_never_fit_do_not_end_a_study(monkeypatch: Any) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_REFUSED", 30)
+    ledger = make_ledger(None, limits=LIMITS)
+    for _ in range(2):
+        ledger.study.enqueue_trial({"architecture.nodes": 5})
+    suggested = ledger.suggest("t0")
+    assert suggested is not None and suggested["architecture.nodes"] == 2
