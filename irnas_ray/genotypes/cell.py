@@ -1,6 +1,9 @@
 """The parts of a discrete architecture: operators, edges and cells."""
 
+import operator
+import reprlib
 from dataclasses import dataclass
+from typing import Any
 
 #: What an edge can do in the paper, in the order of alpha's columns.
 OPERATORS = ("conv", "sep", "dil", "def", "skip", "none")
@@ -20,16 +23,45 @@ class Edge:
 Cell = tuple[tuple[Edge, Edge], ...]
 
 
-def check_cell(cell: Cell, where: str) -> None:
-    """ValueError naming the node unless every node keeps two different earlier inputs with known operators."""
-    if not cell:
+def plain_cell(nodes: tuple[Any, ...], where: str) -> Cell:
+    """The cell with each node's edges in order and plain numbers in them.
+
+    Raises ValueError naming the node unless every one keeps two different earlier inputs with known operators.
+    """
+    if not nodes:
         raise ValueError(f"{where}: has no nodes")
-    for node, edges in enumerate(cell):
-        if len(edges) != 2 or edges[0].source == edges[1].source:
-            raise ValueError(f"{where}[{node}]: a node keeps two different inputs")
-        for edge in edges:
-            if edge.operator not in OPERATORS + FURTHER_OPERATORS or edge.operator == "none":
-                possible = ", ".join(name for name in OPERATORS + FURTHER_OPERATORS if name != "none")
-                raise ValueError(f"{where}[{node}]: unknown operator {edge.operator!r}; possible: {possible}")
-            if not 0 <= edge.source < node + 2:
-                raise ValueError(f"{where}[{node}]: input {edge.source}; node {node} has inputs 0 to {node + 1}")
+    return tuple(_plain_node(node, index, f"{where}[{index}]") for index, node in enumerate(nodes))
+
+
+def _plain_node(node: Any, index: int, where: str) -> tuple[Edge, Edge]:
+    edges = sorted(_plain_edge(edge, where) for edge in as_tuple(node, where))
+    if len(edges) != 2 or edges[0].source == edges[1].source:
+        raise ValueError(f"{where}: a node keeps two different inputs")
+    for edge in edges:
+        if not 0 <= edge.source < index + 2:
+            raise ValueError(f"{where}: input {edge.source}; node {index} has inputs 0 to {index + 1}")
+    return edges[0], edges[1]
+
+
+def _plain_edge(edge: Any, where: str) -> Edge:
+    if not isinstance(edge, Edge):
+        raise ValueError(f"{where}: {reprlib.repr(edge)} is no edge; give Edge(source, operator)")
+    name, possible = edge.operator, [name for name in OPERATORS + FURTHER_OPERATORS if name != "none"]
+    if not isinstance(name, str) or name not in possible:
+        raise ValueError(f"{where}: unknown operator {name!r}; possible: {', '.join(possible)}")
+    return Edge(plain_number(edge.source, f"{where}: input"), str(name))
+
+
+def as_tuple(value: Any, where: str) -> tuple[Any, ...]:
+    """The entries of a list or the like; ValueError naming where if it has none."""
+    try:
+        return tuple(value)
+    except TypeError:
+        raise ValueError(f"{where}: {reprlib.repr(value)}; a list is needed") from None
+
+
+def plain_number(value: Any, where: str) -> int:
+    """A whole number, one of NumPy's too, as Python's own, which JSON can hold; ValueError naming where otherwise."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{where} {reprlib.repr(value)} is not a whole number")
+    return operator.index(value)

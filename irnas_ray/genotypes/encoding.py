@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from irnas_ray.genotypes.cell import Cell, Edge
-from irnas_ray.genotypes.genotype import MOST_LAYERS, MOST_NODES, MULTIPLIERS, Genotype
+from irnas_ray.genotypes.genotype import MOST_LAYERS, MOST_NODES, MULTIPLIERS, Genotype, plain_multipliers
 from irnas_ray.genotypes.macro import PAPER, Macro
 
 #: How the names of all genes begin.
@@ -66,7 +66,7 @@ class Encoding:
     def __post_init__(self) -> None:
         kept = tuple(name for name in dict.fromkeys(self.operators) if name != "none")
         object.__setattr__(self, "operators", kept)
-        object.__setattr__(self, "multipliers", tuple(float(multiplier) for multiplier in self.multipliers))
+        object.__setattr__(self, "multipliers", plain_multipliers(self.multipliers))
         if not kept or self.nodes < 1 or self.layers < 1:
             raise ValueError(f"{self.layers} layers of {self.nodes} nodes with the operators {list(kept)}: no genotype")
         for name, value, most in (("nodes", self.nodes, MOST_NODES), ("layers", self.layers, MOST_LAYERS)):

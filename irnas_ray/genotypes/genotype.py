@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from irnas_ray.genotypes.cell import Cell, Edge, check_cell
+from irnas_ray.genotypes.cell import Cell, Edge, as_tuple, plain_cell, plain_number
 from irnas_ray.genotypes.macro import CHOICES, PAPER, Macro
 from irnas_ray.system.files import write_text
 
@@ -23,6 +23,8 @@ VERSION = 2
 #: Most nodes of a cell and most layers; what a file may hold at most is far more than they need.
 MOST_NODES = MOST_LAYERS = 100
 MOST_BYTES = 8 * 2**20
+#: Most channels of a node at any level, and so the largest multiplier.
+MOST_WIDTH = 10**6
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,11 @@ class Genotype:
     macro: Macro = PAPER
 
     def __post_init__(self) -> None:
-        if len(self.levels) > MOST_LAYERS:
-            raise ValueError(f"levels: {len(self.levels)} layers; at most {MOST_LAYERS}")
-        for index, cell in enumerate(self.cells):
-            if len(cell) > MOST_NODES:
-                raise ValueError(f"cells[{index}]: {len(cell)} nodes; at most {MOST_NODES}")
-        canonical = tuple(tuple(tuple(sorted(node)) for node in cell) for cell in self.cells)
-        object.__setattr__(self, "cells", canonical)
-        object.__setattr__(self, "levels", tuple(self.levels))
-        object.__setattr__(self, "multipliers", tuple(float(multiplier) for multiplier in self.multipliers))
-        _check_levels(self.levels, self.multipliers)
-        if len(self.cells) not in (1, len(self.levels)):
-            raise ValueError(f"cells: {len(self.cells)} for {len(self.levels)} layers; give one cell or one a layer")
-        if len({len(cell) for cell in self.cells}) != 1:
-            raise ValueError("cells: all cells must have the same number of nodes")
-        for index, cell in enumerate(self.cells):
-            check_cell(cell, f"cells[{index}]")
+        object.__setattr__(self, "multipliers", plain_multipliers(self.multipliers))
+        object.__setattr__(self, "levels", _plain_levels(self.levels, len(self.multipliers)))
+        object.__setattr__(self, "cells", _plain_cells(self.cells, len(self.levels)))
+        if not isinstance(self.macro, Macro):
+            raise ValueError(f"macro: {reprlib.repr(self.macro)} is no Macro; give Macro(unshuffle=2) or the like")
 
     @property
     def layers(self) -> int:
@@ -135,8 +126,7 @@ class Genotype:
         if type(value.get("version")) is not int or not 1 <= value["version"] <= VERSION:
             known = f"this release reads versions up to {VERSION}"
             raise ValueError(f"version: {value.get('version')!r} is unknown; {known}")
-        if "macro" in value and value["version"] < 2:
-            raise ValueError('macro: unknown in version 1; a file that has it must say "version": 2')
+        _check_fields(value)
         if isinstance(value.get("macro"), dict) and (unknown := sorted(value["macro"].keys() - CHOICES.keys())):
             raise ValueError(f"macro.{unknown[0]}: there is no such choice; possible: {', '.join(CHOICES)}")
         try:
@@ -165,16 +155,66 @@ class Genotype:
             raise ValueError(f"genotype file {path}: {error}") from None
 
 
-def _check_levels(levels: tuple[int, ...], multipliers: tuple[float, ...]) -> None:
+def plain_multipliers(values: Any) -> tuple[float, ...]:
+    """The multipliers as Python's own numbers; ValueError if one of them can be that of no network."""
+    multipliers = as_tuple(values, "multipliers")
+    if not multipliers:
+        raise ValueError("multipliers: at least one width is needed")
+    return tuple(_plain_multiplier(value) for value in multipliers)
+
+
+def _plain_multiplier(value: Any) -> float:
+    try:
+        # float takes texts as well, which JSON would not give back as numbers
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number <= MOST_WIDTH:
+        raise ValueError(f"multipliers: {reprlib.repr(value)}; a positive number, at most {MOST_WIDTH}, is needed")
+    return number
+
+
+def _plain_levels(values: Any, widths: int) -> tuple[int, ...]:
+    levels = as_tuple(values, "levels")
     if not levels:
         raise ValueError("levels: at least one layer is needed")
-    if not multipliers or any(not math.isfinite(m) or m <= 0 for m in multipliers):
-        raise ValueError(f"multipliers: {multipliers} must be positive numbers")
+    if len(levels) > MOST_LAYERS:
+        raise ValueError(f"levels: {len(levels)} layers; at most {MOST_LAYERS}")
+    levels = tuple(plain_number(level, f"levels[{layer}]:") for layer, level in enumerate(levels))
     for layer, (before, level) in enumerate(zip((0, *levels[:-1]), levels, strict=True)):
-        if not 0 <= level < len(multipliers):
-            raise ValueError(f"levels[{layer}]: {level} is not one of the {len(multipliers)} width levels")
+        if not 0 <= level < widths:
+            raise ValueError(f"levels[{layer}]: {level} is not one of the {widths} width levels")
         if abs(level - before) > 1:
             raise ValueError(f"levels[{layer}]: from level {before} to {level}; a layer changes by one level at most")
+    return levels
+
+
+def _plain_cells(values: Any, layers: int) -> tuple[Cell, ...]:
+    cells = as_tuple(values, "cells")
+    if len(cells) not in (1, layers):
+        raise ValueError(f"cells: {len(cells)} for {layers} layers; give one cell or one a layer")
+    nodes = [as_tuple(cell, f"cells[{index}]") for index, cell in enumerate(cells)]
+    for index, cell in enumerate(nodes):
+        if len(cell) > MOST_NODES:
+            raise ValueError(f"cells[{index}]: {len(cell)} nodes; at most {MOST_NODES}")
+    if len({len(cell) for cell in nodes}) != 1:
+        raise ValueError("cells: all cells must have the same number of nodes")
+    return tuple(plain_cell(cell, f"cells[{index}]") for index, cell in enumerate(nodes))
+
+
+def _check_fields(value: dict[str, Any]) -> None:
+    """ValueError naming a field that a file of its version cannot have or must have.
+
+    One that is misspelt would otherwise be left out, and the file read as another network than it describes.
+    """
+    known = ["format", "version", *_File.__dataclass_fields__]
+    unknown = [name for name in value if name not in known]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: there is no such field; possible: {', '.join(known)}")
+    if "macro" in value and value["version"] < 2:
+        raise ValueError('macro: unknown in version 1; a file that has it must say "version": 2')
+    if "macro" not in value and value["version"] >= 2:
+        raise ValueError('macro: missing; without it the file is one of "version": 1')
 
 
 def _first_mistake(error: Any) -> str:

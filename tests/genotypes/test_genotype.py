@@ -5,12 +5,14 @@ import json
 import os
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irnas_ray.genotypes.cell import OPERATORS, Cell, Edge
 from irnas_ray.genotypes.genotype import FORMAT, MOST_BYTES, Genotype
+from irnas_ray.genotypes.macro import PAPER
 
 NAMES = [name for name in OPERATORS if name != "none"]
 CELL: Cell = ((Edge(0, "conv"), Edge(1, "def")), (Edge(2, "skip"), Edge(0, "sep")))
@@ -157,6 +159,15 @@ BAD = {
     "multiplier not a number": (good() | {"multipliers": [1, float("nan")]}, "multipliers: .*positive"),
     "multiplier too large": (good() | {"multipliers": [1, 10**400]}, "multipliers: .*positive"),
 }
+for name in ("macros", "unshuffle", "width"):
+    BAD[f"{name} at the top"] = (good() | {name: 4}, f"{name}: there is no such field; possible: .*levels, multipliers")
+BAD["version 2 with a misspelt macro"] = (
+    good() | {"version": 2, "macros": {"unshuffle": 4}},
+    "macros: .*possible: .*macro",
+)
+BAD["version 2 without macro"] = (good() | {"version": 2}, "macro: missing")
+BAD["version 2 with macro null"] = (good() | {"version": 2, "macro": None}, "macro: ")
+BAD["multiplier of 300 digits"] = (good() | {"multipliers": [1, 1e300]}, "multipliers: 1e.300; .*at most 1000000")
 BAD_TEXT = {name: (json.dumps(value), words) for name, (value, words) in BAD.items()} | {
     "truncated": (Genotype((CELL,), (0, 1)).to_json()[:-20], "not JSON"),
     "empty": ("", "not JSON"),
@@ -217,6 +228,58 @@ def test_every_legal_name_can_be_written(tmp_path):
     path = tmp_path / ("a" * 255)
     Genotype((CELL,), (0, 1)).save(path)
     assert Genotype.load(path).levels == (0, 1) and list(tmp_path.iterdir()) == [path]
+
+
+NODE = (Edge(0, "conv"), Edge(1, "skip"))
+
+
+def unchecked(kind: type, **values: Any) -> Any:
+    """A value of a frozen class; the tests' own type checks would refuse a call with what a user may pass."""
+    made = object.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def edge(source: Any, operator: Any) -> Edge:
+    return unchecked(Edge, source=source, operator=operator)
+
+
+#: Arguments that no file could give back, and what is said of them.
+UNWRITABLE: list[tuple[dict[str, Any], str]] = [
+    ({"levels": (0.0, 1.0)}, r"levels\[0\]: 0.0 is not a whole number"),
+    ({"levels": (False,)}, r"levels\[0\]: False is not a whole number"),
+    ({"levels": 2}, "levels: 2; a list is needed"),
+    ({"cells": None}, "cells: None; a list is needed"),
+    ({"cells": (3,)}, r"cells\[0\]: 3; a list is needed"),
+    ({"cells": ((3,),)}, r"cells\[0\]\[0\]: 3; a list is needed"),
+    ({"cells": (((edge(0.0, "conv"), NODE[1]),),)}, r"cells\[0\]\[0\]: input 0.0 is not a whole number"),
+    ({"cells": (((("conv", 0), ("skip", 1)),),)}, r"cells\[0\]\[0\]: \('conv', 0\) is no edge; give Edge"),
+    ({"cells": (((Edge(0, "conv"), None),),)}, r"cells\[0\]\[0\]: None is no edge"),
+    ({"cells": (((edge(0, 5), NODE[1]),),)}, r"cells\[0\]\[0\]: unknown operator 5"),
+    ({"multipliers": ("1", "2")}, "multipliers: '1'; a positive number"),
+    ({"multipliers": (True, 2)}, "multipliers: True; a positive number"),
+    ({"multipliers": (1, None)}, "multipliers: None; a positive number"),
+    ({"multipliers": (1, 10**400)}, "multipliers: 1000.*; a positive number, at most 1000000"),
+    ({"multipliers": 3}, "multipliers: 3; a list is needed"),
+    ({"macro": {"unshuffle": 2}}, "macro: {'unshuffle': 2} is no Macro; give Macro"),
+    ({"macro": None}, "macro: None is no Macro"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), UNWRITABLE, ids=str)
+def test_what_no_file_could_give_back_is_refused(change: dict[str, Any], words: str) -> None:
+    values = {"cells": ((NODE,),), "levels": (0, 1), "multipliers": (1, 2), "macro": PAPER} | change
+    with pytest.raises(ValueError, match=words):
+        unchecked(Genotype, **values).__post_init__()
+
+
+def test_numbers_of_numpy_are_those_of_python() -> None:
+    edges = (edge(np.int64(0), np.str_("conv")), edge(np.int64(1), "skip"))
+    numbers = {"levels": np.arange(2), "multipliers": np.float32([1, 2])}
+    genotype = unchecked(Genotype, cells=((edges,),), macro=PAPER, **numbers)
+    genotype.__post_init__()
+    assert genotype == Genotype(((NODE,),), (0, 1), (1, 2)) == Genotype.from_json(genotype.to_json())
 
 
 def test_the_format_is_named_in_the_file():
