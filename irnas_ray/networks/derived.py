@@ -22,7 +22,7 @@ from irnas_ray.networks.operators import (
     resized,
 )
 from irnas_ray.networks.resolution import Down, Up, shuffled, unshuffled
-from irnas_ray.networks.size import check_parameters
+from irnas_ray.networks.size import check_parameters, whole
 
 ASPP_RATES = (2, 4, 6)
 #: Parameters of an edge for each pair of its channels, where they are many.
@@ -100,7 +100,8 @@ class DerivedNetwork(nn.Module):
     Takes and gives images (b c h w) in [0, 1] of any height and width. ``width`` is the basic width W; the paper
     retrains with 20 for denoising and 15 for de-raining. The other channel numbers follow the authors' releases; a
     network without normalisation has a stem of W channels. ``residual=True`` predicts degraded - clean. Raises
-    ValueError if ``width`` times a multiplier is no whole number. Source: sections 3.1, 3.2, 4.1.
+    ValueError naming the argument that is impossible, such as a ``width`` that times a multiplier is no whole number.
+    Source: sections 3.1, 3.2, 4.1.
 
     >>> import torch
     >>> import irnas_ray as ir
@@ -134,9 +135,8 @@ class DerivedNetwork(nn.Module):
             "aspp_channels": aspp_channels,
             "low_level_channels": low_level_channels,
         }
-        for name, value in self._arguments.items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise ValueError(f"{name}: {value}; at least 1")
+        for name in ("channels", "width", "sep_repeats", "stem_channels", "aspp_channels", "low_level_channels"):
+            self._arguments[name] = whole(name, self._arguments[name])
         check_parameters(self._least_parameters())
         self.residual = residual
         self.pixel_step = self.macro.step()

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from irnas_ray.networks.size import check_parameters
+from irnas_ray.networks.size import check_parameters, whole
 
 #: Most convolutions.
 MOST_LAYERS = 1000
@@ -27,9 +27,7 @@ class DnCNN(nn.Module):
 
     def __init__(self, channels: int, depth: int = 17, width: int = 64) -> None:
         super().__init__()
-        for name, value, least in (("channels", channels, 1), ("depth", depth, 2), ("width", width, 1)):
-            if value < least:
-                raise ValueError(f"{name}: {value}; at least {least}")
+        channels, depth, width = whole("channels", channels), whole("depth", depth, 2), whole("width", width)
         if depth > MOST_LAYERS:
             raise ValueError(f"depth: {depth}; at most {MOST_LAYERS}")
         check_parameters(9 * width * ((depth - 2) * width + channels))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from irnas_ray.genotypes.genotype import MOST_WIDTH
 from irnas_ray.kernels.geometry import Geometry
 from irnas_ray.kernels.sampled_product import SampledProduct
 from irnas_ray.kernels.separable_conv import SeparableProduct
@@ -305,7 +306,10 @@ def check_activation(name: str) -> None:
 
 
 def level_width(width: int, multiplier: float) -> int:
-    """Channels of a node at a level; ValueError if ``width`` times ``multiplier`` is no whole number of at least 1."""
+    """Channels of a node at a level; ValueError unless ``width`` times ``multiplier`` is whole and possible."""
+    # a width alone may be more than a float can hold
+    if not (width <= MOST_WIDTH and width * multiplier <= MOST_WIDTH):
+        raise ValueError(f"width: {width} times {multiplier} of multipliers; a level has at most {MOST_WIDTH} channels")
     channels = width * multiplier
     if width < 1 or channels < 1 or abs(channels - round(channels)) > 1e-6:
         raise ValueError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from irnas_ray.genotypes.cell import OPERATORS, Cell
 from irnas_ray.genotypes.decoding import Margin, decode_cell, edges_of, viterbi, width_margins
-from irnas_ray.genotypes.genotype import MOST_LAYERS, MOST_NODES, MULTIPLIERS, Genotype
+from irnas_ray.genotypes.genotype import MOST_LAYERS, MOST_NODES, MULTIPLIERS, Genotype, plain_multipliers
 from irnas_ray.genotypes.macro import Macro
 from irnas_ray.kernels.mixed_batch_norm import normalised_sum
 from irnas_ray.networks.operators import (
@@ -22,7 +22,7 @@ from irnas_ray.networks.operators import (
     resized,
 )
 from irnas_ray.networks.resolution import Down, Up, shuffled, unshuffled
-from irnas_ray.networks.size import MOST_CANDIDATES, check_parameters
+from irnas_ray.networks.size import MOST_CANDIDATES, check_parameters, whole
 from irnas_ray.networks.supercell import MixedEdges, SuperCell
 
 
@@ -89,18 +89,16 @@ class SuperNet(nn.Module):
                 f"lower_level: a supernet with it has one width, not {len(multipliers)}; "
                 "set architecture.multipliers=[1]"
             )
-        for name, value in (("channels", channels), ("layers", layers), ("nodes", nodes), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name}: {value}; at least 1")
+        channels, layers, nodes = whole("channels", channels), whole("layers", layers), whole("nodes", nodes)
+        width, stem_channels = whole("width", width), whole("stem_channels", stem_channels)
         for name, value, most in (("layers", layers, MOST_LAYERS), ("nodes", nodes, MOST_NODES)):
             if value > most:
                 raise ValueError(f"{name}: {value}; at most {most}")
-        if not multipliers:
-            raise ValueError("multipliers: at least one width is needed")
+        multipliers = plain_multipliers(multipliers)
         check_operators(list(operators))
         check_activation(activation)
         self.channels, self.layers, self.nodes = channels, layers, nodes
-        self.operators, self.multipliers = tuple(operators), tuple(multipliers)
+        self.operators, self.multipliers = tuple(operators), multipliers
         self.share_cells, self.residual = share_cells, residual
         self.activation, self.recompute = activation, recompute
         self.widths = [level_width(width, multiplier) for multiplier in multipliers]

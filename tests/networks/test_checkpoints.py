@@ -162,7 +162,9 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("arguments", {"channels": 1}, "width"),
     ("arguments", changed(ARGUMENTS, "width", 4), "size mismatch"),
     ("arguments", changed(ARGUMENTS, "width", 3), "width: 3 times 1.5"),
-    ("arguments", changed(ARGUMENTS, "width", 10**6), "at most 1e.09 are built"),
+    ("arguments", changed(ARGUMENTS, "width", 10**5), "at most 1e.09 are built"),
+    ("arguments", changed(ARGUMENTS, "width", 10**6), "width: 1000000 times 1.5 .*at most 1000000 channels"),
+    ("genotype", make_network().genotype.to_json().replace("1.5", "1e300"), "multipliers: 1e.300; .*at most 1000000"),
     ("arguments", 7, "do not fit together"),
     ("arguments", changed(ARGUMENTS, "activation", "tanh"), "activation"),
 ]

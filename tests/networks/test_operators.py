@@ -1,5 +1,7 @@
 """Every operator: shapes, gradients, and that one with several destinations is several with one."""
 
+import math
+import re
 from typing import Any
 
 import pytest
@@ -149,9 +151,13 @@ def test_width_of_a_level(width, multiplier, channels):
     assert level_width(width, multiplier) == channels
 
 
-@pytest.mark.parametrize("width,multiplier", [(3, 1.5), (1, 0.5), (0, 2), (-2, 1), (10, 0.01)])
+@pytest.mark.parametrize(
+    "width,multiplier",
+    [(3, 1.5), (1, 0.5), (0, 2), (-2, 1), (10, 0.01), (8, 1e308), (8, 1e300), (8, 10**400), (2, 500_001), (8, math.inf)]
+    + [(10**400, 1.5), (8, math.nan), (8, -math.inf)],
+)
 def test_impossible_width(width, multiplier):
-    with pytest.raises(ValueError, match=f"width: {width} times {multiplier}"):
+    with pytest.raises(ValueError, match=re.escape(f"width: {width} times {multiplier}")):
         level_width(width, multiplier)
 
 

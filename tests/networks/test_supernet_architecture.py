@@ -118,7 +118,7 @@ def test_separate_cells_have_the_parameters_of_every_incoming_path():
     [
         *[
             ({name: value}, f"{name}: {value}")
-            for name in ("channels", "layers", "nodes", "width")
+            for name in ("channels", "layers", "nodes", "width", "stem_channels")
             for value in (0, -1)
         ],
         (
@@ -131,7 +131,10 @@ def test_separate_cells_have_the_parameters_of_every_incoming_path():
         ({"activation": "gelu"}, "activation: .*gelu.*relu"),
         ({"sep_repeats": 0}, "sep_repeats: 0"),
         ({"width": 3, "multipliers": (1, 1.5, 2)}, "width: 3 times 1.5"),
-        ({"multipliers": (0, 1)}, "width: 2 times 0"),
+        ({"multipliers": (0, 1)}, "multipliers: 0; a positive number"),
+        *[({"multipliers": (1, value)}, "multipliers: .*at most 1000000") for value in (1e308, 1e300, 10**400)],
+        ({"width": 10**400}, "width: .*at most 1000000 channels"),
+        ({"channels": 10**400}, "a network of more than 1.0e.99 parameters; at most"),
         ({"multipliers": ()}, "multipliers: "),
     ],
     ids=str,
