@@ -59,10 +59,13 @@ def check_format(name: str) -> FileFormat:
 def written_as(name: str, network: nn.Module, notes: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """The bytes of a file that holds the network with its notes, and what is said of its content.
 
-    Raises ValueError if PyTorch cannot export the network.
+    Raises ValueError if PyTorch cannot export the network, or JSON cannot hold a note.
     """
     channels: int = network.channels  # type: ignore[assignment]
-    metadata = json.dumps({"channels": channels, "least_side": least_side(network), "notes": notes})
+    try:
+        metadata = json.dumps({"channels": channels, "least_side": least_side(network), "notes": notes})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"notes: {error}; save the network with text, numbers, lists or dicts for notes") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = _traced(plain(network), channels, least_side(network))

@@ -1,6 +1,9 @@
 """Files that hold tensors: written atomically, loaded without running code, refused with a clear message if broken."""
 
+import io
+import reprlib
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +52,34 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> dict[str
 def save_network(network: nn.Module, path: str | Path, notes: dict[str, Any] | None = None) -> None:
     """Write ``network.pt``: weights, what the network is, and plain notes, all that restoring needs.
 
-    Raises TypeError for a module that is none of this package's networks; wrap it in ``networks.UserNetwork``. OSError
-    naming the file if it cannot be written; an old one is kept then.
+    Raises TypeError for a module that is none of this package's networks (wrap it in ``networks.UserNetwork``), and
+    naming a note, or an argument of the network, that ``load_network`` could not read again; OSError naming the file if
+    it cannot be written. An old file is kept then.
 
     >>> import irnas_ray as ir
     >>> ir.save_network(ir.DnCNN(channels=1, depth=3, width=4), "network.pt", notes={"sigma": 25})
     """
+    if notes is not None and not isinstance(notes, Mapping):
+        raise TypeError(f"notes: {reprlib.repr(notes)}; give a dict")
+    description, notes = describe_network(network), dict(notes or {})
+    _refuse_unreadable("notes", notes)
+    _refuse_unreadable("arguments", description["arguments"])
     weights = {name: tensor.detach().cpu() for name, tensor in core(network).state_dict().items()}
-    state = {"format": NETWORK_FORMAT, "version": NETWORK_VERSION, **describe_network(network)}
-    save_state(state | {"notes": notes or {}, "weights": weights}, path)
+    state = {"format": NETWORK_FORMAT, "version": NETWORK_VERSION, **description}
+    save_state(state | {"notes": notes, "weights": weights}, path)
+
+
+def _refuse_unreadable(what: str, values: dict[Any, Any]) -> None:
+    """TypeError naming the first value that torch would write, and then not read without running code."""
+    for name, value in values.items():
+        content = io.BytesIO()
+        try:
+            torch.save({name: value}, content)
+            content.seek(0)
+            torch.load(content, map_location="cpu", weights_only=True)
+        except Exception:  # what cannot be pickled raises almost anything
+            shown = f"{what}[{name!r}]: {reprlib.repr(value)}"
+            raise TypeError(f"{shown} could not be loaded again; give text, numbers, lists or dicts") from None
 
 
 def load_network(
@@ -79,15 +101,18 @@ def load_network(
     state = load_state(path, device)
     if state.get("format") != NETWORK_FORMAT:
         raise ValueError(f"{path}: not a network.pt of irnas_ray (perhaps a checkpoint of a search or of a training)")
-    if state.get("version") not in range(1, NETWORK_VERSION + 1):
+    if type(state.get("version")) is not int or not 1 <= state["version"] <= NETWORK_VERSION:
         known = f"this release reads versions up to {NETWORK_VERSION}"
         raise ValueError(f"{path}: version {state.get('version')!r}; {known}")
+    notes = state.get("notes", {})
+    if not isinstance(notes, dict):
+        raise ValueError(f"{path}: notes: {reprlib.repr(notes)} are no dict; the file is damaged, use another one")
     try:
         network = rebuild_network(state, network_class)
         core(network).load_state_dict(state["weights"])
     except PermissionError as error:
         raise ValueError(f"{path}: {error}") from None
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = textwrap.shorten(str(error).splitlines()[-1], 200)  # torch lists every weight
         raise ValueError(f"{path}: weights, genotype and arguments do not fit together ({reason})") from None
-    return network.to(device).eval(), dict(state.get("notes", {}))
+    return network.to(device).eval(), dict(notes)

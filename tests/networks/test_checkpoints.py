@@ -1,5 +1,6 @@
 """Files of tensors: what is saved comes back, a failed write keeps the old file, and nothing else is taken for one."""
 
+import collections
 import errno
 import os
 import pickle
@@ -8,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +20,7 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks import checkpoints
 from irnas_ray.networks.checkpoints import load_network, load_state, save_network, save_state
 from irnas_ray.networks.derived import DerivedNetwork
+from irnas_ray.networks.user_network import UserNetwork
 
 CELL = ((Edge(0, "def"), Edge(1, "conv")), (Edge(2, "skip"), Edge(0, "dil")))
 ARGUMENTS: dict[str, Any] = {
@@ -152,11 +155,13 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("format", "other", "not a network.pt"),
     ("format", None, "not a network.pt"),
     ("version", 3, "version 3; this release reads versions up to 2"),
+    ("version", torch.zeros(2), "this release reads versions up to 2"),
     ("network", "dncnn", "do not fit together"),
     ("network", "os:system", "os:system.*not run unasked"),
     ("weights", {}, "do not fit together"),
     ("weights", None, "'weights'"),
     ("weights", [1], "do not fit together"),
+    ("weights", {5: 1}, "do not fit together"),
     ("genotype", "{}", "do not fit together"),
     ("genotype", 5, "do not fit together"),
     ("arguments", {"channels": 1}, "width"),
@@ -168,6 +173,44 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("arguments", 7, "do not fit together"),
     ("arguments", changed(ARGUMENTS, "activation", "tanh"), "activation"),
 ]
+
+
+@pytest.mark.parametrize("notes", [None, ["sigma"], "sigma", 5], ids=str)
+def test_notes_that_are_no_dict_are_refused(saved: Path, notes: Any) -> None:
+    save_state(load_state(saved) | {"notes": notes}, saved)
+    with pytest.raises(ValueError, match=r"network.pt: notes: .* are no dict; the file is damaged"):
+        load_network(saved)
+
+
+UNREADABLE: list[tuple[dict[str, Any], str]] = [
+    ({"sigma": 50, "a": Path("x")}, r"notes\['a'\]: PosixPath\('x'\) could not be loaded again; give text, numbers"),
+    ({"a": {"b": [Path("x")]}}, r"notes\['a'\]: {'b': "),
+    ({"a": {Path("x"): 1}}, r"notes\['a'\]: {PosixPath\('x'\): 1}"),
+    ({"a": np.float64(1)}, r"notes\['a'\]: .*1.0"),
+    ({"a": lambda: None}, r"notes\['a'\]: <function"),
+]
+
+
+@pytest.mark.parametrize(("notes", "message"), UNREADABLE, ids=str)
+def test_notes_that_could_not_be_loaded_again_are_not_saved(saved: Path, notes: dict[str, Any], message: str) -> None:
+    old = saved.read_bytes()
+    with pytest.raises(TypeError, match=message):
+        save_network(make_network(), saved, notes)
+    assert saved.read_bytes() == old and names(saved.parent) == ["network.pt"]
+
+
+def test_arguments_that_could_not_be_loaded_again_are_not_saved(tmp_path: Path) -> None:
+    network = UserNetwork(torch.nn.LeakyReLU, 1, negative_slope=np.float64(0.1))
+    with pytest.raises(TypeError, match=r"arguments\['negative_slope'\]: .*0.1.* could not be loaded again"):
+        save_network(network, tmp_path / "network.pt")
+    assert names(tmp_path) == []
+
+
+def test_every_kind_of_note_that_torch_reads_comes_back(saved: Path) -> None:
+    notes = {"text": "a", "none": None, "pair": (1, [2.5, True]), "dict": {"1": {2: 3}}, "tensor": torch.arange(2)}
+    save_network(make_network(), saved, collections.defaultdict(lambda: 0, notes))
+    loaded = load_network(saved)[1]
+    assert type(loaded) is dict and torch.equal(loaded.pop("tensor"), notes.pop("tensor")) and loaded == notes
 
 
 @pytest.mark.parametrize(("key", "value", "message"), CHANGES)
