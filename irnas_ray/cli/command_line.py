@@ -248,6 +248,10 @@ def _override_free(config: DictConfig, kind: type, argument: str) -> None:
     hint = None if section == "network_arguments" else type_of(kind, key)
     delete = argument.startswith("~") or text == "null"
     value = None if delete else _parse(name, elements_as_typed(hint, text))
+    if section == "domains" and issubclass(kind, RetrainConfig) and value not in (None, {}):
+        # those of a space's file are left alone, which was made for searches
+        meant = "networks side by side are compare.KEY=[a,b], such as compare.final.lr or compare.genotype"
+        raise ValueError(f"{name}: retrain tunes nothing; {meant}")
     if section == "domains" and isinstance(value, dict) and "when" in value:
         # its values are those of other settings
         value["when"] = _parse(name, text)["when"]

@@ -1,6 +1,7 @@
 """The command line: every key can be set, every mistake is named with what is possible, and exit statuses tell."""
 
 import sys
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
@@ -251,6 +252,32 @@ def test_a_wrong_comparison_is_named(argument, message):
 def test_a_command_that_tunes_nothing_has_no_domains():
     with pytest.raises(ValueError, match="this command tunes nothing"):
         compose_settings("prepare", PrepareConfig, ["domains.data.patch=[1]"])
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "domains.architecture.unshuffle=[1,2]",
+        "domains.final.lr={low: 1e-4, high: 1e-2, log: true}",
+        "domains.final.lr.low=1e-4",
+        "domains={final.lr: [1, 2]}",
+    ],
+)
+def test_domains_given_to_retrain_are_refused(argument: str) -> None:
+    """They would be left out, and one network be trained without a word."""
+    with pytest.raises(ValueError, match=r"^domains.*: retrain tunes nothing; .*compare.KEY=\[a,b\]"):
+        retrain("genotype=irnas_denoise", "search_spaces=irnas_denoise", argument)
+
+
+def test_a_search_space_that_tunes_is_one_for_retrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "search_spaces").mkdir()
+    text = "# @package _global_\nsearch_space: mine\ndomains: {final.lr: [0.1, 0.2], architecture.nodes: [3, 4]}\n"
+    (tmp_path / "search_spaces" / "mine.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    # one command line fits searches and retraining
+    without = ["domains.architecture.nodes=null", "~domains.final.lr", "domains.final.batch=null"]
+    assert retrain("search_spaces=mine").domains.keys() == {"final.lr", "architecture.nodes"}
+    assert retrain("search_spaces=mine", *without).domains == retrain("search_spaces=mine", "domains={}").domains == {}
 
 
 @pytest.mark.parametrize("place", ["plain", "it's, [odd] (path) = x"])
