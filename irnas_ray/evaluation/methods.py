@@ -64,7 +64,8 @@ def find_candidates(config: EvaluateConfig, device: torch.device | str) -> Candi
     sigma = config.sigma
     if noisy and sigma is None:
         sigma = _agreed(notes, "sigma")
-        if sigma is None:
+        # a note may say anything, such as a range of levels
+        if not isinstance(sigma, int | float):
             raise WrongSetting(f"sigma: is missing; protocol {protocol.id} needs a noise level (0-255 scale)")
     for name, (network, _) in networks.items():
         _check_channels(name, network, protocol)
@@ -134,10 +135,12 @@ def _listed(key: str, value: Any) -> list[str]:
 def _agreed(notes: dict[str, dict[str, Any]], key: str) -> Any:
     """What the networks' notes say, if they agree; None if none says anything."""
     values = {name: kept[key] for name, kept in notes.items() if kept.get(key) is not None}
-    if len(set(values.values())) > 1:
+    found = list(values.values())
+    # notes may hold lists and dicts
+    if any(value != found[0] for value in found):
         listed = ", ".join(f"{name}: {value}" for name, value in values.items())
         raise ValueError(f"{key}: the networks were trained for different ones ({listed}); say which with {key}=")
-    return next(iter(values.values()), None)
+    return found[0] if found else None
 
 
 def _protocol(id: str, notes: dict[str, dict[str, Any]]) -> Protocol:

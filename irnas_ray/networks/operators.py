@@ -138,13 +138,17 @@ class DilatedConvolution(Convolution):
     dilation = 2
 
 
+#: Most pairs of convolutions of ``sep``.
+MOST_REPEATS = 100
+
+
 class SeparableConvolution(Operator):
     """``sep``: 3x3 depthwise, then 1x1 pointwise convolution; the pair is applied ``sep_repeats`` times."""
 
     def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
         super().__init__(width, destinations, activation, sep_repeats, affine)
-        if sep_repeats < 1:
-            raise ValueError(f"sep_repeats: {sep_repeats}; at least 1")
+        if not 1 <= sep_repeats <= MOST_REPEATS:
+            raise ValueError(f"sep_repeats: {sep_repeats}; at least 1 and at most {MOST_REPEATS}")
         total = destinations * width
         self.depthwise = nn.Conv2d(total, total, 3, padding=1, groups=total, bias=False)
         self.pointwise = nn.Conv2d(total, total, 1, groups=destinations, bias=False)

@@ -40,7 +40,7 @@ class Architecture:
     #: Activation before each convolution: relu or leaky_relu.
     activation: str = one_of("relu", "leaky_relu")
     #: How often the depthwise and pointwise pair of `sep` is repeated.
-    sep_repeats: int = bounded(1, at_least=1)
+    sep_repeats: int = bounded(1, at_least=1, at_most=100)
     #: Channels of the stem's first convolution. Authors' code: 64.
     stem_channels: int = bounded(64, at_least=1)
     #: Keep little for the backward pass and compute it again there: a tenth of the memory, up to 40 % more time.

@@ -191,6 +191,7 @@ def test_what_may_not_share_a_table_is_refused_before_any_work(tmp_path, photogr
 
 def test_settings_that_do_not_fit_are_refused(tmp_path, photographs):
     ours, other = network_file(tmp_path / "ours.pt"), network_file(tmp_path / "other.pt", sigma=30.0)
+    ranged = network_file(tmp_path / "ranged.pt", sigma=[5, 55])
     wrong = [
         ({"baselines": False}, "nothing to score: give network=FILE"),
         ({"method": "tv", "protocol": "images-gray"}, "sigma: is missing"),
@@ -199,6 +200,8 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, photographs):
             {"network": [str(ours), str(other)]},
             "sigma: the networks were trained for different ones .ours: 50.0, other",
         ),
+        ({"network": [str(ours), str(ranged)]}, r"different ones .ours: 50.0, ranged: \[5, 55\]"),
+        ({"network": str(ranged)}, "sigma: is missing"),
         ({"network": [str(ours), str(ours)]}, "network: lists one path twice"),
         ({"network": {"a b": str(ours), "a_b": str(other)}, "sigma": 50.0}, "would share files"),
         ({"network": str(ours), "protocol": "images-rgb"}, "3 channels, network ours restores 1"),

@@ -130,6 +130,7 @@ def test_separate_cells_have_the_parameters_of_every_incoming_path():
         ({"operators": ("conv", "conv")}, "operators: .*different"),
         ({"activation": "gelu"}, "activation: .*gelu.*relu"),
         ({"sep_repeats": 0}, "sep_repeats: 0"),
+        ({"sep_repeats": 10**9}, "sep_repeats: 1000000000; .*at most 100"),
         ({"width": 3, "multipliers": (1, 1.5, 2)}, "width: 3 times 1.5"),
         ({"multipliers": (0, 1)}, "multipliers: 0; a positive number"),
         *[({"multipliers": (1, value)}, "multipliers: .*at most 1000000") for value in (1e308, 1e300, 10**400)],
