@@ -21,6 +21,7 @@ from yaml import YAMLError
 
 from irnas_ray.cli.distributions import make_domains, read_domains
 from irnas_ray.cli.help import FIRST
+from irnas_ray.cli.inheritance import location, settle
 from irnas_ray.cli.messages import PROGRAM, first_lines, own_lines
 from irnas_ray.cli.search_spaces import CONF, GROUPS, hidden, linked
 from irnas_ray.cli.typed_text import as_typed, elements_as_typed, in_quotes, type_of
@@ -63,6 +64,7 @@ def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tup
     arguments = _with_input(name, kind, arguments)
     free_arguments = [x for x in arguments if _section(x) in FREE]
     config = _composed(name, kind, [x for x in arguments if x not in free_arguments])
+    fixed = _settled(config, kind)
     for argument in free_arguments:
         _override_free(config, kind, argument)
     _refuse_resolvers(OmegaConf.to_container(config, resolve=False), "")
@@ -80,6 +82,8 @@ def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tup
     check_bounds(settings)
     if isinstance(settings, RetrainConfig):
         _refuse_classes_of_files(settings, arguments)
+    elif isinstance(settings, StudyConfig):
+        _warn_of_overruled_files(settings, arguments, fixed)
     if isinstance(settings, StudyConfig):
         _refuse_trust_of_files(settings, arguments)
         read_domains(settings.domains)
@@ -115,7 +119,7 @@ def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
     _refuse_bare_words(name, kind, arguments)
     ConfigStore.instance().store(name=f"{name}_settings", node=kind)
     with linked() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
-        place = f"hydra.searchpath=[{in_quotes(f'file://{folder}')}]"
+        place = f"hydra.searchpath=[{in_quotes(location(folder))}]"
         try:
             return compose(name, overrides=[place, *(_readable(kind, argument) for argument in arguments)])
         except (HydraException, OmegaConfBaseException, OSError, YAMLError) as error:
@@ -128,6 +132,21 @@ def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
         except UnicodeDecodeError as error:
             file = next(file for file in Path(folder).rglob("*.yaml") if file.read_bytes() == error.object)
             raise ValueError(f"{file.relative_to(folder)}: is not UTF-8 text") from None
+
+
+def _settled(config: DictConfig, kind: type) -> dict[str, str]:
+    """Give the configuration the domains that its files mean; by its key, the file that fixes a setting that is tuned.
+
+    ValueError for a domain that is dropped and could not be one.
+    """
+    if "domains" not in config:
+        return {}
+    entries, fixed = settle(OmegaConf.to_container(config.domains, resolve=False))  # type: ignore[arg-type]
+    for key in (key for key, value in entries.items() if value is None and type_of(kind, str(key)) is None):
+        raise ValueError(f"domains.{key}: null drops the domain of a setting, and there is no such setting")
+    with _unlocked(config):
+        config.domains = {key: value for key, value in entries.items() if value is not None}
+    return fixed
 
 
 def _refuse_bare_words(name: str, kind: type, arguments: list[str]) -> None:
@@ -185,6 +204,17 @@ def _warn_of_overruled(settings: StudyConfig, arguments: list[str]) -> None:
     for key in sorted(given & settings.domains.keys()):
         if f"domains.{key}" not in given:
             logger.warning(f"{key} is tuned, and the value given has no effect; to fix it, add domains.{key}=null")
+
+
+def _warn_of_overruled_files(settings: StudyConfig, arguments: list[str], fixed: dict[str, str]) -> None:
+    """Say which values of files have no effect, because a search space that they inherit from tunes their settings."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    for key in sorted(fixed.keys() & settings.domains.keys() - given):
+        if not given & {"domains", f"domains.{key}"}:
+            logger.warning(
+                f"{fixed[key]}: {key} is tuned, and the value given has no effect; to fix it, add `{key}: null` "
+                "under domains"
+            )
 
 
 def _refuse_classes_of_files(settings: RetrainConfig, arguments: list[str]) -> None:

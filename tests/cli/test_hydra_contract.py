@@ -13,9 +13,11 @@ import hydra
 import omegaconf
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -98,3 +100,26 @@ def test_a_dict_of_free_keys_is_unlocked_and_keeps_dotted_keys(composed: None) -
     assert OmegaConf.is_dict(config.free["c"]) and not OmegaConf.is_dict(config.free["a.b"]), CHANGED
     OmegaConf.set_struct(config, True)
     assert OmegaConf.to_object(config) == Outer(free={"a.b": 1, "c": {"low": 0}}), CHANGED
+
+
+class Doubling(FileConfigSource):
+    """Reads files whose number is twice what is written."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "doubling"
+
+    def load_config(self, config_path: str) -> Any:
+        result = super().load_config(config_path)
+        assert result.header == {"package": "_global_"} and self._normalize_file_name("a/b") == "a/b.yaml", CHANGED
+        result.config["inner"]["number"] *= 2
+        return result
+
+
+def test_files_below_a_url_are_read_by_the_class_that_is_registered_for_it(composed: None, tmp_path: Path) -> None:
+    Plugins.instance().register(Doubling)
+    (tmp_path / "more" / "form").mkdir(parents=True)
+    (tmp_path / "more" / "form" / "oval.yaml").write_text("# @package _global_\ninner:\n  number: 2\n")
+    place = QuotedString(text=f"doubling://{tmp_path / 'more'}", quote=Quote.single).with_quotes()
+    config = compose("outer", overrides=[f"hydra.searchpath=[{place}]", "+form=oval"])
+    assert config.inner.number == 4, CHANGED
