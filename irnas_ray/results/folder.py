@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from irnas_ray.results.layout import StudyLayout
-from irnas_ray.settings.study import StudyConfig
+from irnas_ray.settings.study import RetrainConfig, StudyConfig
 from irnas_ray.system.files import locked, write_text
 from irnas_ray.system.urls import absolute, join, masked
 
@@ -22,12 +22,13 @@ FREE_TO_CHANGE = (
 )
 
 
-#: Of the settings under ``final`` these may differ where search trials train final networks.
+#: Of the settings under ``final`` these may differ where search trials train final networks by them.
 FREE_OF_RECIPE = tuple(
     f"final.{name}"
     for name in ("count", "steps", "minutes", "workers", "validate_every", "seed", "protocol", "images", "scored")
 )
-
+#: Those that decide what a final network costs.
+SIZES = tuple(f"final.{name}" for name in ("width", "stem_channels", "aspp_channels", "low_level_channels"))
 
 LOCK = ".lock"
 #: What the quickstart of the first releases searched.
@@ -74,10 +75,7 @@ class StudyFolder(StudyLayout):
         before = _flat(as_plain(type(config)())) | _flat(self._begun_with())
         now = _flat(as_plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        free: tuple[str, ...] = FREE_TO_CHANGE
-        if not config.search.supernet:
-            free = (*(key for key in free if key != "final"), *FREE_OF_RECIPE)
-        changed = [key for key in changed if not key.startswith(free) and key not in ("study", "fingerprint")]
+        changed = [key for key in changed if not may_change(key, config) and key not in ("study", "fingerprint")]
         if changed:
             listed = ", ".join(f"{key} ({before.get(key)!r} -> {now.get(key)!r})" for key in changed[:5])
             raise ValueError(f"study {self.name!r} was begun with other settings: {listed}; use a new name")
@@ -139,6 +137,19 @@ class StudyFolder(StudyLayout):
                     with contextlib.suppress(OSError):  # it holds something else, such as prepared data
                         for folder in made:
                             folder.rmdir()
+
+
+def may_change(key: str, config: StudyConfig) -> bool:
+    """Whether a setting may differ when a study with these settings is continued."""
+    if not key.startswith(FREE_TO_CHANGE):
+        return False
+    if isinstance(config, RetrainConfig) or not key.startswith("final."):
+        return True
+    short = config.search.proxy_steps or "search.proxy_steps" in config.domains
+    if not config.search.supernet or short:
+        # the trials' scores are those of networks that were built and trained so
+        return key.startswith(FREE_OF_RECIPE)
+    return key not in SIZES or len(config.tune.objectives) == 1
 
 
 def as_plain(config: StudyConfig) -> dict[str, Any]:

@@ -2,20 +2,22 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
 from irnas_ray.genotypes.genotype import Genotype
-from irnas_ray.hpo.objectives import OBJECTIVES, Objective
+from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.records import name_of
 from irnas_ray.networks.building import make_network
+from irnas_ray.networks.costs import size_of
 from irnas_ray.networks.registry import GENOTYPE, make_peer
 from irnas_ray.results.aggregates import front_of
-from irnas_ray.settings.study import StudyConfig
+from irnas_ray.results.folder import may_change
+from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.study.limits import most_of
 
 #: Settings of the recipe that may be tuned: what trainings by it cost depends on none of them.
 RECIPE = (
@@ -60,20 +62,16 @@ class Candidate:
         return [self.kind, self.arguments, self.genotype.digest if self.genotype else None, self.settings]
 
 
-def choose(
-    records: list[dict[str, Any]],
-    count: int,
-    objectives: Sequence[Objective] = (OBJECTIVES["score"],),
-    most: Mapping[str, float] = MappingProxyType({}),
-) -> list[Candidate]:
-    """The best distinct genotypes of the finished trials, best first; ValueError if no trial finished.
+def choose(records: list[dict[str, Any]], config: StudyConfig) -> list[Candidate]:
+    """The ``final.count`` best distinct genotypes of the finished trials, best first; ValueError if no trial finished.
 
-    With several objectives, those of the Pareto front. ``most`` limits their costs, by metric; ValueError if none
-    keeps the limits.
+    With several objectives, those of the Pareto front. Of a study with limits only what keeps them; ValueError if none
+    does.
     """
+    objectives = objectives_of(config.tune.objectives)
     finished: list[Any] = [r for r in records if r["state"] == "COMPLETE" and math.isfinite(r["score"] or math.nan)]
-    if finished and most:
-        finished = _within(finished, most)
+    if finished:
+        finished = _within(finished, config)
     if len(objectives) > 1 and finished:
         finished = list(front_of(finished, objectives))
     if not finished:
@@ -83,22 +81,47 @@ def choose(
         )
     chosen: dict[str, Candidate] = {}
     for record in sorted(finished, key=lambda record: -record["score"]):
-        genotype = Genotype.from_json(json.dumps(record["genotype"]))
-        settings = {key: value for key, value in record["config"].items() if key in BUILT_IN}
+        genotype, settings = _genotype(record), _built_in(record)
         identity = f"{genotype.digest} {sorted(settings.items())}"
-        if identity not in chosen and len(chosen) < count:
+        if identity not in chosen and len(chosen) < config.final.count:
             rank = len(chosen) + 1
             chosen[identity] = Candidate(rank, f"final {rank}", name_of(record), genotype, record["score"], settings)
     return list(chosen.values())
 
 
-def _within(finished: list[Any], most: Mapping[str, float]) -> list[Any]:
-    """The records whose costs keep the limits."""
-    kept = [record for record in finished if all(record[metric] <= limit for metric, limit in most.items())]
+def _genotype(record: Mapping[str, Any]) -> Genotype:
+    return Genotype.from_json(json.dumps(record["genotype"]))
+
+
+def _built_in(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The trial's own values of what its final network is built and trained with."""
+    return {key: value for key, value in record["config"].items() if key in BUILT_IN}
+
+
+def _within(finished: list[Any], config: StudyConfig) -> list[Any]:
+    """The records whose final networks keep the limits of the study."""
+    most = most_of(config)
+    if not most:
+        return finished
+    costs = [_costs(record, config) for record in finished]
+    kept = [
+        record
+        for record, own in zip(finished, costs, strict=True)
+        if all(own[metric] <= limit for metric, limit in most.items())
+    ]
     if kept:
         return kept
-    least = ", ".join(f"{min(r[metric] for r in finished)} of {limit} {metric}" for metric, limit in most.items())
+    least = ", ".join(f"{min(own[metric] for own in costs)} of {limit} {metric}" for metric, limit in most.items())
+    smaller = ", or build smaller networks (final.width)," if may_change("final.width", config) else ""
     raise ValueError(
         f"no trial found a network within tune.max_parameters and tune.max_multiply_adds (the least: {least}); raise "
-        "them and continue with resume=true, or search a smaller space under another name"
+        f"them{smaller} and continue with resume=true, or search a smaller space under another name"
     )
+
+
+def _costs(record: Mapping[str, Any], config: StudyConfig) -> Mapping[str, Any]:
+    """What a trial's final network will cost."""
+    if not config.search.supernet:
+        # what it cost in the trial, because no resume can have changed that
+        return record
+    return size_of(_genotype(record), with_values(config, _built_in(record)))

@@ -21,7 +21,6 @@ from irnas_ray.evaluation.baselines import baselines
 from irnas_ray.evaluation.protocols import get_protocol
 from irnas_ray.evaluation.scores import Evaluation, evaluate
 from irnas_ray.hpo.ledger import LimitsUnmet
-from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.storage import StorageLost, load_databases, opened_storage
 from irnas_ray.results.aggregates import missing_of
 from irnas_ray.results.folder import StudyFolder
@@ -32,7 +31,6 @@ from irnas_ray.study.distributed_finals import check_workers
 from irnas_ray.study.final_training import FinalData
 from irnas_ray.study.finals import run_finals
 from irnas_ray.study.gpu_memory import search_resources
-from irnas_ray.study.limits import most_of
 from irnas_ray.study.pace import paced, paced_finals
 from irnas_ray.study.rounds import run_search
 from irnas_ray.study.summary import summarise
@@ -187,7 +185,7 @@ def _search_candidates(stage: Stage) -> tuple[list[dict[str, Any]], list[Candida
         resources = search_resources(config, data, resources)
     with opened_storage(tuned.storage, folder.path, tuned.storage_patience) as storage:
         records = run_search(config, folder, data, resources, storage)
-    return records, choose(records, config.final.count, objectives_of(tuned.objectives), most_of(config))
+    return records, choose(records, config)
 
 
 def _trial_data(stage: Stage) -> TrialData:

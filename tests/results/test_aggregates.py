@@ -12,9 +12,15 @@ from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.hpo.objectives import objectives_of, pareto_front
 from irnas_ray.results.aggregates import configurations_of, front_of
 from irnas_ray.results.tables import front_table
+from irnas_ray.settings.study import Final, StudyConfig, Tune
 from irnas_ray.study.candidates import choose
 
 ONE, TWO = objectives_of(["score"]), objectives_of(["score", "parameters"])
+
+
+def several(count: int, *objectives: str) -> StudyConfig:
+    """The settings of a study with as many finals and these objectives."""
+    return StudyConfig(final=Final(count=count), tune=Tune(objectives=["score", *objectives]))
 
 
 def genotype(level: int) -> Genotype:
@@ -72,12 +78,12 @@ def test_the_front_is_of_means_over_completed_configurations() -> None:
 
 def test_finals_are_chosen_from_the_front() -> None:
     """With one objective by score alone; with several only what no other configuration dominates, best score first."""
-    assert [candidate.trial for candidate in choose(RECORDS, 5)] == ["t1", "t0"]
+    assert [candidate.trial for candidate in choose(RECORDS, several(5))] == ["t1", "t0"]
     smaller = [*RECORDS, record(5, 10, 20.0, 10)]
-    assert [candidate.trial for candidate in choose(smaller, 5, TWO)] == ["t1", "t2"]
-    assert [candidate.trial for candidate in choose(smaller, 1, TWO)] == ["t1"]
+    assert [candidate.trial for candidate in choose(smaller, several(5, "parameters"))] == ["t1", "t2"]
+    assert [candidate.trial for candidate in choose(smaller, several(1, "parameters"))] == ["t1"]
     with pytest.raises(ValueError, match="no trial finished.*t6 PRUNED"):
-        choose(RECORDS[6:], 5, TWO)
+        choose(RECORDS[6:], several(5, "parameters"))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5).map(float), st.integers(0, 5).map(float)), max_size=12))

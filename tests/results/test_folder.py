@@ -9,7 +9,7 @@ import yaml
 
 from irnas_ray.hpo.domains import Conditional
 from irnas_ray.results.folder import StudyFolder, as_plain
-from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.settings.study import RetrainConfig, StudyConfig, with_values
 
 
 def make_config(tmp_path: Path, **values: Any) -> StudyConfig:
@@ -200,16 +200,40 @@ def test_a_study_is_not_continued_with_other_images(tmp_path, begun):
         begun.check(config, "0123456789ab")
 
 
-def test_the_recipe_may_change_only_where_search_trials_do_not_follow_it(tmp_path):
-    for method, name in (("darts", "a"), ("random", "b")):
-        config = make_config(tmp_path, study=name, search__method=method)
-        StudyFolder(config).check(config)
-        StudyFolder(config).create(config)
-        longer = make_config(tmp_path, study=name, search__method=method, resume=True, final__steps=7, final__seed=3)
-        StudyFolder(longer).check(longer)
-        other = with_values(longer, {"final.lr": 0.5})
-        if method == "darts":
-            StudyFolder(other).check(other)
-            continue
-        with pytest.raises(ValueError, match=r"final.lr \(0.001 -> 0.5\)"):
-            StudyFolder(other).check(other)
+FOLLOWED: list[tuple[dict[str, Any], dict[str, Any], str | None]] = [
+    ({}, {"final.lr": 0.5, "final.width": 7}, None),
+    ({"search.method": "random"}, {"final.lr": 0.5}, r"final.lr \(0.001 -> 0.5\)"),
+    ({"search.proxy_steps": 4}, {"final.lr": 0.5}, r"final.lr \(0.001 -> 0.5\)"),
+    ({"search.proxy_steps": 4, "search.method": "single_path"}, {"final.width": 7}, r"final.width \(20 -> 7\)"),
+    ({"tune.objectives": ["score", "parameters"]}, {"final.width": 7}, r"final.width \(20 -> 7\)"),
+    ({"tune.objectives": ["score", "parameters"]}, {"final.lr": 0.5}, None),
+]
+
+
+@pytest.mark.parametrize(("values", "other", "message"), FOLLOWED)
+def test_the_recipe_may_change_only_where_search_trials_do_not_follow_it(tmp_path, values, other, message):
+    config = with_values(make_config(tmp_path), values)
+    StudyFolder(config).create(config)
+    longer = with_values(config, {"resume": True, "final.steps": 7, "final.seed": 3, "final.count": 1})
+    StudyFolder(longer).check(longer)
+    changed = with_values(longer, other)
+    if message is None:
+        StudyFolder(changed).check(changed)
+        return
+    with pytest.raises(ValueError, match=f"begun with other settings: {message}"):
+        StudyFolder(changed).check(changed)
+
+
+def test_the_recipe_may_not_change_where_some_trials_follow_it(tmp_path):
+    config = make_config(tmp_path)
+    config.domains = {"search.proxy_steps": optuna.distributions.CategoricalDistribution((0, 4))}
+    StudyFolder(config).create(config)
+    with pytest.raises(ValueError, match=r"final.lr \(0.001 -> 0.5\)"):
+        StudyFolder(config).check(with_values(config, {"resume": True, "final.lr": 0.5}))
+
+
+def test_the_recipe_may_change_where_there_are_no_trials(tmp_path):
+    config = RetrainConfig(study="mine", results=str(tmp_path), genotype="irnas_denoise")
+    config = with_values(config, {"search.proxy_steps": 4})
+    StudyFolder(config).create(config)
+    StudyFolder(config).check(with_values(config, {"resume": True, "final.lr": 0.5}))

@@ -109,22 +109,45 @@ def test_a_password_is_not_kept_with_the_limits():
     assert limits_of(tiny()) is None
 
 
-def test_finals_keep_the_limits_and_are_built_as_their_trials_were():
-    config = tiny()
-    genotype = make_encoding(config).sample(Random(0))
-    base = {"state": "COMPLETE", "genotype": json.loads(genotype.to_json())}
-    records = [
-        base | {"id": name, "configuration": number, "score": score, "parameters": parameters, "config": own}
-        for number, (name, score, parameters, own) in enumerate(
-            [
-                ("large", 30.0, 900, {"final.width": 8, "seed": 1}),
-                ("small", 29.0, 300, {"final.width": 4, "final.lr": 0.01, "search.ssim_weight": 0.5, "seed": 2}),
-            ]
-        )
+def found(config: StudyConfig, *trials: tuple[str, float, int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records of finished trials that found one genotype: name, score, parameters and configuration of each."""
+    genotype = json.loads(make_encoding(config).sample(Random(0)).to_json())
+    return [
+        {
+            "state": "COMPLETE",
+            "genotype": genotype,
+            "id": name,
+            "configuration": number,
+            "score": score,
+            "parameters": parameters,
+            "config": own,
+        }
+        for number, (name, score, parameters, own) in enumerate(trials)
     ]
-    assert [candidate.trial for candidate in choose(records, 2)] == ["large", "small"]
-    (kept,) = choose(records, 2, most={"parameters": 300})
+
+
+def test_finals_keep_the_limits_and_are_built_as_their_trials_were():
+    config = tiny({"search.method": "random", "final.count": 2})
+    small = {"final.width": 4, "final.lr": 0.01, "search.ssim_weight": 0.5, "seed": 2}
+    records = found(config, ("large", 30.0, 900, {"final.width": 8, "seed": 1}), ("small", 29.0, 300, small))
+    assert [candidate.trial for candidate in choose(records, config)] == ["large", "small"]
+    (kept,) = choose(records, with_values(config, {"tune.max_parameters": 300}))
     assert (kept.trial, kept.settings) == ("small", {"final.width": 4, "final.lr": 0.01})
     assert kept.make_network(with_values(config, kept.settings)).arguments()["width"] == 4
-    with pytest.raises(ValueError, match=r"no trial found a network within .*the least: 300 of 299 parameters"):
-        choose(records, 2, most={"parameters": 299})
+    with pytest.raises(ValueError, match=r"within .*the least: 300 of 299 parameters\); raise them and continue"):
+        choose(records, with_values(config, {"tune.max_parameters": 299}))
+
+
+def test_the_limits_are_those_of_the_networks_that_will_be_trained():
+    """A resume may widen final networks where the trials of a supernet have not trained any."""
+    config = tiny({"final.count": 2})
+    genotype = make_encoding(config).sample(Random(0))
+    wide = with_values(config, {"final.width": 12})
+    narrow, widened = (size_of(genotype, settings)["parameters"] for settings in (config, wide))
+    records = found(config, ("own", 30.0, narrow, {"final.width": 4}), ("common", 31.0, narrow, {}))
+    most = {"tune.max_parameters": narrow}
+    assert [one.trial for one in choose(records, with_values(config, most))] == ["common", "own"]
+    assert [one.trial for one in choose(records, with_values(wide, most))] == ["own"]
+    said = rf"the least: {widened} of {narrow} parameters\); raise them, or build smaller networks \(final.width\), and"
+    with pytest.raises(ValueError, match=said):
+        choose(records[1:], with_values(wide, most))
