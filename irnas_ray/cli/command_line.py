@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from irnas_ray.cli.distributions import make_domains, read_domains
 from irnas_ray.cli.help import FIRST
-from irnas_ray.cli.inheritance import location, settle
+from irnas_ray.cli.inheritance import location, refuse_resolvers, settled, warn_of_overruled
 from irnas_ray.cli.messages import PROGRAM, first_lines, own_lines
 from irnas_ray.cli.search_spaces import CONF, GROUPS, hidden, linked
 from irnas_ray.cli.typed_text import as_typed, elements_as_typed, in_quotes, type_of
@@ -64,10 +64,10 @@ def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tup
     arguments = _with_input(name, kind, arguments)
     free_arguments = [x for x in arguments if _section(x) in FREE]
     config = _composed(name, kind, [x for x in arguments if x not in free_arguments])
-    fixed = _settled(config, kind)
+    fixed = _settle(config, kind)
     for argument in free_arguments:
         _override_free(config, kind, argument)
-    _refuse_resolvers(OmegaConf.to_container(config, resolve=False), "")
+    refuse_resolvers(OmegaConf.to_container(config, resolve=False), "")
     try:
         settings = OmegaConf.to_object(config)
         text = OmegaConf.to_yaml(config, resolve=True)
@@ -83,7 +83,7 @@ def plain_settings(name: str, kind: type[Settings], arguments: list[str]) -> tup
     if isinstance(settings, RetrainConfig):
         _refuse_classes_of_files(settings, arguments)
     elif isinstance(settings, StudyConfig):
-        _warn_of_overruled_files(settings, arguments, fixed)
+        warn_of_overruled(fixed, settings.domains, arguments)
     if isinstance(settings, StudyConfig):
         _refuse_trust_of_files(settings, arguments)
         read_domains(settings.domains)
@@ -134,18 +134,14 @@ def _composed(name: str, kind: type, arguments: list[str]) -> DictConfig:
             raise ValueError(f"{file.relative_to(folder)}: is not UTF-8 text") from None
 
 
-def _settled(config: DictConfig, kind: type) -> dict[str, str]:
-    """Give the configuration the domains that its files mean; by its key, the file that fixes a setting that is tuned.
-
-    ValueError for a domain that is dropped and could not be one.
-    """
-    if "domains" not in config:
+def _settle(config: DictConfig, kind: type) -> dict[str, str]:
+    """Give the configuration the domains that its files mean; by the key of a tuned setting, the file that fixes it."""
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    if not isinstance(plain.get("domains"), dict):
         return {}
-    entries, fixed = settle(OmegaConf.to_container(config.domains, resolve=False))  # type: ignore[arg-type]
-    for key in (key for key, value in entries.items() if value is None and type_of(kind, str(key)) is None):
-        raise ValueError(f"domains.{key}: null drops the domain of a setting, and there is no such setting")
+    domains, fixed = settled(plain["domains"], kind)
     with _unlocked(config):
-        config.domains = {key: value for key, value in entries.items() if value is not None}
+        config.domains = domains
     return fixed
 
 
@@ -185,36 +181,12 @@ def _section(argument: str) -> str:
     return re.split(r"[.=/@]", argument.lstrip("~+"))[0]
 
 
-def _refuse_resolvers(value: Any, key: str) -> None:
-    """ValueError for ``${name:...}``, which calls a function that reads the environment or whatever it likes."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _refuse_resolvers(name, key)
-            _refuse_resolvers(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_resolvers(item, key)
-    elif isinstance(value, str) and re.search(r"\$\{.*:", value, re.DOTALL):
-        raise ValueError(f"{key}: {value!r} calls a resolver; give the value, or ${{KEY}} of another setting")
-
-
 def _warn_of_overruled(settings: StudyConfig, arguments: list[str]) -> None:
     """Say which values of the command line have no effect, because the search space tunes their settings."""
     given = {argument.partition("=")[0] for argument in arguments}
     for key in sorted(given & settings.domains.keys()):
         if f"domains.{key}" not in given:
             logger.warning(f"{key} is tuned, and the value given has no effect; to fix it, add domains.{key}=null")
-
-
-def _warn_of_overruled_files(settings: StudyConfig, arguments: list[str], fixed: dict[str, str]) -> None:
-    """Say which values of files have no effect, because a search space that they inherit from tunes their settings."""
-    given = {argument.partition("=")[0] for argument in arguments}
-    for key in sorted(fixed.keys() & settings.domains.keys() - given):
-        if not given & {"domains", f"domains.{key}"}:
-            logger.warning(
-                f"{fixed[key]}: {key} is tuned, and the value given has no effect; to fix it, add `{key}: null` "
-                "under domains"
-            )
 
 
 def _refuse_classes_of_files(settings: RetrainConfig, arguments: list[str]) -> None:

@@ -147,11 +147,12 @@ def test_what_hydra_itself_would_run_is_not_run(stand, monkeypatch, text):
     assert "IRNAS_RAY_TRACEBACK" not in os.environ
 
 
-def test_a_resolver_among_the_defaults_only_chooses_a_file_that_is_there(stand, monkeypatch):
-    """Hydra resolves it before its result can be checked; the value comes no further than this user's own message."""
+def test_a_resolver_among_the_defaults_is_refused_too(stand, monkeypatch):
+    """Before Hydra, which would resolve it, sees the file."""
     text = space(defaults=[{"override /data": "${oc.env:SECRET}"}])
     monkeypatch.setenv("SECRET", "none_such")
-    assert isinstance(composed(text), ValueError)
+    error = composed(text)
+    assert isinstance(error, ValueError) and "calls a resolver" in str(error) and "none_such" not in str(error)
 
 
 def test_a_reference_to_another_setting_is_no_code(stand):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from command_line_cases import compose
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from irnas_ray.cli.command_line import compose_settings
@@ -68,6 +69,20 @@ def test_a_dropped_domain_of_no_setting_is_named() -> None:
 def test_a_file_below_domains_is_read_as_it_is() -> None:
     Path("search_spaces/mine.yaml").write_text("# @package domains\nfinal.width: [4, 8]\n")
     assert compose("search_spaces=mine").domains == {"final.width": CategoricalDistribution((4, 8))}
+
+
+@pytest.mark.parametrize("where", ["domains: ${%s:}", "domains: {final.width: '${%s:}'}", "study: ${%s:}"])
+@pytest.mark.parametrize("arguments", [[], ["domains.final.width=[4]"], ["domains={}"]])
+def test_a_resolver_is_refused_before_it_could_be_called(where: str, arguments: list[str]) -> None:
+    called: list[bool] = []
+    OmegaConf.register_new_resolver("canary", lambda: called.append(True), replace=True)
+    write("mine", where % "canary")
+    try:
+        with pytest.raises(ValueError, match="calls a resolver"):
+            compose("search_spaces=mine", *arguments)
+    finally:
+        OmegaConf.clear_resolver("canary")
+    assert not called
 
 
 def test_a_value_that_an_inherited_domain_overrules_is_told(caplog: pytest.LogCaptureFixture) -> None:
