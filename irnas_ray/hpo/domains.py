@@ -1,11 +1,12 @@
 """What is tuned: domains, some of which exist only where other settings have certain values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from optuna import Trial
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 
@@ -72,6 +73,39 @@ def values_of(distribution: BaseDistribution) -> list[Any] | None:
         return None
     count = math.floor((distribution.high - distribution.low) / distribution.step + 1e-8) + 1
     return [float(f"{distribution.low + index * distribution.step:.12g}") for index in range(count)]
+
+
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """The values without repetitions, in their order: lists too, which sets cannot hold, and 1 beside true."""
+    found: list[Any] = []
+    for value in values:
+        if not any(type(other) is type(value) and other == value for other in found):
+            found.append(value)
+    return found
+
+
+def ends_of(distribution: BaseDistribution, outer: int = 1) -> list[Any]:
+    """The choices of a distribution, or so many of its least and of its greatest numbers."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        values = range(distribution.low, distribution.high + 1, distribution.step)
+        return distinct([*values[:outer], *values[-outer:]])
+    assert isinstance(distribution, FloatDistribution)
+    return distinct([distribution.low, distribution.high])
+
+
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    """The value of a distribution that a trial's sampler chooses, as a plain one."""
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    # plain numbers, which settings and JSON hold: some samplers give those of numpy
+    if isinstance(distribution, IntDistribution):
+        low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log
+        return int(trial.suggest_int(name, low, high, step=step, log=log))
+    assert isinstance(distribution, FloatDistribution)
+    least, most = distribution.low, distribution.high
+    return float(trial.suggest_float(name, least, most, step=distribution.step, log=distribution.log))
 
 
 def as_given(distribution: BaseDistribution, value: Any) -> Any:

@@ -15,7 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from irnas_ray.hpo.domains import Conditional, distribution_of, values_of
+from irnas_ray.hpo.domains import Conditional, distribution_of, ends_of, values_of
 from irnas_ray.hpo.search_space import SearchSpace
 
 #: Configurations that are random before a model proposes, and individuals of an evolutionary sampler's generation: few,
@@ -117,6 +117,18 @@ def check_sampler(name: str, space: SearchSpace, objectives: int = 1) -> None:
         )
     if name == "cmaes":
         _check_cmaes(space, objectives)
+    if name == "nsga2":
+        _check_nsga2(space)
+
+
+def _check_nsga2(space: SearchSpace) -> None:
+    """Optuna's crossing makes arrays of choices that are lists, and then finds them in no distribution."""
+    for name in space.domains:
+        if any(isinstance(value, list | tuple) for value in ends_of(space.distribution(name))):
+            raise ValueError(
+                f"tune.sampler: nsga2 cannot cross choices that are lists, as those of domains.{name}; use tpe, gp, "
+                "random or grid"
+            )
 
 
 def _check_cmaes(space: SearchSpace, objectives: int) -> None:

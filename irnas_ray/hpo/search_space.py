@@ -1,23 +1,40 @@
 """The search space of a study: its domains, and the settings that hold where a domain is not tuned."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from itertools import product
+from itertools import chain, combinations, islice, product
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 
 from irnas_ray.genotypes.encoding import Encoding, Gene
-from irnas_ray.hpo.domains import Conditional, Domains, conditions_of, contains, distribution_of, values_of
+from irnas_ray.hpo.domains import (
+    Conditional,
+    Domains,
+    as_given,
+    conditions_of,
+    contains,
+    distinct,
+    distribution_of,
+    ends_of,
+    suggest,
+    values_of,
+)
 from irnas_ray.settings.study import Architecture, StudyConfig, with_values
 
 #: How the names of an architecture's settings begin.
 OWN = "architecture."
 #: Most configurations whose extremes are all looked at.
 MOST_CORNERS = 64
+#: Most pairs of two domains' values that are all looked at where configurations are more.
+MOST_PAIRS = 256
+#: Settings with which a network does not just grow: its size goes up and down with this period, for the middle third of
+#: the layers may be wider (``Macro.lower_layers``).
+PERIODS = {"architecture.layers": 3}
+#: A domain and the place of one of its ends.
+Place = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,7 @@ class SearchSpace:
         chosen: dict[str, Any] = {}
         for name in self.in_order():
             if self.holds(name, chosen):
-                chosen[name] = _suggest(trial, name, self.distribution(name))
+                chosen[name] = suggest(trial, name, self.distribution(name))
         values = {name: chosen[name] for name in self.domains if name in chosen}
         if self.architecture is not None:
             encoding = self.encoding(values)
@@ -111,34 +128,62 @@ class SearchSpace:
 
         Raises ValueError naming a domain that is continuous.
         """
-        names = self.in_order()
-        for name in names:
-            if values_of(self.distribution(name)) is None:
+        values = {name: values_of(self.distribution(name)) for name in self.in_order()}
+        for name, own in values.items():
+            if own is None:
                 raise ValueError(
                     f"domains.{name}: {self.distribution(name)} is continuous, so tune.sampler=grid cannot go "
                     "through it; give it a step, or a list of choices"
                 )
-        yield from self._extend({}, names)
+        yield from self.configurations({name: own or [] for name, own in values.items()})
 
-    def _extend(self, chosen: dict[str, Any], names: list[str]) -> Iterator[dict[str, Any]]:
+    def configurations(self, values: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+        """Every configuration of some domains with these values once, the last domain changing fastest.
+
+        Domains that their conditions are on, and that are not given, have one value of each kind.
+        """
+        order, wanted = self.in_order(), dict(values)
+        for name in reversed(order):
+            for key in conditions_of(self.domains[name]) if name in wanted else ():
+                if key in self.domains:
+                    wanted.setdefault(key, self.kinds(key))
+        yield from self._extend({}, [name for name in order if name in wanted], wanted)
+
+    def _extend(
+        self, chosen: dict[str, Any], names: list[str], values: Mapping[str, Sequence[Any]]
+    ) -> Iterator[dict[str, Any]]:
         if not names:
             yield dict(chosen)
             return
         name, *rest = names
         if not self.holds(name, chosen):
-            yield from self._extend(chosen, rest)
+            yield from self._extend(chosen, rest, values)
             return
-        for value in values_of(self.distribution(name)) or []:
-            yield from self._extend(chosen | {name: value}, rest)
+        for value in values[name]:
+            yield from self._extend(chosen | {name: value}, rest, values)
+
+    def named(self, name: str) -> list[Any]:
+        """The values of a domain that conditions of others name."""
+        distribution = self.distribution(name)
+        meant = (value for domain in self.domains.values() for value in conditions_of(domain).get(name, ()))
+        return distinct(as_given(distribution, value) for value in meant if contains(distribution, value))
+
+    def all_of(self, name: str) -> list[Any]:
+        """All values of a domain; of a continuous one, its ends."""
+        return values_of(self.distribution(name)) or ends_of(self.distribution(name))
+
+    def kinds(self, name: str) -> list[Any]:
+        """The values of a domain that conditions name, and one that none does, which stands for all others."""
+        named = self.named(name)
+        return [*named, *[value for value in self.all_of(name) if value not in named][:1]]
 
     def check(self) -> None:
         """ValueError naming the domain whose condition can never hold, is on a continuous domain, or in a circle."""
         for name, domain in self.domains.items():
             for key, values in conditions_of(domain).items():
                 self._check_condition(f"domains.{name}: when {key} in {list(values)}", key, values)
-        activating = self._activating()
         for name, domain in self.domains.items():
-            if name not in activating:
+            if self._meeting({name: self.kinds(name)[0]}) is None:
                 raise ValueError(
                     f"domains.{name}: its conditions can never hold together ({domain}); change or remove it"
                 )
@@ -156,79 +201,82 @@ class SearchSpace:
         if not possible and not (conditions_of(self.domains[key]) and self.fixed[key] in values):
             raise ValueError(f"{what} can never hold: {key} is tuned over {distribution}")
 
-    def _activating(self) -> dict[str, dict[str, Any]]:
-        """For each domain that can be tuned at all, values of the others under which it is."""
-        named: dict[str, list[Any]] = {}
-        for domain in self.domains.values():
-            for key, values in conditions_of(domain).items():
-                if key in self.domains:
-                    named.setdefault(key, []).extend(v for v in values if contains(self.distribution(key), v))
-        for key, meant in named.items():
-            # one value that no condition names stands for all of them
-            named[key] = [*dict.fromkeys(meant), *_first_beside(self.distribution(key), meant)]
-        found: dict[str, dict[str, Any]] = {}
-        for combination in product(*named.values()):
-            settled = self.settle(dict(zip(named, combination, strict=True)))
-            for name in self.domains:
-                if name not in found and self.holds(name, settled):
-                    found[name] = settled
-            if len(found) == len(self.domains):
-                break
-        return found
+    def _meeting(self, given: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Given values with those of the domains that their conditions are on; None where they are never together."""
+        found = self.configurations({name: [value] for name, value in given.items()})
+        return next((values for values in found if given.keys() <= values.keys()), None)
 
     def corners(self) -> list[dict[str, Any]]:
         """The extreme configurations, which show an impossible one before it is proposed.
 
-        Where they are too many, those in which one domain at a time leaves its first value.
+        Where they are too many, so many of them that any two values that can come together do so in one, unless these
+        alone were very many; every value is in one.
         """
         ends = {name: self._ends(name) for name in self.domains}
-        if math.prod(len(values) for values in ends.values()) <= MOST_CORNERS:
-            full = [dict(zip(ends, combination, strict=True)) for combination in product(*ends.values())]
-        else:
-            first = {name: values[0] for name, values in ends.items()}
-            activating = self._activating()
-            full = [first | activating[name] | {name: value} for name, values in ends.items() for value in values]
-        settled = [self.settle(values) for values in full]
-        return [values for index, values in enumerate(settled) if values not in settled[:index]]
+        found = list(islice(self.configurations(ends), MOST_CORNERS + 1))
+        return found if len(found) <= MOST_CORNERS else self._pairwise(ends)
+
+    def _pairwise(self, ends: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+        places = [[(name, index) for index in range(len(values))] for name, values in ends.items()]
+        # a dictionary keeps the order, so that the same corners are found again
+        pairs = [product(*two) for two in combinations(places, 2) if len(two[0]) * len(two[1]) <= MOST_PAIRS]
+        missing = {frozenset(pair): None for pair in chain.from_iterable(pairs)}
+        missing |= {frozenset([place]): None for own in places for place in own}
+        found = []
+        while missing:
+            wanted = next(iter(missing))
+            del missing[wanted]
+            start = self._meeting({name: ends[name][index] for name, index in wanted})
+            if start is None:
+                continue
+            corner = self._filled(start, ends, missing)
+            reached = [(name, ends[name].index(value)) for name, value in corner.items()]
+            for together in chain(combinations(reached, 1), combinations(reached, 2)):
+                missing.pop(frozenset(together), None)
+            found.append(corner)
+        return found
+
+    def _filled(
+        self, start: dict[str, Any], ends: Mapping[str, Sequence[Any]], missing: Collection[frozenset[Place]]
+    ) -> dict[str, Any]:
+        """A part of a configuration with all others of its domains, at values that come with many for the first time.
+
+        The part has all values that its own conditions are on.
+        """
+        corner = dict(start)
+        for name in self.in_order():
+            if name not in corner and self.holds(name, corner):
+                others = [(other, ends[other].index(value)) for other, value in corner.items()]
+                new = [
+                    sum(frozenset([(name, i), other]) in missing for other in others) for i in range(len(ends[name]))
+                ]
+                corner[name] = ends[name][new.index(max(new))]
+        return corner
 
     def greatest(self, size: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        """The configuration of extremes that is greatest by some size, as far as it grows with each domain on its own.
+        """The greatest of the extreme configurations by some size.
 
-        Corners of many domains differ from each other in one, so that every domain is moved to its own best end.
+        Where they are too many, one that changing the end of no single domain makes greater.
         """
-        corners = self.corners()
-        ends = {f"{name}={value}": (name, value) for corner in corners for name, value in corner.items()}
-        found = corners[0]
-        for name, value in ends.values():
-            if found.get(name) != value:
-                found = max(found, self.settle(found | {name: value}), key=size)
+        ends = {name: self._ends(name) for name in self.domains}
+        looked = self.corners()
+        found, most = max(((corner, size(corner)) for corner in looked), key=lambda pair: pair[1])
+        before = None
+        while found != before:
+            before = found
+            for name, value in ((name, value) for name, values in ends.items() for value in values):
+                changed = self._filled(self.settle({**found, name: value}), ends, ())
+                if changed not in looked:
+                    looked.append(changed)
+                    found, most = max((found, most), (changed, size(changed)), key=lambda pair: pair[1])
         return found
 
     def _ends(self, name: str) -> list[Any]:
-        """The choices of a domain, or its ends with the values between them that conditions name."""
-        distribution = self.distribution(name)
-        if isinstance(distribution, CategoricalDistribution):
-            return list(distribution.choices)
-        named = [value for domain in self.domains.values() for value in conditions_of(domain).get(name, ())]
-        ends = [distribution.low, distribution.high]  # type: ignore[attr-defined]
-        return list(dict.fromkeys([*ends, *(value for value in named if contains(distribution, value))]))
-
-
-def _first_beside(distribution: BaseDistribution, named: list[Any]) -> list[Any]:
-    return [value for value in values_of(distribution) or [] if value not in named][:1]
+        """The choices of a domain, or its ends with the values between them that conditions tell apart."""
+        return distinct([*ends_of(self.distribution(name), PERIODS.get(name, 1)), *self.kinds(name)])
 
 
 def _choose(trial: optuna.Trial, gene: Gene) -> str | int:
     chosen = trial.suggest_categorical(gene.name, gene.choices)
     assert isinstance(chosen, str | int)
     return chosen
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    low, high, step, log = distribution.low, distribution.high, distribution.step, distribution.log  # type: ignore[attr-defined]
-    # plain numbers, which settings and JSON hold: some samplers give those of numpy
-    if isinstance(distribution, IntDistribution):
-        return int(trial.suggest_int(name, low, high, step=step, log=log))
-    return float(trial.suggest_float(name, low, high, step=step, log=log))

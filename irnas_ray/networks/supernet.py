@@ -89,6 +89,10 @@ class SuperNet(nn.Module):
                 f"lower_level: a supernet with it has one width, not {len(multipliers)}; "
                 "set architecture.multipliers=[1]"
             )
+        if normalise_skip and normalisation == "none":
+            raise ValueError(
+                "normalise_skip: architecture.normalisation=none normalises nothing else; leave out one of both"
+            )
         channels, layers, nodes = whole("channels", channels), whole("layers", layers), whole("nodes", nodes)
         width, stem_channels = whole("width", width), whole("stem_channels", stem_channels)
         for name, value, most in (("layers", layers, MOST_LAYERS), ("nodes", nodes, MOST_NODES)):

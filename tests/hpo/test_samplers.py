@@ -2,6 +2,8 @@
 
 import itertools
 import pickle
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -212,3 +214,42 @@ def test_the_state_of_cmaes_in_a_storage_of_others_runs_no_code() -> None:
     study.sampler = make_sampler("cmaes", 0, 11, SearchSpace(space))
     with pytest.raises(pickle.UnpicklingError, match="tune.sampler=cmaes in the study's storage names builtins.exec"):
         study.ask(space)
+
+
+#: Proposes from choices that are lists, keeps them in a database and reads them again.
+LISTS = """
+import optuna
+from irnas_ray.cli.distributions import make_domains
+from irnas_ray.hpo.samplers import make_sampler
+from irnas_ray.hpo.search_space import SearchSpace
+from irnas_ray.settings.study import StudyConfig
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+lists = {"architecture.multipliers": [[1], [1, 2]]}
+one = {"architecture.layers": {"choices": [2, 3], "when": {"architecture.multipliers": [[1]]}}}
+space = SearchSpace.of(StudyConfig(domains=make_domains(lists | one)))
+space.check()
+for number in range(8):
+    sampler = make_sampler("SAMPLER", 0, number, space)
+    study = optuna.create_study(storage="sqlite:///lists.db", study_name="s", load_if_exists=True, sampler=sampler)
+    trial = study.ask()
+    values = space.propose(trial)
+    study.tell(trial, len(values["architecture.multipliers"]))
+    assert ("architecture.layers" in values) == (values["architecture.multipliers"] == [1])
+assert [1] in [trial.params["architecture.multipliers"] for trial in study.trials]
+"""
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "random", "grid"])
+def test_lists_are_proposed_without_warnings(name: str, tmp_path: Path) -> None:
+    """In a process of its own, for pytest decides about warnings itself."""
+    command = [sys.executable, "-c", LISTS.replace("SAMPLER", name)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "Choices for" not in done.stderr, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+def test_lists_are_not_crossed() -> None:
+    space = SearchSpace({"architecture.multipliers": CategoricalDistribution(([1], [1, 2]))})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"nsga2 cannot cross choices that are lists, as .*domains.architecture.mult"):
+        check_sampler("nsga2", space)

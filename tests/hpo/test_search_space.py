@@ -2,6 +2,7 @@
 
 import itertools
 from typing import Any
+from unittest import mock
 
 import optuna
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from irnas_ray.hpo.domains import Conditional, Domains, values_of
+from irnas_ray.hpo import search_space
+from irnas_ray.hpo.domains import Conditional, Domains, distinct, values_of
 from irnas_ray.hpo.search_space import MOST_CORNERS, SearchSpace
 from irnas_ray.settings.study import StudyConfig
 
@@ -158,3 +160,73 @@ def test_corners_of_many_domains_reach_every_end() -> None:
         assert ends >= (
             {0.1, 0.7} if name == WEIGHT else {2, 9} if name == LAYERS else {0, 1} if name != CLIP else {1, 10}
         )
+
+
+@settings(max_examples=100, deadline=None)
+@given(spaces(), st.integers(0, 3), st.integers(0, 6))
+def test_any_two_ends_that_can_come_together_do_so_in_a_corner(domains: Domains, own: int, most: int) -> None:
+    """The domains have no values but their ends and the one between, so that the grid is the oracle."""
+    space = SearchSpace(domains, dict.fromkeys(NAMES, own))
+    ends = {name: {0, max(values_of(space.distribution(name)) or [0])} for name in domains}
+    whole = list(space.grid())
+    with mock.patch.object(search_space, "MOST_CORNERS", most):
+        found = space.corners()
+        greatest = space.greatest(lambda values: sum(values.values()))
+    assert all(values in whole for values in [*found, greatest]) and distinct(found) == found
+    for one, two in itertools.combinations_with_replacement(domains, 2):
+        for a, b in itertools.product(ends[one], ends[two]):
+            pair = {one: a, two: b}.items()
+            assert any(pair <= v.items() for v in found) == any(pair <= v.items() for v in whole)
+    # what conditions leave out is looked at, too
+    for name in domains:
+        assert any(name not in values for values in found) == any(name not in values for values in whole)
+
+
+def test_corners_of_very_many_domains_are_few() -> None:
+    domains: Domains = {f"search.{number}": IntDistribution(0, 9) for number in range(20)}
+    found = SearchSpace(domains).corners()
+    assert len(found) < 30
+    for one, two in itertools.combinations(domains, 2):
+        assert {(values[one], values[two]) for values in found} == {(0, 0), (0, 9), (9, 0), (9, 9)}
+    assert SearchSpace(domains).greatest(lambda values: sum(values.values())) == dict.fromkeys(domains, 9)
+
+
+def test_corners_of_long_lists_are_no_more_than_their_choices() -> None:
+    long: Any = CategoricalDistribution(range(100))
+    found = SearchSpace({"search.a": long, "search.b": long, "search.c": IntDistribution(0, 1)}).corners()
+    assert len(found) == 200
+    assert all({values[name] for values in found} == {*range(100)} for name in ("search.a", "search.b"))
+
+
+def test_one_is_not_taken_for_true() -> None:
+    found = SearchSpace({"search.a": CategoricalDistribution((True, 1, 0))}).corners()
+    assert [repr(values["search.a"]) for values in found] == ["True", "1", "0"]
+
+
+def test_what_lies_between_the_ends_of_layers_is_looked_at() -> None:
+    """Sizes go up and down with every third layer."""
+    found = SearchSpace({LAYERS: IntDistribution(1, 20)}).corners()
+    assert [values[LAYERS] for values in found] == [1, 2, 3, 18, 19, 20]
+
+
+def test_an_end_that_a_condition_names_does_not_stand_for_what_lies_between() -> None:
+    domains = {CLIP: Conditional(NUMBER, {LAYERS: (2, 9)}), LAYERS: IntDistribution(2, 9)}
+    assert any(CLIP not in values for values in space_of(domains).corners())
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+def test_a_condition_on_lists() -> None:
+    """Lists, such as multipliers, are in no set or dictionary."""
+    multipliers = "architecture.multipliers"
+    choices: Any = ([1], [1, 2], [1, 2, 4])
+    domains: Domains = {
+        CLIP: Conditional(FloatDistribution(1, 10), {multipliers: ([1], [1, 2])}),
+        multipliers: CategoricalDistribution(choices),
+    }
+    space = space_of(domains)
+    space.check()
+    for values in configurations(space, 40):
+        assert (CLIP in values) == (values[multipliers] != [1, 2, 4])
+    assert len(space.corners()) == 5
+    with pytest.raises(ValueError, match=r"when architecture.multipliers in \[\[3\]\] can never hold: .*is tuned over"):
+        space_of({**domains, CLIP: Conditional(NUMBER, {multipliers: ([3],)})}).check()

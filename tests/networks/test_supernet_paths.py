@@ -166,3 +166,8 @@ def test_a_path_needs_one_width():
         ValueError, match=r"lower_level: a supernet with it has one width, not 3; set architecture.multipliers=\[1\]"
     ):
         make_net(lower_level=True)
+
+
+def test_skip_is_not_normalised_where_nothing_is():
+    with pytest.raises(ValueError, match="normalise_skip: architecture.normalisation=none normalises nothing else"):
+        make_net(normalise_skip=True, normalisation="none")
