@@ -1,6 +1,5 @@
 """What a network costs where it is used: its size, its arithmetic, and the time that it takes."""
 
-import itertools
 import statistics
 import time
 
@@ -8,9 +7,10 @@ import torch
 from torch import nn
 
 from irnas_ray.genotypes.cell import Edge
+from irnas_ray.genotypes.encoding import Encoding
 from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.networks.building import make_encoding, make_network
-from irnas_ray.networks.derived import count_parameters
+from irnas_ray.networks.derived import count_parameters, multiply_adds_per_pixel
 from irnas_ray.networks.registry import multiply_adds
 from irnas_ray.settings.study import StudyConfig
 
@@ -47,7 +47,8 @@ def size_of(genotype: Genotype, settings: StudyConfig) -> dict[str, int]:
 
 
 def least_size(settings: StudyConfig) -> dict[str, int]:
-    """What no final network of the settings' space is below, each on its own: networks of one operator are looked at.
+    """What no final network of the settings' space is below, each on its own: networks of one operator are looked at,
+    and those with each layer's cheapest.
 
     Raises ValueError naming the setting that is impossible.
     """
@@ -55,10 +56,31 @@ def least_size(settings: StudyConfig) -> dict[str, int]:
     # as straight as possible to each level: a narrow one may lie behind wider ones
     paths = {tuple(min(layer + 1, level) for layer in range(space.layers)) for level in range(len(space.multipliers))}
     sizes = []
-    for operator, levels in itertools.product(space.operators, paths):
-        cell = tuple((Edge(0, operator), Edge(1, operator)) for _ in range(space.nodes))
-        sizes.append(size_of(Genotype((cell,) * space.cells, levels, space.multipliers, space.macro), settings))
+    for levels in paths:
+        chosen = {(operator,) * space.cells for operator in space.operators}
+        if space.cells > 1:
+            chosen |= _cheapest(space, levels, settings)
+        sizes += [size_of(_straight(space, levels, operators), settings) for operators in chosen]
     return {name: min(size[name] for size in sizes) for name in sizes[0]}
+
+
+def _straight(space: Encoding, levels: tuple[int, ...], operators: tuple[str, ...]) -> Genotype:
+    """A genotype each of whose cells has one operator throughout."""
+    cells = [tuple((Edge(0, operator), Edge(1, operator)) for _ in range(space.nodes)) for operator in operators]
+    return Genotype(tuple(cells), levels, space.multipliers, space.macro)
+
+
+def _cheapest(space: Encoding, levels: tuple[int, ...], settings: StudyConfig) -> set[tuple[str, ...]]:
+    """The operators of each layer with the fewest parameters, and with the least arithmetic: widths decide which."""
+    with torch.device("meta"):
+        networks = {
+            name: make_network(_straight(space, levels, (name,) * space.cells), settings) for name in space.operators
+        }
+    cells = {name: list(network.cells) for name, network in networks.items()}
+    return {
+        tuple(min(cells, key=lambda name: cost(cells[name][layer])) for layer in range(space.layers))
+        for cost in (count_parameters, multiply_adds_per_pixel)
+    }
 
 
 def _wait(device: torch.device) -> None:

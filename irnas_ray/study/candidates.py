@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -17,20 +18,33 @@ from irnas_ray.networks.registry import GENOTYPE, make_peer
 from irnas_ray.results.aggregates import front_of
 from irnas_ray.results.folder import may_change
 from irnas_ray.settings.study import StudyConfig, with_values
-from irnas_ray.study.limits import most_of
+from irnas_ray.study.limits import RECIPE, most_of
 
-#: Settings of the recipe that may be tuned: what trainings by it cost depends on none of them.
-RECIPE = (
-    *("final.optimizer", "final.lr", "final.weight_decay", "final.beta2", "final.schedule", "final.warmup"),
-    *("final.gradient_clip", "final.ema_decay", "final.ssim_weight"),
-)
-#: Settings that shape a final network beside its genotype, or its training; where they are tuned, the trial's own value
-#: is used.
-BUILT_IN = (
+#: Settings that shape a final network beside its genotype.
+SHAPES = (
     *("architecture.residual", "architecture.activation", "architecture.sep_repeats"),
     *("final.width", "final.stem_channels", "final.aspp_channels", "final.low_level_channels"),
-    *RECIPE,
 )
+#: These and the recipe: where they are tuned, the trial's own value is used.
+BUILT_IN = (*SHAPES, *RECIPE)
+#: Channels of final networks -> choices of the architecture, with one of which at least a network has them.
+PARTS: dict[str, dict[str, str | bool]] = {
+    "final.stem_channels": {"normalisation": "batch"},
+    "final.aspp_channels": {"aspp": True, "head": "separable"},
+    "final.low_level_channels": {"low_level": True},
+}
+
+
+def has_channels(key: str, choice: Callable[[str], Any]) -> bool:
+    """Whether a network has the channels that a setting gives; ``choice`` gives its large choices by name."""
+    return key not in PARTS or any(choice(name) == way for name, way in PARTS[key].items())
+
+
+def read_by(genotype: Genotype | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some settings that the final network of a genotype, or one without, and its training depend on."""
+    if genotype is None:
+        return {key: value for key, value in values.items() if key not in SHAPES}
+    return {key: value for key, value in values.items() if has_channels(key, partial(getattr, genotype.macro))}
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,7 @@ def choose(records: list[dict[str, Any]], config: StudyConfig) -> list[Candidate
     chosen: dict[str, Candidate] = {}
     for record in sorted(finished, key=lambda record: -record["score"]):
         genotype, settings = _genotype(record), _built_in(record)
-        identity = f"{genotype.digest} {sorted(settings.items())}"
+        identity = f"{genotype.digest} {sorted(read_by(genotype, settings).items())}"
         if identity not in chosen and len(chosen) < config.final.count:
             rank = len(chosen) + 1
             chosen[identity] = Candidate(rank, f"final {rank}", name_of(record), genotype, record["score"], settings)

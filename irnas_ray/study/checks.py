@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from itertools import product
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -13,11 +13,10 @@ from irnas_ray.datasets.manifest import Manifest, is_prepared
 from irnas_ray.degradations.factory import check_degradation
 from irnas_ray.degradations.gaussian import GaussianNoise
 from irnas_ray.evaluation.protocols import check_form, get_protocol, protocol_id
-from irnas_ray.hpo.domains import values_of
 from irnas_ray.hpo.methods import METHODS
 from irnas_ray.hpo.objectives import objectives_of
 from irnas_ray.hpo.samplers import check_sampler, grid_size
-from irnas_ray.hpo.search_space import SearchSpace
+from irnas_ray.hpo.search_space import OWN, SearchSpace
 from irnas_ray.hpo.starting_points import starting_points
 from irnas_ray.images.sources import form_of
 from irnas_ray.networks.building import make_encoding
@@ -28,8 +27,8 @@ from irnas_ray.networks.supernet import SuperNet
 from irnas_ray.results.layout import settings_in
 from irnas_ray.settings.bounds import check_bounds
 from irnas_ray.settings.study import Search, StudyConfig, Tune, with_values
-from irnas_ray.study.candidates import BUILT_IN, RECIPE
-from irnas_ray.study.limits import check_limits, grid_within, most_of
+from irnas_ray.study.candidates import BUILT_IN, PARTS, has_channels
+from irnas_ray.study.limits import OF_SUPERNETS, RECIPE, check_limits, grid_within, most_of
 from irnas_ray.training.optimizers import check_decay, warn_of_rate
 from irnas_ray.training.schedules import Budget, check_schedule
 from irnas_ray.tune.loggers import check_loggers
@@ -39,20 +38,10 @@ from irnas_ray.tune.perturbation import check_population
 FIXED = ("architecture.channels", "search.epochs", "search.method")
 #: What the genes of a genotype may be, where genes are proposed.
 GIVING_GENES = ("architecture.operators", "architecture.multipliers")
-#: What shapes supernets only.
-OF_SUPERNETS = tuple(
-    f"architecture.{name}" for name in ("width", "share_cells", "stem_channels", "recompute", "normalise_skip")
-)
 #: What acts on alpha or the mixture.
 OF_ALPHA = ("warmup_paths", "beta_decay", "auxiliary_skip", "alpha_noise", "skip_dropout", "decoding")
-#: Channels of final networks -> settings of the architecture, with one of which at least a network has them.
-PARTS: dict[str, dict[str, str | bool]] = {
-    "final.stem_channels": {"normalisation": "batch"},
-    "final.aspp_channels": {"aspp": True, "head": "separable"},
-    "final.low_level_channels": {"low_level": True},
-}
 #: Basic widths, each of whose values has to give whole numbers of channels.
-WIDTHS = {"architecture.width", "final.width"}
+WIDTHS, MULTIPLIERS = {"architecture.width", "final.width"}, "architecture.multipliers"
 #: SSIM's window does not fit into smaller crops.
 SMALLEST_CROP = 11
 
@@ -81,12 +70,21 @@ def _check_corners(config: StudyConfig, space: SearchSpace, *checks: Callable[[S
                 check(changed)
         except TypeError as error:
             raise ValueError(f"domains: {values} are not of the settings' types ({error})") from None
-    for key in WIDTHS & config.domains.keys() if "architecture.multipliers" not in config.domains else ():
-        for width, multiplier in product(values_of(space.distribution(key)) or (), config.architecture.multipliers):
-            try:
-                level_width(width, multiplier)
-            except ValueError as error:
-                raise ValueError(f"domains.{key}: {error}") from None
+    _check_widths(config, space)
+
+
+def _check_widths(config: StudyConfig, space: SearchSpace) -> None:
+    """ValueError naming the domain of widths, one of which is impossible with multipliers that it can come with."""
+    for key in WIDTHS & config.domains.keys():
+        wanted = {name: space.all_of(name) for name in (key, MULTIPLIERS) if name in config.domains}
+        for values in space.configurations(wanted):
+            if key not in values:
+                continue
+            for multiplier in values.get(MULTIPLIERS, config.architecture.multipliers):
+                try:
+                    level_width(values[key], multiplier)
+                except ValueError as error:
+                    raise ValueError(f"domains.{key}: {error}") from None
 
 
 def _check_numbers(config: StudyConfig) -> None:
@@ -144,23 +142,24 @@ def check_domains(config: StudyConfig) -> SearchSpace:
                 f"domains.{key}: no trial trains by it; give search.proxy_steps, for which the decoded networks are "
                 "trained by the recipe, or a search.method without a supernet"
             )
-    kinds = config.architecture
-    check_channels(
-        "domains", config.domains, lambda x, way: f"architecture.{x}" in config.domains or getattr(kinds, x) == way
-    )
     space.check()
+    check_channels("domains", config.domains, lambda key: _is_read(config, space, key))
     return space
 
 
-def check_channels(table: str, keys: Iterable[str], has: Callable[[str, str | bool], bool]) -> None:
-    """ValueError naming the key if it sets channels that no network has.
+def _is_read(config: StudyConfig, space: SearchSpace, key: str) -> bool:
+    """Whether a configuration in which some channels are tuned has a network that has them."""
+    choices = [OWN + name for name in PARTS[key] if OWN + name in space.domains]
+    found = space.configurations({key: space.kinds(key)} | {name: space.all_of(name) for name in choices})
+    architectures = (with_values(config, values).architecture for values in found if key in values)
+    return any(has_channels(key, partial(getattr, own)) for own in architectures)
 
-    ``has`` tells whether a network has a large choice, given as the name of its setting and its value.
-    """
+
+def check_channels(table: str, keys: Iterable[str], is_read: Callable[[str], bool]) -> None:
+    """ValueError naming the key if it sets channels that no network reads."""
     for key in PARTS.keys() & set(keys):
-        ways = PARTS[key].items()
-        if not any(has(name, way) for name, way in ways):
-            needed = " or ".join(f"architecture.{name}={str(way).lower()}" for name, way in ways)
+        if not is_read(key):
+            needed = " or ".join(f"{OWN}{name}={str(way).lower()}" for name, way in PARTS[key].items())
             raise ValueError(f"{table}.{key}: no network here has such channels; they need {needed}")
 
 
@@ -245,10 +244,6 @@ def _check_networks(config: StudyConfig) -> None:
             "search.proxy_steps"
         )
     _check_paths(config)
-    if config.architecture.normalise_skip and config.architecture.normalisation == "none":
-        raise ValueError(
-            "architecture.normalise_skip: architecture.normalisation=none normalises nothing else; leave out one"
-        )
     with torch.device("meta"):
         try:
             SuperNet(**asdict(config.architecture))

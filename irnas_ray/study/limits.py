@@ -3,17 +3,38 @@
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
+from irnas_ray.hpo.domains import distinct
 from irnas_ray.hpo.objectives import Limits
 from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.networks.building import make_encoding
 from irnas_ray.networks.costs import least_size, size_of
 from irnas_ray.search.decodings import Decoding
-from irnas_ray.settings.study import StudyConfig, settings_of
+from irnas_ray.settings.study import StudyConfig, settings_of, short_values
 
 #: Largest grid whose networks are all built to see which of them keep the limits.
 MOST_BUILT = 2000
+#: Most configurations whose smallest networks are built to see whether one of them keeps the limits.
+MOST_LOOKED = 500
+#: Settings with which no network becomes smaller, whatever the others are. With more layers one may:
+#: ``Macro.lower_layers``.
+GROWING = {
+    *("architecture.nodes", "architecture.sep_repeats", "final.width"),
+    *("final.stem_channels", "final.aspp_channels", "final.low_level_channels"),
+}
+#: What shapes supernets only.
+OF_SUPERNETS = tuple(
+    f"architecture.{name}" for name in ("width", "share_cells", "stem_channels", "recompute", "normalise_skip")
+)
+#: Settings of the recipe that may be tuned: what trainings by it cost depends on none of them.
+RECIPE = (
+    *("final.optimizer", "final.lr", "final.weight_decay", "final.beta2", "final.schedule", "final.warmup"),
+    *("final.gradient_clip", "final.ema_decay", "final.ssim_weight"),
+)
+#: Settings that the costs of final networks do not depend on, beside those of the search.
+FREE = {*OF_SUPERNETS, *RECIPE, "architecture.residual", "architecture.activation"}
 #: Metric of a cost -> the setting that limits it.
 LIMITED = {"parameters": "max_parameters", "multiply_adds_per_pixel": "max_multiply_adds"}
 
@@ -71,21 +92,21 @@ def affordable(decodings: Sequence[Decoding], settings: StudyConfig) -> list[Dec
 
 
 def check_limits(config: StudyConfig, space: SearchSpace) -> None:
-    """ValueError if even the smallest network of the search space is beyond a limit."""
+    """ValueError if even the smallest network of the search space is beyond a limit, unless too many may be it."""
     limits = limits_of(config)
     if limits is None:
         return
-
-    def excess(values: Mapping[str, Any]) -> float:
-        return max(limits.excess(limits.known(values)).values())
-
-    if any(excess(values) <= 0 for values in space.corners()) or excess(space.greatest(lambda v: -excess(v))) <= 0:
+    sizes = []
+    for values in _smallest(space):
+        try:
+            sizes.append(limits.known(values))
+        except ValueError as error:
+            raise ValueError(f"domains: {short_values(values)}: {error}") from None
+        if max(limits.excess(sizes[-1]).values()) <= 0:
+            return
+    if not sizes:
         return
-
-    def smallest(metric: str) -> float:
-        return limits.known(space.greatest(lambda values: -limits.known(values)[metric]))[metric]
-
-    least = {metric: smallest(metric) for metric in limits.most}
+    least = {metric: min(size[metric] for size in sizes) for metric in limits.most}
     # each can be met where no configuration meets all
     unmet = [metric for metric, most in limits.most.items() if least[metric] > most] or list(limits.most)
     said = ", ".join(f"tune.{LIMITED[metric]}={limits.most[metric]:g} ({least[metric]:g})" for metric in unmet)
@@ -94,6 +115,27 @@ def check_limits(config: StudyConfig, space: SearchSpace) -> None:
         f"{said}: no configuration can meet this, in brackets is what the smallest network of the space has; raise the "
         f"limit, or make the networks smaller ({smaller})"
     )
+
+
+def _smallest(space: SearchSpace) -> list[dict[str, Any]]:
+    """Configurations, by what costs depend on, of which each other one has at least the costs of one.
+
+    None at all where they are too many, for then none shows that a limit cannot be met.
+    """
+    wanted = {name: space.all_of(name) for name in space.domains if not _is_free(name)}
+    for name in GROWING & wanted.keys():
+        named = space.named(name)
+        # conditions tell these apart; of all others, the least has the smallest networks
+        wanted[name] = [*named, *sorted(value for value in wanted[name] if value not in named)[:1]]
+    found = list(islice(space.configurations(wanted), MOST_LOOKED + 1))
+    if len(found) > MOST_LOOKED:
+        return []
+    return distinct({name: value for name, value in values.items() if name in wanted} for values in found)
+
+
+def _is_free(name: str) -> bool:
+    """Whether no final network costs more or less by a setting."""
+    return name.startswith("search.") or name in FREE
 
 
 def grid_within(config: StudyConfig, space: SearchSpace, size: int) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from irnas_ray.kernels.sync_batch_norm import synchronise
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import GENOTYPE, check_name
 from irnas_ray.settings.study import RetrainConfig, short_values, with_values
-from irnas_ray.study.candidates import BUILT_IN, Candidate
+from irnas_ray.study.candidates import BUILT_IN, SHAPES, Candidate, has_channels, read_by
 from irnas_ray.study.checks import check_channels, check_settings
 from irnas_ray.study.study import run
 from irnas_ray.system.exit_status import checking_settings
@@ -68,12 +69,11 @@ def candidates_of(config: RetrainConfig) -> list[Candidate]:
             raise ValueError(f"compare: {short_values(chosen)} are not of the settings' types ({error})") from None
         except ValueError as error:
             raise ValueError(f"compare: {short_values(chosen)}: {error}" if chosen else str(error)) from None
-        # a network without a genotype is the same for all genotypes
+        # networks that differ in nothing that they read are the same, as one without a genotype is for all genotypes
         if candidate.identity() not in [other.identity() for other in candidates]:
             print(f"final {candidate.rank} is {candidate.name}: {parameters / 1e6:.3f} M parameters", flush=True)
             candidates.append(candidate)
-    macros = [candidate.genotype.macro for candidate in candidates if candidate.genotype is not None]
-    check_channels("compare", config.compare, lambda name, way: any(getattr(macro, name) == way for macro in macros))
+    _check_read(config.compare, candidates)
     if config.network_arguments and all(candidate.kind == GENOTYPE for candidate in candidates):
         raise ValueError("network_arguments: a genotype's network takes none; see final.width, or choose network=NAME")
     return candidates
@@ -83,6 +83,7 @@ def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any]) ->
     check_name(settings.network)
     others = {key: value for key, value in chosen.items() if key not in OWN}
     if settings.network != GENOTYPE:
+        others = read_by(None, others)
         arguments = dict(settings.network_arguments)
         shown = (arguments if "network_arguments" in chosen else {}) | others
         name = _name(settings.network, shown)
@@ -96,6 +97,7 @@ def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any]) ->
             f"those of search_spaces={settings.search_space} are {settings.architecture.multipliers}; "
             "name the space that found it"
         )
+    others = read_by(genotype, others)
     # files that are compared may have one name in several folders
     what = settings.genotype if "genotype" in chosen else Path(settings.genotype).stem
     return Candidate(rank, _name(what, others), Path(settings.genotype).stem, genotype, settings=others)
@@ -114,6 +116,17 @@ def _check_comparison(compare: Mapping[str, Any]) -> None:
         if key not in (*OWN, *BUILT_IN) and (not key.startswith("final.") or key in COMMON):
             possible = f"{', '.join([*OWN, *BUILT_IN])}, and final.* but for {', '.join(COMMON)}"
             raise ValueError(f"compare.{key}: cannot differ within a table; possible: {possible}")
+
+
+def _check_read(compare: Mapping[str, Any], candidates: list[Candidate]) -> None:
+    """ValueError naming the key if none of the networks depends on what it compares."""
+    macros = [candidate.genotype.macro for candidate in candidates if candidate.genotype is not None]
+    check_channels("compare", compare, lambda key: any(has_channels(key, partial(getattr, own)) for own in macros))
+    shapes = [key for key in compare if key in SHAPES]
+    if shapes and not macros:
+        raise ValueError(
+            f"compare.{shapes[0]}: shapes networks of genotypes, and none is compared here; see network_arguments"
+        )
 
 
 def _digest(candidates: list[Candidate]) -> str:

@@ -235,6 +235,84 @@ def test_every_end_of_many_domains_is_looked_at():
         assert key in refused(domains=domains | many) and key in refused(domains=many | domains)
 
 
+def choice(*values: Any) -> CategoricalDistribution:
+    return CategoricalDistribution(values)
+
+
+MULTIPLIERS = {"architecture.multipliers": choice([1], [1, 2])}
+IMPOSSIBLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"architecture.lower_level": True}, MULTIPLIERS, "architecture.lower_level: a supernet with it has one width"),
+    ({}, MULTIPLIERS | {"architecture.lower_level": choice(False, True)}, "a supernet with it has one width, not 2"),
+    (
+        {},
+        {"architecture.normalise_skip": choice(False, True), "architecture.normalisation": choice("batch", "none")},
+        "architecture.normalise_skip: architecture.normalisation=none",
+    ),
+    (
+        {"final.width": 4},
+        {"architecture.multipliers": choice([1], [1, 1.5]), "architecture.width": IntDistribution(4, 8)},
+        "architecture.width: width: 5 times 1.5",
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+@pytest.mark.parametrize(("values", "domains", "message"), IMPOSSIBLE)
+@pytest.mark.parametrize("first", [True, False])
+def test_an_impossible_pair_among_many_domains_is_found(values, domains, message, first):
+    values = {"architecture.multipliers": [1]} | values
+    many: dict[str, Any] = {
+        "architecture.head": choice("separable", "plain", "linear"),
+        "architecture.nodes": IntDistribution(1, 3),
+        "architecture.unshuffle": choice(1, 2, 4),
+        "architecture.residual": choice(False, True),
+        "architecture.activation": choice("relu", "leaky_relu"),
+    }
+    check_settings(make_config({"architecture.multipliers": [1]}, dict(many)))
+    assert message in refused(values, domains | many if first else many | domains)
+
+
+ASPP, STEM = {"final.aspp_channels": choice(8, 16)}, {"final.stem_channels": choice(8, 16)}
+UNREAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"architecture.head": "plain"}, ASPP | {"architecture.aspp": choice(False)}, "architecture.aspp=true or"),
+    ({}, STEM | {"architecture.normalisation": choice("none")}, "architecture.normalisation=batch"),
+    (
+        {"architecture.head": "plain"},
+        {"final.aspp_channels": Conditional(choice(8, 16), {"architecture.aspp": (False,)})}
+        | {"architecture.aspp": choice(True, False)},
+        "architecture.aspp=true or architecture.head=separable",
+    ),
+    (
+        {},
+        STEM
+        | {"architecture.nodes": IntDistribution(1, 2)}
+        | {"architecture.normalisation": Conditional(choice("none", "batch"), {"architecture.nodes": (1,)})}
+        | {"final.stem_channels": Conditional(choice(8, 16), {"architecture.normalisation": ("none",)})},
+        "architecture.normalisation=batch",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "domains", "message"), UNREAD)
+def test_channels_that_no_network_of_the_space_reads_are_not_tuned(values, domains, message):
+    said = refused(values, domains)
+    assert "no network here has such channels; they need" in said and message in said
+
+
+@pytest.mark.parametrize(
+    "domains",
+    [
+        ASPP | {"architecture.aspp": choice(False, True)},
+        ASPP | {"architecture.aspp": choice(False), "architecture.head": choice("plain", "separable")},
+        STEM | {"architecture.normalisation": choice("none", "batch")},
+        {"final.aspp_channels": Conditional(choice(8, 16), {"architecture.aspp": (True,)})}
+        | {"architecture.aspp": choice(True, False)},
+    ],
+)
+def test_channels_that_some_network_of_the_space_reads_are_tuned(domains):
+    check_settings(make_config({"architecture.head": "plain"}, domains))
+
+
 def make_manifest(**values: Any) -> Manifest:
     images = (ImageEntry("a", "train", 99, 99, ""), ImageEntry("b", "test", 99, 99, ""))
     facts: dict[str, Any] = {"form": "images", "source": None, "color": "gray", "patch": 96}

@@ -5,16 +5,21 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from test_checks import make_config
 
+from irnas_ray.hpo.domains import Conditional, distinct
+from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.networks.building import make_encoding
 from irnas_ray.networks.costs import least_size, size_of
 from irnas_ray.search.decodings import Decoding
 from irnas_ray.settings.study import StudyConfig, with_values
+from irnas_ray.study import limits as limits_module
 from irnas_ray.study.candidates import choose
 from irnas_ray.study.checks import check_search
-from irnas_ray.study.limits import affordable, limits_of
+from irnas_ray.study.limits import affordable, check_limits, known_costs, limits_of
 
 TINY: dict[str, Any] = {
     "final.width": 4,
@@ -37,6 +42,9 @@ def tiny(values: dict[str, Any] | None = None, domains: dict[str, Any] | None = 
         {"architecture.multipliers": [1, 0.5]},
         {"architecture.multipliers": [2, 4, 1]},
         {"architecture.normalisation": "none", "architecture.aspp": False, "architecture.unshuffle": 2},
+        # where a layer is narrow one operator is the cheapest, where it is wide another one
+        {"architecture.lower_level": True, "architecture.layers": 3, "architecture.tie_cells": False}
+        | {"architecture.operators": ["conv", "sep"], "architecture.sep_repeats": 3, "architecture.multipliers": [1]},
     ],
 )
 def test_no_network_of_a_space_is_smaller_than_the_smallest(values):
@@ -151,3 +159,96 @@ def test_the_limits_are_those_of_the_networks_that_will_be_trained():
     said = rf"the least: {widened} of {narrow} parameters\); raise them, or build smaller networks \(final.width\), and"
     with pytest.raises(ValueError, match=said):
         choose(records[1:], with_values(wide, most))
+
+
+#: Domain -> values that make networks smaller or larger, not always in this order.
+VALUES: dict[str, list[Any]] = {
+    "architecture.unshuffle": [1, 2, 3],
+    "architecture.layers": [1, 2, 3, 4, 5],
+    "architecture.nodes": [2, 1, 3],
+    "architecture.normalisation": ["batch", "none"],
+    "architecture.aspp": [True, False],
+    "architecture.low_level": [True, False],
+    "architecture.head": ["separable", "plain", "linear"],
+    "architecture.lower_level": [True, False],
+    "architecture.tie_cells": [True, False],
+    "final.width": [6, 2, 4],
+    "final.stem_channels": [8, 2],
+    "final.aspp_channels": [8, 2],
+    "search.batch": [1, 2],
+}
+METRICS = {"parameters": "tune.max_parameters", "multiply_adds_per_pixel": "tune.max_multiply_adds"}
+
+
+@st.composite
+def domains_of_costs(draw: st.DrawFn) -> dict[str, Any]:
+    """Up to three domains; each may be tuned only where one before it has some value."""
+    domains: dict[str, Any] = {}
+    for name in draw(st.lists(st.sampled_from(list(VALUES)), min_size=1, max_size=3, unique=True)):
+        values = draw(st.lists(st.sampled_from(VALUES[name]), min_size=1, max_size=3, unique=True))
+        domain: Any = CategoricalDistribution(values)
+        if domains and draw(st.booleans()):
+            other = draw(st.sampled_from(list(domains)))
+            domain = Conditional(domain, {other: (draw(st.sampled_from(VALUES[other])),)})
+        domains[name] = domain
+    return domains
+
+
+@settings(max_examples=30, deadline=None)
+@given(domains_of_costs(), st.data())
+def test_a_limit_is_refused_exactly_where_brute_force_finds_no_configuration(domains, data):
+    own = {"architecture.multipliers": [1], "architecture.operators": ["sep", "skip"], "architecture.lower_level": True}
+    config = tiny(own, domains)
+    space = SearchSpace.of(config)
+    sizes = [known_costs(config, values) for values in space.grid()]
+    for metric, name in METRICS.items():
+        size = data.draw(st.sampled_from(distinct(size[metric] for size in sizes)))
+        config = with_values(config, {name: size - data.draw(st.integers(0, 1))})
+    met = any(
+        all(size[metric] <= getattr(config.tune, name.removeprefix("tune.")) for metric, name in METRICS.items())
+        for size in sizes
+    )
+    try:
+        check_limits(config, space)
+        assert met
+    except ValueError as error:
+        assert not met and "no configuration can meet this" in str(error)
+        said = [f"({min(size[metric] for size in sizes)})" for metric in METRICS]
+        assert any(text in str(error) for text in said)
+
+
+def test_fewer_layers_need_not_make_a_smaller_network():
+    """Of two layers both are at the lower level, twice as wide; of three, one."""
+    own = {"architecture.multipliers": [1], "architecture.lower_level": True, "architecture.aspp": False}
+    own |= {"architecture.normalisation": "none", "architecture.head": "linear", "architecture.low_level": False}
+    own |= {"architecture.operators": ["skip", "sep"], "final.width": 16}
+    layers: dict[str, Any] = {"architecture.layers": IntDistribution(2, 6)}
+    sizes = [least_size(tiny(own | {"architecture.layers": count}))["parameters"] for count in range(2, 7)]
+    assert min(sizes) == sizes[1] < sizes[0]
+    check_search(tiny(own | {"tune.max_parameters": sizes[1]}, layers))
+    with pytest.raises(ValueError, match=rf"\({sizes[1]}\): no configuration can meet this"):
+        check_search(tiny(own | {"tune.max_parameters": sizes[1] - 1}, layers))
+
+
+def test_nothing_is_said_where_not_all_that_may_be_smallest_were_looked_at(monkeypatch):
+    config = tiny({"tune.max_parameters": 1}, {"architecture.layers": IntDistribution(1, 3)} | NODES)
+    with pytest.raises(ValueError, match="no configuration can meet this"):
+        check_limits(config, SearchSpace.of(config))
+    monkeypatch.setattr(limits_module, "MOST_LOOKED", 2)
+    check_limits(config, SearchSpace.of(config))
+
+
+def test_finals_that_differ_in_what_their_networks_do_not_read_are_trained_once():
+    genotype = make_encoding(tiny({"architecture.aspp": False, "architecture.head": "plain"})).sample(Random(0))
+    base = {"state": "COMPLETE", "genotype": json.loads(genotype.to_json())}
+    records = [
+        base | {"id": f"{score}", "configuration": 0, "score": score, "config": {key: value}}
+        for score, (key, value) in enumerate(
+            [("final.aspp_channels", 2), ("final.aspp_channels", 4), ("final.stem_channels", 2), ("final.width", 8)]
+        )
+    ]
+    assert [candidate.settings for candidate in choose(records, 4)] == [
+        {"final.width": 8},
+        {"final.stem_channels": 2},
+        {"final.aspp_channels": 4},
+    ]

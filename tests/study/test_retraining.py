@@ -114,8 +114,21 @@ def test_channels_that_none_of_the_networks_has_are_not_compared(tmp_path):
     channels = {"final.aspp_channels": [4, 8]}
     with pytest.raises(ValueError, match=r"compare.final.aspp_channels: no network .*need architecture.aspp=true or"):
         candidates_of(make_config(channels, genotype=str(plain)))
-    # the paper's cells have them
-    assert len(names(channels | {"genotype": [str(plain), "irnas_denoise"]})) == 4
+    # the paper's cells have them; what is equal for the other network is trained once
+    assert names(channels | {"genotype": [str(plain), "irnas_denoise"]}) == [
+        str(plain),
+        "irnas_denoise, aspp_channels=4",
+        "irnas_denoise, aspp_channels=8",
+    ]
+
+
+def test_what_shapes_genotypes_networks_repeats_no_training_of_others():
+    shapes = {"final.width": [4, 8], "final.lr": [0.1, 0.2]}
+    found = names({"network": ["genotype", "dncnn"]} | shapes)
+    assert [name for name in found if name.startswith("dncnn")] == ["dncnn, lr=0.1", "dncnn, lr=0.2"]
+    assert len(found) == 6
+    with pytest.raises(ValueError, match="compare.final.width: shapes networks of genotypes, and none is compared"):
+        candidates_of(make_config(shapes, network="dncnn"))
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.5])
