@@ -217,6 +217,20 @@ def test_a_limit_is_refused_exactly_where_brute_force_finds_no_configuration(dom
         assert any(text in str(error) for text in said)
 
 
+def test_limits_that_one_of_many_configurations_meets_exactly_are_not_refused():
+    """Costs that pull in two directions: what saves parameters may take arithmetic."""
+    names = ("unshuffle", "normalisation", "aspp", "head")
+    domains: dict[str, Any] = {
+        f"architecture.{name}": CategoricalDistribution(VALUES[f"architecture.{name}"]) for name in names
+    }
+    domains["final.width"] = CategoricalDistribution((8, 4))
+    config = tiny({"architecture.operators": ["sep", "skip"]}, domains)
+    space = SearchSpace.of(config)
+    for values in space.grid():
+        size = known_costs(config, values)
+        check_limits(with_values(config, {name: size[metric] for metric, name in METRICS.items()}), space)
+
+
 def test_fewer_layers_need_not_make_a_smaller_network():
     """Of two layers both are at the lower level, twice as wide; of three, one."""
     own = {"architecture.multipliers": [1], "architecture.lower_level": True, "architecture.aspp": False}
@@ -244,7 +258,8 @@ def test_finals_that_differ_in_what_their_networks_do_not_read_are_trained_once(
     records = [
         base | {"id": f"{score}", "configuration": 0, "score": score, "config": {key: value}}
         for score, (key, value) in enumerate(
-            [("final.aspp_channels", 2), ("final.aspp_channels", 4), ("final.stem_channels", 2), ("final.width", 8)]
+            [("final.aspp_channels", 2), ("final.aspp_channels", 4), ("final.stem_channels", 2), ("final.width", 8)],
+            start=1,
         )
     ]
     assert [candidate.settings for candidate in choose(records, 4)] == [
