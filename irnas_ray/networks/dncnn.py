@@ -27,9 +27,11 @@ class DnCNN(nn.Module):
 
     def __init__(self, channels: int, depth: int = 17, width: int = 64) -> None:
         super().__init__()
-        channels, depth, width = whole("channels", channels), whole("depth", depth, 2), whole("width", width)
-        if depth > MOST_LAYERS:
-            raise ValueError(f"depth: {depth}; at most {MOST_LAYERS}")
+        channels, depth, width = (
+            whole("channels", channels),
+            whole("depth", depth, 2, MOST_LAYERS),
+            whole("width", width),
+        )
         check_parameters(9 * width * ((depth - 2) * width + channels))
         self.channels = channels
         self._arguments: dict[str, int] = {"channels": channels, "depth": depth, "width": width}

@@ -14,10 +14,10 @@ def check_parameters(least: int) -> None:
         raise ValueError(f"a network of more than {shown} parameters; at most {MOST_PARAMETERS:.0e} are built")
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """A number of channels, layers or the like as Python's own, which files of networks hold.
 
-    Raises ValueError naming it unless it is whole and at least ``least``.
+    Raises ValueError naming it unless it is whole, at least ``least``, and at most ``most``.
     """
     try:
         number = int(value)
@@ -27,4 +27,6 @@ def whole(name: str, value: Any, least: int = 1) -> int:
         raise ValueError(f"{name}: {value!r}; a whole number is needed")
     if number < least:
         raise ValueError(f"{name}: {number}; at least {least}")
+    if most is not None and number > most:
+        raise ValueError(f"{name}: {number}; at most {most}")
     return number

@@ -84,33 +84,19 @@ class SuperNet(nn.Module):
         )
         self.pixel_step = self.macro.step()
         self.normalised, self.normalise_skip = normalisation == "batch", normalise_skip
-        if lower_level and len(multipliers) > 1:
-            raise ValueError(
-                f"lower_level: a supernet with it has one width, not {len(multipliers)}; "
-                "set architecture.multipliers=[1]"
-            )
-        if normalise_skip and normalisation == "none":
-            raise ValueError(
-                "normalise_skip: architecture.normalisation=none normalises nothing else; leave out one of both"
-            )
-        channels, layers, nodes = whole("channels", channels), whole("layers", layers), whole("nodes", nodes)
-        width, stem_channels = whole("width", width), whole("stem_channels", stem_channels)
-        for name, value, most in (("layers", layers, MOST_LAYERS), ("nodes", nodes, MOST_NODES)):
-            if value > most:
-                raise ValueError(f"{name}: {value}; at most {most}")
-        multipliers = plain_multipliers(multipliers)
+        self.multipliers = plain_multipliers(multipliers)
+        self._check_choices()
+        channels, layers = whole("channels", channels), whole("layers", layers, most=MOST_LAYERS)
+        nodes, width = whole("nodes", nodes, most=MOST_NODES), whole("width", width)
+        stem_channels = whole("stem_channels", stem_channels)
         check_operators(list(operators))
         check_activation(activation)
-        self.channels, self.layers, self.nodes = channels, layers, nodes
-        self.operators, self.multipliers = tuple(operators), multipliers
+        self.channels, self.layers, self.nodes, self.operators = channels, layers, nodes, tuple(operators)
         self.share_cells, self.residual = share_cells, residual
         self.activation, self.recompute = activation, recompute
-        self.widths = [level_width(width, multiplier) for multiplier in multipliers]
-        candidates = layers * len(self.widths) * edges_of(nodes) * len(operators)
-        if candidates > MOST_CANDIDATES:
-            raise ValueError(f"layers: {candidates} candidate operators on all edges; at most {MOST_CANDIDATES}")
-        check_parameters(layers * edges_of(nodes) * max(self.widths) ** 2 + stem_channels * channels)
-        self.reach = [min(layer + 1, len(multipliers) - 1) for layer in range(layers)]
+        self.widths = [level_width(width, multiplier) for multiplier in self.multipliers]
+        self._check_size(stem_channels)
+        self.reach = [min(layer + 1, len(self.multipliers) - 1) for layer in range(layers)]
 
         self._build_stem(channels * unshuffle**2, stem_channels)
         self.widen = nn.ModuleDict()
@@ -123,8 +109,27 @@ class SuperNet(nn.Module):
 
         edges = edges_of(nodes)
         self.alpha = nn.Parameter(_nearly_zero(1 if tie_cells else layers, edges, len(operators)))
-        self.beta = nn.Parameter(_nearly_zero(layers, len(multipliers), 3))
+        self.beta = nn.Parameter(_nearly_zero(layers, len(self.multipliers), 3))
         self.register_buffer("border", self._border(), persistent=False)
+
+    def _check_choices(self) -> None:
+        """ValueError naming one of two choices that a supernet cannot have together."""
+        if self.macro.lower_level and len(self.multipliers) > 1:
+            raise ValueError(
+                f"lower_level: a supernet with it has one width, not {len(self.multipliers)}; "
+                "set architecture.multipliers=[1]"
+            )
+        if self.normalise_skip and not self.normalised:
+            raise ValueError(
+                "normalise_skip: architecture.normalisation=none normalises nothing else; leave out one of both"
+            )
+
+    def _check_size(self, stem_channels: int) -> None:
+        edges = edges_of(self.nodes)
+        candidates = self.layers * len(self.widths) * edges * len(self.operators)
+        if candidates > MOST_CANDIDATES:
+            raise ValueError(f"layers: {candidates} candidate operators on all edges; at most {MOST_CANDIDATES}")
+        check_parameters(self.layers * edges * max(self.widths) ** 2 + stem_channels * self.channels)
 
     def _build_stem(self, inputs: int, stem_channels: int) -> None:
         wide = self._wide(0)

@@ -187,7 +187,7 @@ UNREADABLE: list[tuple[dict[str, Any], str]] = [
     ({"a": {"b": [Path("x")]}}, r"notes\['a'\]: {'b': "),
     ({"a": {Path("x"): 1}}, r"notes\['a'\]: {PosixPath\('x'\): 1}"),
     ({"a": np.float64(1)}, r"notes\['a'\]: .*1.0"),
-    ({"a": lambda: None}, r"notes\['a'\]: <function"),
+    ({"a": print}, r"notes\['a'\]: <built-in function print>"),
 ]
 
 
