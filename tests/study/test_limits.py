@@ -256,16 +256,10 @@ def test_nothing_is_said_where_not_all_that_may_be_smallest_were_looked_at(monke
 
 
 def test_finals_that_differ_in_what_their_networks_do_not_read_are_trained_once():
-    genotype = make_encoding(tiny({"architecture.aspp": False, "architecture.head": "plain"})).sample(Random(0))
-    base = {"state": "COMPLETE", "genotype": json.loads(genotype.to_json())}
-    records = [
-        base | {"id": f"{score}", "configuration": 0, "score": score, "config": {key: value}}
-        for score, (key, value) in enumerate(
-            [("final.aspp_channels", 2), ("final.aspp_channels", 4), ("final.stem_channels", 2), ("final.width", 8)],
-            start=1,
-        )
-    ]
-    assert [candidate.settings for candidate in choose(records, 4)] == [
+    config = tiny({"architecture.aspp": False, "architecture.head": "plain", "final.count": 4})
+    tried = [("final.aspp_channels", 2), ("final.aspp_channels", 4), ("final.stem_channels", 2), ("final.width", 8)]
+    records = found(config, *[(key, score, 0, {key: value}) for score, (key, value) in enumerate(tried, start=1)])
+    assert [candidate.settings for candidate in choose(records, config)] == [
         {"final.width": 8},
         {"final.stem_channels": 2},
         {"final.aspp_channels": 4},
