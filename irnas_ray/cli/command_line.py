@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from irnas_ray.cli.distributions import make_domains, read_domains
 from irnas_ray.cli.help import FIRST
-from irnas_ray.cli.inheritance import location, refuse_resolvers, settled, warn_of_overruled
+from irnas_ray.cli.inheritance import always_tuned, location, refuse_resolvers, settled, warn_of_overruled
 from irnas_ray.cli.messages import PROGRAM, first_lines, own_lines
 from irnas_ray.cli.search_spaces import CONF, GROUPS, hidden, linked
 from irnas_ray.cli.typed_text import as_typed, elements_as_typed, in_quotes, type_of
@@ -49,9 +49,9 @@ def compose_settings(name: str, kind: type[Settings], arguments: list[str]) -> S
     """
     settings, _ = plain_settings(name, kind, arguments)
     if isinstance(settings, StudyConfig):
-        settings.domains = make_domains(settings.domains)
         if not isinstance(settings, RetrainConfig):
             _warn_of_overruled(settings, arguments)
+        settings.domains = make_domains(settings.domains)
     return settings
 
 
@@ -184,7 +184,7 @@ def _section(argument: str) -> str:
 def _warn_of_overruled(settings: StudyConfig, arguments: list[str]) -> None:
     """Say which values of the command line have no effect, because the search space tunes their settings."""
     given = {argument.partition("=")[0] for argument in arguments}
-    for key in sorted(given & settings.domains.keys()):
+    for key in sorted(given & always_tuned(settings.domains)):
         if f"domains.{key}" not in given:
             logger.warning(f"{key} is tuned, and the value given has no effect; to fix it, add domains.{key}=null")
 

@@ -68,10 +68,15 @@ def settled(domains: dict[str, Any], kind: type) -> tuple[dict[str, Any], dict[s
     return tuned, {key: file for key, file in fixed.items() if file and key in tuned}
 
 
+def always_tuned(domains: dict[str, Any]) -> set[str]:
+    """The settings that are tuned whatever the others are; where a condition does not hold, a given value does."""
+    return {key for key, domain in domains.items() if not (isinstance(domain, dict) and "when" in domain)}
+
+
 def warn_of_overruled(fixed: dict[str, str], domains: dict[str, Any], arguments: list[str]) -> None:
     """Say which values of files have no effect, because a search space that they inherit from tunes their settings."""
     given = {argument.partition("=")[0] for argument in arguments}
-    for key in sorted(fixed.keys() & domains.keys() - given):
+    for key in sorted(fixed.keys() & always_tuned(domains) - given):
         if not given & {"domains", f"domains.{key}"}:
             logger.warning(
                 f"{fixed[key]}: {key} is tuned, and the value given has no effect; to fix it, add `{key}: null` "

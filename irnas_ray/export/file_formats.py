@@ -63,9 +63,10 @@ def written_as(name: str, network: nn.Module, notes: dict[str, Any]) -> tuple[by
     """
     channels: int = network.channels  # type: ignore[assignment]
     try:
-        metadata = json.dumps({"channels": channels, "least_side": least_side(network), "notes": notes})
+        json.dumps(notes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"notes: {error}; save the network with text, numbers, lists or dicts for notes") from None
+    metadata = json.dumps({"channels": channels, "least_side": least_side(network), "notes": notes})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = _traced(plain(network), channels, least_side(network))

@@ -196,8 +196,12 @@ class Encoding:
             for node in range(self.nodes)
         ]
         for cells in itertools.product(list(itertools.product(*nodes)), repeat=self.cells):
-            for levels in self._paths(0, self.layers):
+            for levels in self.paths():
                 yield Genotype(cells, levels, self.multipliers, self.macro)
+
+    def paths(self) -> Iterator[tuple[int, ...]]:
+        """The levels of all layers, in every way that genotypes can have them."""
+        return self._paths(0, self.layers)
 
     def neighbours(self, genotype: Genotype) -> list[Genotype]:
         """All genotypes that are one edit away: another operator or input of an edge, or a layer a level up or down."""

@@ -1,7 +1,7 @@
 """What is tuned: domains, some of which exist only where other settings have certain values."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -60,12 +60,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def values_of(distribution: BaseDistribution) -> list[Any] | None:
-    """All values that a distribution can give, ascending; None if it is continuous."""
+def values_of(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """All values that a distribution can give, numbers ascending; None if it is continuous."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     if isinstance(distribution, IntDistribution):
-        return list(range(distribution.low, distribution.high + 1, distribution.step))
+        return range(distribution.low, distribution.high + 1, distribution.step)
     assert isinstance(distribution, FloatDistribution)
     if distribution.low == distribution.high:
         return [distribution.low]

@@ -28,7 +28,7 @@ from irnas_ray.settings.study import Architecture, StudyConfig, with_values
 OWN = "architecture."
 #: Most configurations whose extremes are all looked at.
 MOST_CORNERS = 64
-#: Most pairs of two domains' values that are all looked at where configurations are more.
+#: Most pairs of two domains' values that are all looked at where configurations are more, and of these configurations.
 MOST_PAIRS = 256
 #: Settings with which a network does not just grow: its size goes up and down with this period, for the middle third of
 #: the layers may be wider (``Macro.lower_layers``).
@@ -168,14 +168,14 @@ class SearchSpace:
         meant = (value for domain in self.domains.values() for value in conditions_of(domain).get(name, ()))
         return distinct(as_given(distribution, value) for value in meant if contains(distribution, value))
 
-    def all_of(self, name: str) -> list[Any]:
+    def all_of(self, name: str) -> Sequence[Any]:
         """All values of a domain; of a continuous one, its ends."""
         return values_of(self.distribution(name)) or ends_of(self.distribution(name))
 
     def kinds(self, name: str) -> list[Any]:
         """The values of a domain that conditions name, and one that none does, which stands for all others."""
         named = self.named(name)
-        return [*named, *[value for value in self.all_of(name) if value not in named][:1]]
+        return [*named, *islice((value for value in self.all_of(name) if value not in named), 1)]
 
     def check(self) -> None:
         """ValueError naming the domain whose condition can never hold, is on a continuous domain, or in a circle."""
@@ -209,8 +209,8 @@ class SearchSpace:
     def corners(self) -> list[dict[str, Any]]:
         """The extreme configurations, which show an impossible one before it is proposed.
 
-        Where they are too many, so many of them that any two values that can come together do so in one, unless these
-        alone were very many; every value is in one.
+        Where they are too many, so many of them that any two values that can come together do so in one, as far as
+        these are not very many themselves; every value is in one.
         """
         ends = {name: self._ends(name) for name in self.domains}
         found = list(islice(self.configurations(ends), MOST_CORNERS + 1))
@@ -234,6 +234,8 @@ class SearchSpace:
             for together in chain(combinations(reached, 1), combinations(reached, 2)):
                 missing.pop(frozenset(together), None)
             found.append(corner)
+            if len(found) == MOST_PAIRS:
+                missing = {pair: None for pair in missing if len(pair) == 1}
         return found
 
     def _filled(

@@ -124,6 +124,13 @@ class DerivedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check_activation(activation)
+        channels, width, sep_repeats = (
+            whole("channels", channels),
+            whole("width", width),
+            whole("sep_repeats", sep_repeats),
+        )
+        stem_channels, aspp_channels = whole("stem_channels", stem_channels), whole("aspp_channels", aspp_channels)
+        low_level_channels = whole("low_level_channels", low_level_channels)
         self.genotype, self.channels, self.macro = genotype, channels, genotype.macro
         self._arguments: dict[str, int | bool | str] = {
             "channels": channels,
@@ -135,8 +142,6 @@ class DerivedNetwork(nn.Module):
             "aspp_channels": aspp_channels,
             "low_level_channels": low_level_channels,
         }
-        for name in ("channels", "width", "sep_repeats", "stem_channels", "aspp_channels", "low_level_channels"):
-            self._arguments[name] = whole(name, self._arguments[name])
         check_parameters(self._least_parameters())
         self.residual = residual
         self.pixel_step = self.macro.step()

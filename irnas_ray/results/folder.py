@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from irnas_ray.results.layout import StudyLayout
-from irnas_ray.settings.study import RetrainConfig, StudyConfig
+from irnas_ray.settings.study import CHANNELS, RetrainConfig, StudyConfig
 from irnas_ray.system.files import locked, write_text
 from irnas_ray.system.urls import absolute, join, masked
 
@@ -27,8 +27,6 @@ FREE_OF_RECIPE = tuple(
     f"final.{name}"
     for name in ("count", "steps", "minutes", "workers", "validate_every", "seed", "protocol", "images", "scored")
 )
-#: Those that decide what a final network costs.
-SIZES = tuple(f"final.{name}" for name in ("width", "stem_channels", "aspp_channels", "low_level_channels"))
 
 LOCK = ".lock"
 #: What the quickstart of the first releases searched.
@@ -149,7 +147,7 @@ def may_change(key: str, config: StudyConfig) -> bool:
     if not config.search.supernet or short:
         # the trials' scores are those of networks that were built and trained so
         return key.startswith(FREE_OF_RECIPE)
-    return key not in SIZES or len(config.tune.objectives) == 1
+    return key not in CHANNELS or len(config.tune.objectives) == 1
 
 
 def as_plain(config: StudyConfig) -> dict[str, Any]:

@@ -199,6 +199,10 @@ class Search:
         return self.method in SUPERNETS
 
 
+#: Settings under `final` that decide what a final network costs.
+CHANNELS = tuple(f"final.{name}" for name in ("width", "stem_channels", "aspp_channels", "low_level_channels"))
+
+
 @dataclass
 class Final:
     """The retraining of the best genotypes (section 4.1)."""

@@ -12,18 +12,15 @@ from irnas_ray.hpo.search_space import SearchSpace
 from irnas_ray.networks.building import make_encoding
 from irnas_ray.networks.costs import least_size, size_of
 from irnas_ray.search.decodings import Decoding
-from irnas_ray.settings.study import StudyConfig, settings_of, short_values
+from irnas_ray.settings.study import CHANNELS, StudyConfig, settings_of, short_values
 
 #: Largest grid whose networks are all built to see which of them keep the limits.
 MOST_BUILT = 2000
 #: Most configurations whose smallest networks are built to see whether one of them keeps the limits.
-MOST_LOOKED = 500
+MOST_LOOKED = 64
 #: Settings with which no network becomes smaller, whatever the others are. With more layers one may:
 #: ``Macro.lower_layers``.
-GROWING = {
-    *("architecture.nodes", "architecture.sep_repeats", "final.width"),
-    *("final.stem_channels", "final.aspp_channels", "final.low_level_channels"),
-}
+GROWING = {"architecture.nodes", "architecture.sep_repeats", *CHANNELS}
 #: What shapes supernets only.
 OF_SUPERNETS = tuple(
     f"architecture.{name}" for name in ("width", "share_cells", "stem_channels", "recompute", "normalise_skip")
@@ -64,6 +61,7 @@ class Remembered:
         self._costs: dict[str, Mapping[str, float]] = {}
 
     def __call__(self, values: Mapping[str, Any]) -> Mapping[str, float]:
+        values = {name: value for name, value in values.items() if not _is_free(name)}
         key = str(sorted(values.items()))
         if key not in self._costs:
             self._costs[key] = self._known(values)
@@ -124,9 +122,10 @@ def _smallest(space: SearchSpace) -> list[dict[str, Any]]:
     """
     wanted = {name: space.all_of(name) for name in space.domains if not _is_free(name)}
     for name in GROWING & wanted.keys():
-        named = space.named(name)
+        named, values = space.named(name), wanted[name]
+        others = (value for value in (values if isinstance(values, range) else sorted(values)) if value not in named)
         # conditions tell these apart; of all others, the least has the smallest networks
-        wanted[name] = [*named, *sorted(value for value in wanted[name] if value not in named)[:1]]
+        wanted[name] = [*named, *islice(others, 1)]
     found = list(islice(space.configurations(wanted), MOST_LOOKED + 1))
     if len(found) > MOST_LOOKED:
         return []

@@ -80,7 +80,7 @@ def summarise(
 def _in_all(folder: StudyFolder, seconds: dict[str, float]) -> dict[str, float]:
     """Seconds of each stage of this run and of the earlier ones that came to their end."""
     earlier = folder.read_summary().get("seconds", {})
-    return {stage: spent + earlier.get(stage, 0.0) for stage, spent in seconds.items()}
+    return {stage: round(spent + earlier.get(stage, 0.0), 2) for stage, spent in seconds.items()}
 
 
 def _draw(config: StudyConfig, folder: StudyFolder, records: list[dict[str, Any]]) -> None:

@@ -105,6 +105,14 @@ def test_a_value_that_an_inherited_domain_overrules_is_told(caplog: pytest.LogCa
     assert ["mine.yaml" in record.message for record in caplog.records] == [False]
 
 
+def test_a_value_that_holds_where_a_condition_does_not_is_not_in_vain(caplog: pytest.LogCaptureFixture) -> None:
+    write("mine", "domains: {architecture.unshuffle: {choices: [2, 4], when: {architecture.layers: [2]}}}")
+    write("fixed", "architecture: {unshuffle: 4}", "mine")
+    assert compose("search_spaces=fixed").architecture.unshuffle == 4
+    compose("search_spaces=mine", "architecture.unshuffle=4")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("name", options()["search_spaces"])
 def test_no_space_that_ships_overrules_its_own_values(name: str, caplog: pytest.LogCaptureFixture) -> None:
     compose(f"search_spaces={name}")

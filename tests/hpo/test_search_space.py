@@ -230,3 +230,11 @@ def test_a_condition_on_lists() -> None:
     assert len(space.corners()) == 5
     with pytest.raises(ValueError, match=r"when architecture.multipliers in \[\[3\]\] can never hold: .*is tuned over"):
         space_of({**domains, CLIP: Conditional(NUMBER, {multipliers: ([3],)})}).check()
+
+
+def test_ranges_without_end_are_not_listed() -> None:
+    space = SearchSpace(
+        {"search.batch": IntDistribution(1, 10**12), "final.width": IntDistribution(4, 10**12, step=4)}, {}
+    )
+    space.check()
+    assert len(space.corners()) == 4 and space.kinds("search.batch") == [1]

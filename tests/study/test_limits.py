@@ -35,6 +35,9 @@ def tiny(values: dict[str, Any] | None = None, domains: dict[str, Any] | None = 
     return make_config(TINY | (values or {}), domains if domains is not None else NODES)
 
 
+METRICS = {"parameters": "tune.max_parameters", "multiply_adds_per_pixel": "tune.max_multiply_adds"}
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -54,6 +57,16 @@ def test_no_network_of_a_space_is_smaller_than_the_smallest(values):
     sizes = [size_of(encoding.sample(Random(seed)), config) for seed in range(20)]
     for metric in least:
         assert 0 < least[metric] <= min(size[metric] for size in sizes)
+
+
+@pytest.mark.parametrize("multipliers", [[1, 2], [1, 0.5], [1, 4, 0.5], [2, 1]], ids=str)
+@pytest.mark.parametrize("low_level", [True, False])
+def test_the_smallest_network_is_that_of_brute_force(multipliers: list[float], low_level: bool):
+    """Wherever narrow levels lie: all genotypes of one operator."""
+    own = {"multipliers": multipliers, "low_level": low_level, "operators": ["skip"], "layers": 3, "nodes": 1}
+    config = tiny({f"architecture.{name}": value for name, value in own.items()} | {"final.width": 4})
+    sizes = [size_of(genotype, config) for genotype in make_encoding(config).enumerate()]
+    assert least_size(config) == {metric: min(size[metric] for size in sizes) for metric in METRICS}
 
 
 def test_a_limit_that_no_configuration_meets_is_refused_before_any_work():
@@ -178,7 +191,6 @@ VALUES: dict[str, list[Any]] = {
     "final.aspp_channels": [8, 2],
     "search.batch": [1, 2],
 }
-METRICS = {"parameters": "tune.max_parameters", "multiply_adds_per_pixel": "tune.max_multiply_adds"}
 
 
 @st.composite
