@@ -266,7 +266,7 @@ class Ledger:
         trial = storage.get_trial(trial_id)
         point = trial.system_attrs.get("fixed_params")
         if point is not None:
-            # what the driver dies after is done twice, and not never
+            # before the study is told: a driver that dies in between leaves the point twice, and does not lose it
             drawn = trial.user_attrs.get(DRAWN_AGAIN, 0) + 1
             if drawn < MOST_COMPLETIONS and trial.params.keys() - point.keys():
                 self.study.enqueue_trial(point, user_attrs={DRAWN_AGAIN: drawn})

@@ -124,12 +124,9 @@ class DerivedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check_activation(activation)
-        channels, width, sep_repeats = (
-            whole("channels", channels),
-            whole("width", width),
-            whole("sep_repeats", sep_repeats),
-        )
-        stem_channels, aspp_channels = whole("stem_channels", stem_channels), whole("aspp_channels", aspp_channels)
+        channels, width = whole("channels", channels), whole("width", width)
+        sep_repeats, stem_channels = whole("sep_repeats", sep_repeats), whole("stem_channels", stem_channels)
+        aspp_channels = whole("aspp_channels", aspp_channels)
         low_level_channels = whole("low_level_channels", low_level_channels)
         self.genotype, self.channels, self.macro = genotype, channels, genotype.macro
         self._arguments: dict[str, int | bool | str] = {
