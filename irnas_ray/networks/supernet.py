@@ -257,25 +257,22 @@ class SuperNet(nn.Module):
     def _layer(
         self, layer: int, outputs: list[Tensor], seconds: list[Tensor], weights: Tensor, beta: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
-        if not self.normalised:
-            return self._residual_layer(layer, outputs, seconds, weights, beta)
+        """Outputs and first inputs of the layer's cells at every width; the paths to a width are mixed by beta."""
         new_outputs, firsts = [], []
-        activated = [activate(self.activation, output) for output in outputs]
+        if self.normalised:
+            # once for all the paths out of a width
+            outputs = [activate(self.activation, output) for output in outputs]
         for target in range(self.reach[layer] + 1):
             sources = self._sources(layer, target)
             factors = torch.stack([beta[source, target - source + 1] for source in sources])
-            raw, norms = [], []
-            for source in sources:
-                _, convolution, norm = self.paths[f"layer{layer}_from{source}_to{target}"].children()
-                assert isinstance(norm, nn.BatchNorm2d)
-                raw.append(convolution(activated[source]))
-                norms.append(norm)
             cells = [self.cells[name] for name in self._cell_names(layer, target)]
+            raw, norms = self._path_terms(layer, target, outputs)
             if self.share_cells:
-                first = normalised_sum(raw, factors[:, None], norms)  # eq. 4
+                # eq. 4; terms without normalisation are just summed
+                first = normalised_sum(raw, factors[:, None], norms) if norms else sum_weighted(raw, factors)
                 output = cells[0](seconds[target], first, weights)  # eq. 5
             else:
-                paths = [norm(term) for norm, term in zip(norms, raw, strict=True)]
+                paths = [norm(term) for norm, term in zip(norms, raw, strict=True)] if norms else raw
                 first = sum_weighted(paths, factors)
                 each = [cell(seconds[target], path, weights) for cell, path in zip(cells, paths, strict=True)]
                 output = sum_weighted(each, factors)  # eq. 6
@@ -283,25 +280,17 @@ class SuperNet(nn.Module):
             firsts.append(first)
         return new_outputs, firsts
 
-    def _residual_layer(
-        self, layer: int, outputs: list[Tensor], seconds: list[Tensor], weights: Tensor, beta: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """As ``_layer``, with linear paths: features are sums of residual blocks."""
-        new_outputs, firsts = [], []
-        for target in range(self.reach[layer] + 1):
-            sources = self._sources(layer, target)
-            factors = torch.stack([beta[source, target - source + 1] for source in sources])
-            paths = [self.paths[f"layer{layer}_from{source}_to{target}"](outputs[source]) for source in sources]
-            first = sum_weighted(paths, factors)
-            cells = [self.cells[name] for name in self._cell_names(layer, target)]
-            if self.share_cells:
-                output = cells[0](seconds[target], first, weights)
-            else:
-                each = [cell(seconds[target], path, weights) for cell, path in zip(cells, paths, strict=True)]
-                output = sum_weighted(each, factors)
-            new_outputs.append(output)
-            firsts.append(first)
-        return new_outputs, firsts
+    def _path_terms(self, layer: int, target: int, outputs: list[Tensor]) -> tuple[list[Tensor], list[nn.BatchNorm2d]]:
+        """What each path brings to a width, before its normalisation, and these normalisations, if there are any."""
+        raw, norms = [], []
+        for source in self._sources(layer, target):
+            path = self.paths[f"layer{layer}_from{source}_to{target}"]
+            if self.normalised:
+                _, path, norm = path.children()
+                assert isinstance(norm, nn.BatchNorm2d)
+                norms.append(norm)
+            raw.append(path(outputs[source]))
+        return raw, norms
 
     def set_remedies(self, auxiliary: float, skip_dropout: float) -> None:
         """From now on add every edge's input to it ``auxiliary`` times, and drop so much behind every skip."""
