@@ -35,7 +35,8 @@ class DerivedEdge(nn.Module):
     def __init__(self, width: int, edge: Edge, activation: str, sep_repeats: int, normalised: bool = True) -> None:
         super().__init__()
         self.activation = activation
-        operator = OPERATIONS[edge.operator](width, 1, activation, sep_repeats, affine=True)
+        norm = nn.BatchNorm2d if normalised else nn.Identity
+        operator = OPERATIONS[edge.operator](width, 1, activation, sep_repeats, norm)
         self.operator = operator
         self.norm = nn.BatchNorm2d(width) if operator.normalised and normalised else None
 

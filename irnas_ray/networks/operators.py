@@ -19,6 +19,9 @@ from irnas_ray.kernels.geometry import Geometry
 from irnas_ray.kernels.sampled_product import SampledProduct
 from irnas_ray.kernels.separable_conv import SeparableProduct
 
+#: Makes the normalisation of so many channels within an operator; ``nn.Identity`` where a network has none.
+Norm = Callable[[int], nn.Module]
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "leaky_relu": lambda: nn.LeakyReLU(0.2)}
 
 
@@ -64,7 +67,7 @@ class Operator(nn.Module):
     #: Whether batch normalisation follows; the outputs of other operators are used as they are.
     normalised = True
 
-    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, norm: Norm) -> None:
         super().__init__()
         self.width, self.destinations = width, destinations
 
@@ -89,8 +92,8 @@ class Operator(nn.Module):
 class PlainOperator(Operator):
     """Base of operators without a joint form for all destinations: a module for each edge, evaluated one by one."""
 
-    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
-        super().__init__(width, destinations, activation, sep_repeats, affine)
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, norm: Norm) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, norm)
         self.edges = nn.ModuleList(self.make_edge(width) for _ in range(destinations))
 
     def make_edge(self, width: int) -> nn.Module:
@@ -113,8 +116,8 @@ class Convolution(Operator):
 
     dilation = 1
 
-    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
-        super().__init__(width, destinations, activation, sep_repeats, affine)
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, norm: Norm) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, norm)
         kind = nn.Conv2d if self.dilation == 1 else DilatedConv2d
         self.convolution = kind(
             width, destinations * width, 3, padding=self.dilation, dilation=self.dilation, bias=False
@@ -145,8 +148,8 @@ MOST_REPEATS = 100
 class SeparableConvolution(Operator):
     """``sep``: 3x3 depthwise, then 1x1 pointwise convolution; the pair is applied ``sep_repeats`` times."""
 
-    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
-        super().__init__(width, destinations, activation, sep_repeats, affine)
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, norm: Norm) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, norm)
         if not 1 <= sep_repeats <= MOST_REPEATS:
             raise ValueError(f"sep_repeats: {sep_repeats}; at least 1 and at most {MOST_REPEATS}")
         total = destinations * width
@@ -154,7 +157,7 @@ class SeparableConvolution(Operator):
         self.pointwise = nn.Conv2d(total, total, 1, groups=destinations, bias=False)
         self.repeats = nn.ModuleList(
             nn.Sequential(
-                nn.BatchNorm2d(total, affine=affine),
+                norm(total),
                 ACTIVATIONS[activation](),
                 nn.Conv2d(total, total, 3, padding=1, groups=total, bias=False),
                 nn.Conv2d(total, total, 1, groups=destinations, bias=False),
@@ -192,8 +195,8 @@ def _separable(activated: Tensor, depthwise: Tensor, pointwise: Tensor) -> Tenso
 class DeformableConvolution(Operator):
     """``def``: 3x3 modulated deformable convolution; a zero-initialised 3x3 convolution predicts offsets and mask."""
 
-    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, affine: bool) -> None:
-        super().__init__(width, destinations, activation, sep_repeats, affine)
+    def __init__(self, width: int, destinations: int, activation: str, sep_repeats: int, norm: Norm) -> None:
+        super().__init__(width, destinations, activation, sep_repeats, norm)
         self.predictor = nn.Conv2d(width, destinations * 27, 3, padding=1)
         nn.init.zeros_(self.predictor.weight)
         nn.init.zeros_(self.predictor.bias)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -34,9 +35,10 @@ class MixedEdges(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.destinations, self.activation = width, destinations, activation
+        norm = partial(nn.BatchNorm2d, affine=False) if normalised else nn.Identity
         self.operators = nn.ModuleDict(
             {
-                name: OPERATIONS[name](width, destinations, activation, sep_repeats, affine=False)
+                name: OPERATIONS[name](width, destinations, activation, sep_repeats, norm)
                 for name in operators
                 if name != "none"
             }

@@ -1,7 +1,7 @@
 """Networks at a lower resolution, without normalisation, with a lower level: every macro choice, at any size."""
 
 import itertools
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ CELL = (
 COMPACT = ir.Macro(unshuffle=2, normalisation="none", aspp=False, low_level=False, head="plain")
 
 
-def network(macro: ir.Macro, levels: tuple[int, ...] = (0, 1, 0), channels: int = 1, **more: bool) -> DerivedNetwork:
+def network(macro: ir.Macro, levels: tuple[int, ...] = (0, 1, 0), channels: int = 1, **more: Any) -> DerivedNetwork:
     torch.manual_seed(0)
     genotype = ir.Genotype((CELL,), levels, macro=macro)
     small = {"stem_channels": 6, "aspp_channels": 8, "low_level_channels": 4}
@@ -74,6 +74,16 @@ def test_a_cell_without_normalisation_begins_as_identity() -> None:
     features = torch.rand(1, 4, 6, 6)
     assert torch.equal(made.cells[0](features * 2, features), features)
     assert not joined(2, 4).weight.any()
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_only_a_network_with_normalisation_normalises_between_the_pairs_of_sep(normalisation: str) -> None:
+    macro = replace(COMPACT, normalisation=normalisation)
+    final = network(macro, sep_repeats=3)
+    supernet = ir.SuperNet(1, layers=1, nodes=1, width=2, sep_repeats=3, multipliers=[1], **asdict(macro))
+    for made in (final, supernet):
+        assert any(isinstance(module, nn.BatchNorm2d) for module in made.modules()) == (normalisation == "batch")
+        assert made(torch.rand(1, 1, 8, 8)).isfinite().all()
 
 
 @pytest.mark.parametrize("unshuffle", UNSHUFFLES)

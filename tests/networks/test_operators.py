@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from irnas_ray.networks.operators import OPERATIONS, PlainOperator, activate, ch
 from irnas_ray.networks.supercell import MixedEdges
 
 NAMES = list(OPERATIONS)
+UNLEARNED = partial(nn.BatchNorm2d, affine=False)
 VARIANTS = [(name, 1) for name in NAMES] + [("sep", 2), ("sep", 3)]
 
 
 def make(name: str, width: int = 2, destinations: int = 1, repeats: int = 1, activation: str = "relu") -> Any:
     """An operator in float64 whose offsets are random, so that positions are not whole numbers."""
     torch.manual_seed(0)
-    operator: Any = OPERATIONS[name](width, destinations, activation, repeats, affine=False).double()
+    operator: Any = OPERATIONS[name](width, destinations, activation, repeats, UNLEARNED).double()
     if name == "def":
         with torch.no_grad():
             operator.predictor.weight.normal_(0, 0.5)
@@ -110,7 +112,7 @@ def test_conv_and_dil_are_torch_convolutions():
 
 def test_a_new_def_halves_a_convolution():
     """Predicted offsets and mask logits start at zero, and the sigmoid of zero is a half."""
-    operator: Any = OPERATIONS["def"](2, 3, "relu", 1, affine=False).double()
+    operator: Any = OPERATIONS["def"](2, 3, "relu", 1, UNLEARNED).double()
     source = features(1, 2, 5, 6)
     expected = 0.5 * F.conv2d(source, operator.convolution.weight, padding=1)
     torch.testing.assert_close(operator(source, source), expected, rtol=1e-10, atol=1e-10)
