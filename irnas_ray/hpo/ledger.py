@@ -15,6 +15,7 @@ from irnas_ray.hpo.methods import Method
 from irnas_ray.hpo.plan import StudyPlan
 from irnas_ray.hpo.replicate import ENDED, Replicate, finite_values
 from irnas_ray.hpo.rungs import Rungs, Verdict
+from irnas_ray.hpo.samplers import DEAF_TO_REFUSALS
 from irnas_ray.settings.study import short_values
 
 #: Proposals in a row that may be beyond the limits before the study gives up.
@@ -310,6 +311,9 @@ class Ledger:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         # a model may propose the same thing again and again
         again = any(DRAWN_AGAIN in trial.user_attrs for trial in (half or waiting)[:1])
+        if plan.space.architecture is None and plan.sampler in DEAF_TO_REFUSALS:
+            last = [trial for trial in trials if trial not in half][-1:]
+            again = again or any(BEYOND in trial.user_attrs for trial in last)
         self.study.sampler = (plan.drawing_uniformly() if again else plan).make_sampler(number)
         study_id = plan.storage.get_study_id_from_name(plan.name)
         if half:

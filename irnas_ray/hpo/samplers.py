@@ -22,6 +22,8 @@ from irnas_ray.hpo.search_space import SearchSpace
 #: because a study of architectures has tens of configurations, not thousands.
 STARTUP = 5
 POPULATION = 8
+#: Samplers that learn from completed configurations alone: what was refused they would propose again.
+DEAF_TO_REFUSALS = ("gp",)
 #: Largest grid; going through more takes longer than anyone waits.
 MOST_GRID = 100_000
 #: What the state of CMA-ES is made of, in both homes of numpy's.

@@ -14,13 +14,13 @@ from irnas_ray.settings.study import CHANNELS, RetrainConfig, StudyConfig
 from irnas_ray.system.files import locked, write_text
 from irnas_ray.system.urls import absolute, join, masked
 
+LIMITS = ("tune.max_parameters", "tune.max_multiply_adds")
 #: Settings that may differ when a study is continued; all others decide what its trials mean.
 FREE_TO_CHANGE = (
     *("results", "resume", "trust", "cluster", "final", "data.output"),
     *("tune.trials", "tune.max_failures", "tune.storage_patience", "tune.loggers"),
-    *("tune.max_parameters", "tune.max_multiply_adds"),
+    *LIMITS,
 )
-
 
 #: Of the settings under ``final`` these may differ where search trials train final networks by them.
 FREE_OF_RECIPE = tuple(
@@ -73,7 +73,16 @@ class StudyFolder(StudyLayout):
         before = _flat(as_plain(type(config)())) | _flat(self._begun_with())
         now = _flat(as_plain(config))
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        changed = [key for key in changed if not may_change(key, config) and key not in ("study", "fingerprint")]
+        if config.tune.sampler == "gp":
+            # Optuna's wants one and the same number of constraints from all trials of a study
+            kept = [key for key in LIMITS if (before.get(key) is None) != (now.get(key) is None)]
+        else:
+            kept = []
+        changed = [
+            key
+            for key in changed
+            if key in kept or (not may_change(key, config) and key not in ("study", "fingerprint"))
+        ]
         if changed:
             listed = ", ".join(f"{key} ({before.get(key)!r} -> {now.get(key)!r})" for key in changed[:5])
             raise ValueError(f"study {self.name!r} was begun with other settings: {listed}; use a new name")

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from operator import ge, gt, le
+from operator import ge, gt, le, lt
 from typing import Any, get_args
 
 #: What a field's metadata may hold: how a value is compared with the bound, and how that is said.
@@ -10,11 +10,15 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "at_least": (ge, "at least"),
     "more_than": (gt, "more than"),
     "at_most": (le, "at most"),
+    "less_than": (lt, "less than"),
 }
 
 
 def bounded(default: Any, **bounds: float) -> Any:
-    """A dataclass field with a default and bounds: ``at_least``, ``more_than``, ``at_most``; null is always allowed."""
+    """A dataclass field with a default and bounds: ``at_least``, ``more_than``, ``at_most``, ``less_than``.
+
+    null is always allowed.
+    """
     assert bounds.keys() <= _BOUNDS.keys()
     return dataclasses.field(default=default, metadata={"bounds": bounds})
 

@@ -140,7 +140,7 @@ class Search:
     #: SGD's last rate. Paper: 0.001.
     weight_lr_min: float = bounded(0.001, at_least=0)
     #: SGD's momentum. Paper: 0.9.
-    momentum: float = 0.9
+    momentum: float = bounded(0.9, at_least=0)
     #: SGD's weight decay. Paper: 3e-4.
     weight_decay: float = bounded(3e-4, at_least=0)
     #: Adam's rate for alpha and beta; null: 6 divided by the architecture steps, so that alpha can travel as far as it
@@ -152,7 +152,7 @@ class Search:
     arch_weight_decay: float = bounded(1e-3, at_least=0)
     #: Largest norm of the weights' gradient; null: not clipped. The paper does not say; 5 as DARTS, because without it
     #: the head, which no normalisation follows, can diverge to NaN at the paper's rate.
-    gradient_clip: float | None = bounded(5.0, at_least=0)
+    gradient_clip: float | None = bounded(5.0, more_than=0)
     #: Epochs between validations, reports and checkpoints.
     validate_every: int = bounded(1, at_least=1)
     #: Side in pixels of the tiles in which validation images are restored; null: whole images. Paper: 64.
@@ -241,11 +241,11 @@ class Final:
     #: L2 penalty of the optimizer; decoupled from the gradient with adamw.
     weight_decay: float = bounded(0.0, at_least=0)
     #: Adam's decay of the squared gradients' mean.
-    beta2: float = bounded(0.999, at_least=0, at_most=1)
+    beta2: float = bounded(0.999, at_least=0, less_than=1)
     #: lambda of the loss (eq. 7); 0 trains on the squared error alone. Paper: 0.5.
     ssim_weight: float = bounded(0.5, at_least=0)
     #: Largest norm of the gradient; null: not clipped.
-    gradient_clip: float | None = bounded(1.0, at_least=0)
+    gradient_clip: float | None = bounded(1.0, more_than=0)
     #: Decay of an exponential moving average of the weights, which is then validated and kept; null: no averaging.
     ema_decay: float | None = None
     #: float32, or bfloat16 for the network's forward pass (autocast), or auto: bfloat16 on CPUs that have instructions

@@ -176,6 +176,8 @@ def check_search(config: StudyConfig) -> None:
         size, which = grid_size(space), "the whole grid is"
         if most_of(config):
             size, which = grid_within(config, space, size), "what of the grid is within tune.max_* is"
+            if not size:
+                raise ValueError("tune.max_*: no configuration of the grid keeps these limits; raise them")
         if config.tune.trials > size:
             print(f"tune.trials: {config.tune.trials}, but {which} {size}, so that many are run", flush=True)
             config.tune.trials = size

@@ -73,14 +73,16 @@ def search_resources(
 def largest(config: StudyConfig) -> dict[str, Any]:
     """The configuration of the domains that needs most memory, as dotted keys.
 
-    Memory grows with the patches' pixels and the supernet's channels, nodes and paths, which the parameters follow.
+    Memory grows with the pixels that the cells see and the supernet's channels, nodes and paths, which the parameters
+    follow.
     """
     space = SearchSpace.of(config)
 
     def size(values: Mapping[str, Any]) -> tuple[float, bool]:
         settings = with_values(config, values)
         own = settings.search if settings.search.supernet else settings.final
-        return own.batch * own.crop**2 * _parameters(settings), not settings.architecture.recompute
+        pixels = own.batch * (own.crop / settings.architecture.unshuffle) ** 2
+        return pixels * _parameters(settings), not settings.architecture.recompute
 
     return space.greatest(size)
 

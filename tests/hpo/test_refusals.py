@@ -26,7 +26,7 @@ def refused(ledger: Ledger) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in ledger.study.trials if "beyond the limits" in trial.user_attrs]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "gp"])
 def test_what_is_proposed_beyond_the_limits_is_no_trial(sampler: str) -> None:
     ledger = make_ledger(None, sampler, limits=LIMITS, total=8)
     for number in range(8):
@@ -43,6 +43,22 @@ def test_what_is_proposed_beyond_the_limits_is_no_trial(sampler: str) -> None:
     assert len(records) == 8 and sum(record.get("refused", 0) for record in records) <= len(beyond)
     assert not [record for trial in beyond for record in records_of(trial)]
     assert ledger.study.best_trial.params["architecture.nodes"] == 2
+
+
+def test_gp_does_not_insist_on_what_was_refused(monkeypatch: Any) -> None:
+    """The better score lies beyond the limit, of which its model learns nothing."""
+    monkeypatch.setattr(ledger_module, "MOST_REFUSED", 40)
+    ledger = make_ledger(None, "gp", limits=Limits({"parameters": 4500}, thousands, exact=True), total=12)
+    for number in range(12):
+        suggested = ledger.suggest(f"t{number}")
+        assert suggested is not None
+        nodes = suggested["architecture.nodes"]
+        ledger.end(f"t{number}", report(ledger, f"t{number}", 20.0 + nodes, parameters=1000 * nodes))
+    row = most = 0
+    for trial in ledger.study.trials:
+        row = row + 1 if "beyond the limits" in trial.user_attrs else 0
+        most = max(most, row)
+    assert ledger.finished() and 1 <= most < 10
 
 
 def test_a_driver_that_died_among_refusals_goes_on_and_they_are_counted_once(tmp_path: Path, monkeypatch: Any) -> None:
@@ -116,7 +132,7 @@ def test_starting_points_beyond_the_limits_and_long_rows_of_refusals_are_told(ca
     assert "[search] 1 proposals in a row are beyond the limits, the last with 5000 parameters" in out
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "gp"])
 def test_what_a_starting_point_leaves_open_is_drawn_again_until_it_fits(sampler: str, capsys: Any) -> None:
     """The limit is on what was left open, which three of four draws exceed; every point is tried, and none twice."""
     ledger = make_ledger(None, sampler, limits=LIMITS, total=8)

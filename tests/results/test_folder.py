@@ -1,5 +1,6 @@
 """A study's folder: nothing is overwritten, and only fitting settings continue a study."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,19 @@ def test_the_recipe_may_change_only_where_search_trials_do_not_follow_it(tmp_pat
         return
     with pytest.raises(ValueError, match=f"begun with other settings: {message}"):
         StudyFolder(changed).check(changed)
+
+
+@pytest.mark.parametrize("key", ["tune.max_parameters", "tune.max_multiply_adds"])
+def test_limits_may_change_but_with_gp_not_come_or_go(tmp_path: Path, key: str) -> None:
+    for number, (sampler, before, now) in enumerate(itertools.product(("gp", "tpe"), (None, 50), (None, 60))):
+        config = with_values(make_config(tmp_path), {"study": str(number), "tune.sampler": sampler, key: before})
+        StudyFolder(config).create(config)
+        changed = with_values(config, {"resume": True, key: now})
+        if sampler == "gp" and (before is None) != (now is None):
+            with pytest.raises(ValueError, match=rf"begun with other settings: {key} \({before} -> {now}\)"):
+                StudyFolder(changed).check(changed)
+        else:
+            StudyFolder(changed).check(changed)
 
 
 def test_the_recipe_may_not_change_where_some_trials_follow_it(tmp_path):

@@ -137,6 +137,7 @@ def test_the_largest_configuration_is_measured() -> None:
         "architecture.width": CategoricalDistribution([8, 4]),
         "architecture.share_cells": CategoricalDistribution([True, False]),
         "architecture.recompute": CategoricalDistribution([True, False]),
+        "architecture.unshuffle": CategoricalDistribution([4, 1, 2]),
         "search.batch": CategoricalDistribution([4, 12, 8]),
         "search.crop": IntDistribution(32, 64),
     }
@@ -149,7 +150,7 @@ def test_the_largest_configuration_is_measured() -> None:
     search_resources(auto(**domains), NO_DATA, GPU, measure)
     own, search = seen[0].architecture, seen[0].search
     assert (own.nodes, own.width, own.share_cells, own.recompute) == (5, 8, False, False)
-    assert (search.batch, search.crop) == (12, 64)
+    assert (search.batch, search.crop, own.unshuffle) == (12, 64, 1)
     assert largest(auto()) == {}
 
 

@@ -109,6 +109,16 @@ def test_a_grid_is_as_large_as_what_keeps_the_limits(capsys):
         config = tiny({"tune.sampler": "grid", "tune.trials": 9, "tune.max_parameters": most})
         check_search(config)
         assert config.tune.trials == trials and f"within tune.max_* is {trials}" in capsys.readouterr().out
+    # more than are looked at to be certain that nothing keeps a limit
+    many: dict[str, Any] = {
+        "architecture.layers": IntDistribution(1, 3),
+        "architecture.unshuffle": CategoricalDistribution((1, 2, 4)),
+        "architecture.aspp": CategoricalDistribution((True, False)),
+        "architecture.low_level": CategoricalDistribution((True, False)),
+        "architecture.head": CategoricalDistribution(("separable", "plain")),
+    }
+    with pytest.raises(ValueError, match=r"tune.max_\*: no configuration of the grid keeps these limits"):
+        check_search(tiny({"tune.sampler": "grid", "tune.max_parameters": 1}, many))
     huge = {f"search.{name}": IntDistribution(1, 20) for name in ("batch", "tile", "steps_per_epoch")}
     with pytest.raises(ValueError, match="a grid of 8000 configurations is too large"):
         check_search(tiny({"tune.sampler": "grid", "tune.max_parameters": limit}, huge))
