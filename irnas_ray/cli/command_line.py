@@ -26,7 +26,7 @@ from irnas_ray.cli.messages import PROGRAM, first_lines, own_lines
 from irnas_ray.cli.search_spaces import CONF, GROUPS, hidden, linked
 from irnas_ray.cli.typed_text import as_typed, elements_as_typed, in_quotes, type_of
 from irnas_ray.settings.bounds import check_bounds
-from irnas_ray.settings.study import RetrainConfig, StudyConfig
+from irnas_ray.settings.study import SHAPES, RetrainConfig, StudyConfig
 from irnas_ray.system.names import check_names
 
 Settings = TypeVar("Settings")
@@ -49,7 +49,9 @@ def compose_settings(name: str, kind: type[Settings], arguments: list[str]) -> S
     """
     settings, _ = plain_settings(name, kind, arguments)
     if isinstance(settings, StudyConfig):
-        if not isinstance(settings, RetrainConfig):
+        if isinstance(settings, RetrainConfig):
+            _settle_given(settings, arguments)
+        else:
             _warn_of_overruled(settings, arguments)
         settings.domains = make_domains(settings.domains)
     return settings
@@ -187,6 +189,17 @@ def _warn_of_overruled(settings: StudyConfig, arguments: list[str]) -> None:
     for key in sorted(given & always_tuned(settings.domains)):
         if f"domains.{key}" not in given:
             logger.warning(f"{key} is tuned, and the value given has no effect; to fix it, add domains.{key}=null")
+
+
+def _settle_given(settings: RetrainConfig, arguments: list[str]) -> None:
+    """Keep the domains of settings that are not given, which a genotype may know; say what is given in vain."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    settings.domains = {
+        key: domain for key, domain in settings.domains.items() if not given & {key, key.partition(".")[0]}
+    }
+    read = {*SHAPES, "architecture.channels", "architecture.multipliers"}
+    for key in sorted(key for key in given - read if key.startswith("architecture.")):
+        logger.warning(f"{key}: shapes supernets; a genotype says what its network is, and the value has no effect")
 
 
 def _refuse_classes_of_files(settings: RetrainConfig, arguments: list[str]) -> None:

@@ -201,6 +201,8 @@ class Search:
 
 #: Settings under `final` that decide what a final network costs.
 CHANNELS = tuple(f"final.{name}" for name in ("width", "stem_channels", "aspp_channels", "low_level_channels"))
+#: Settings that shape a final network beside its genotype.
+SHAPES = ("architecture.residual", "architecture.activation", "architecture.sep_repeats", *CHANNELS)
 
 
 @dataclass

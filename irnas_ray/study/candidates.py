@@ -17,11 +17,9 @@ from irnas_ray.networks.costs import size_of
 from irnas_ray.networks.registry import GENOTYPE, make_peer
 from irnas_ray.results.aggregates import front_of
 from irnas_ray.results.folder import may_change
-from irnas_ray.settings.study import CHANNELS, StudyConfig, with_values
+from irnas_ray.settings.study import SHAPES, StudyConfig, with_values
 from irnas_ray.study.limits import RECIPE, most_of
 
-#: Settings that shape a final network beside its genotype.
-SHAPES = ("architecture.residual", "architecture.activation", "architecture.sep_repeats", *CHANNELS)
 #: These and the recipe: where they are tuned, the trial's own value is used.
 BUILT_IN = (*SHAPES, *RECIPE)
 #: Channels of final networks -> choices of the architecture, with one of which at least a network has them.

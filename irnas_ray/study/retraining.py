@@ -12,8 +12,9 @@ from irnas_ray.genotypes.published import load_genotype
 from irnas_ray.kernels.sync_batch_norm import synchronise
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import GENOTYPE, check_name
-from irnas_ray.settings.study import RetrainConfig, short_values, with_values
-from irnas_ray.study.candidates import BUILT_IN, SHAPES, Candidate, has_channels, read_by
+from irnas_ray.results.layout import found_with
+from irnas_ray.settings.study import SHAPES, RetrainConfig, short_values, with_values
+from irnas_ray.study.candidates import BUILT_IN, Candidate, has_channels, read_by
 from irnas_ray.study.checks import check_channels, check_settings
 from irnas_ray.study.study import run
 from irnas_ray.system.exit_status import checking_settings
@@ -50,15 +51,20 @@ def run_retraining(config: RetrainConfig) -> Path:
 def candidates_of(config: RetrainConfig) -> list[Candidate]:
     """One candidate for every combination of the values in ``config.compare``, or the only one where there are none.
 
-    Raises ValueError naming the key if it cannot be compared, a value is impossible, or a network cannot be built.
+    Settings that a search space tunes, which are those in ``config.domains``, are as the genotype was found, where it
+    lies in its study's folder; for others it is said which value they have. Raises ValueError naming the key if it
+    cannot be compared, a value is impossible, or a network cannot be built.
     """
     _check_comparison(config.compare)
     candidates: list[Candidate] = []
+    left_open: dict[str, None] = {}
+    tuned = [key for key in BUILT_IN if key in config.domains and key not in config.compare]
     for values in product(*config.compare.values()):
         chosen = dict(zip(config.compare, values, strict=True))
         settings = with_values(config, chosen | {"domains": {}})
         try:
-            candidate = _candidate(len(candidates) + 1, settings, chosen)
+            candidate = _candidate(len(candidates) + 1, settings, chosen, tuned)
+            settings = with_values(settings, candidate.settings)
             check_settings(settings)
             network = candidate.make_network(settings)
             parameters = count_parameters(network)
@@ -73,13 +79,16 @@ def candidates_of(config: RetrainConfig) -> list[Candidate]:
         if candidate.identity() not in [other.identity() for other in candidates]:
             print(f"final {candidate.rank} is {candidate.name}: {parameters / 1e6:.3f} M parameters", flush=True)
             candidates.append(candidate)
+            left_open |= dict.fromkeys(_left_open(candidate, settings, tuned))
+    for line in left_open:
+        print(line, flush=True)
     _check_read(config.compare, candidates)
     if config.network_arguments and all(candidate.kind == GENOTYPE for candidate in candidates):
         raise ValueError("network_arguments: a genotype's network takes none; see final.width, or choose network=NAME")
     return candidates
 
 
-def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any]) -> Candidate:
+def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any], tuned: list[str]) -> Candidate:
     check_name(settings.network)
     others = {key: value for key, value in chosen.items() if key not in OWN}
     if settings.network != GENOTYPE:
@@ -97,10 +106,26 @@ def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any]) ->
             f"those of search_spaces={settings.search_space} are {settings.architecture.multipliers}; "
             "name the space that found it"
         )
-    others = read_by(genotype, others)
+    found = found_with(Path(settings.genotype), genotype)
+    others = read_by(genotype, {key: found[key] for key in tuned if key in found} | others)
     # files that are compared may have one name in several folders
     what = settings.genotype if "genotype" in chosen else Path(settings.genotype).stem
     return Candidate(rank, _name(what, others), Path(settings.genotype).stem, genotype, settings=others)
+
+
+def _left_open(candidate: Candidate, settings: RetrainConfig, tuned: list[str]) -> list[str]:
+    """What shapes the candidate's network and is not known of its genotype, as lines for the user."""
+    if candidate.genotype is None:
+        return []
+    missing = {key: None for key in tuned if key in SHAPES and key not in candidate.settings}
+    lines = []
+    for key in read_by(candidate.genotype, missing):
+        section, name = key.split(".")
+        lines.append(
+            f"{key} is {getattr(getattr(settings, section), name)}: {settings.genotype} does not say with what it was "
+            f"found, because search_spaces={settings.search_space} tunes it; if it was another value, give {key}=VALUE"
+        )
+    return lines
 
 
 def _name(what: str, values: Mapping[str, Any]) -> str:

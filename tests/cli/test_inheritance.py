@@ -105,6 +105,25 @@ def test_a_value_that_an_inherited_domain_overrules_is_told(caplog: pytest.LogCa
     assert ["mine.yaml" in record.message for record in caplog.records] == [False]
 
 
+def test_retrain_leaves_open_what_its_space_tunes_and_says_what_is_given_in_vain(caplog: Any) -> None:
+    write("mine", "domains: {architecture.unshuffle: [1, 2], final.width: [8, 16], final.lr: [0.1, 0.2]}")
+
+    def tuned(*arguments: str) -> set[str]:
+        given = ["search_spaces=mine", "genotype=irnas_denoise", *arguments]
+        return set(compose_settings("retrain", RetrainConfig, given).domains)
+
+    every = tuned()
+    assert {"architecture.unshuffle", "final.width", "final.lr"} <= every
+    assert tuned("final.width=4") == every - {"final.width"}
+    assert tuned("final={width: 4}") == every - {"final.width", "final.lr"}
+    assert not caplog.records
+    tuned("architecture.unshuffle=4", "architecture.residual=true", "architecture.stem_channels=3")
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "architecture.stem_channels",
+        "architecture.unshuffle",
+    ]
+
+
 def test_a_value_that_holds_where_a_condition_does_not_is_not_in_vain(caplog: pytest.LogCaptureFixture) -> None:
     write("mine", "domains: {architecture.unshuffle: {choices: [2, 4], when: {architecture.layers: [2]}}}")
     write("fixed", "architecture: {unshuffle: 4}", "mine")

@@ -122,6 +122,41 @@ def test_channels_that_none_of_the_networks_has_are_not_compared(tmp_path):
     ]
 
 
+def test_a_genotype_in_its_study_is_trained_as_it_was_found(tmp_path: Path, capsys: Any) -> None:
+    genotype = load_genotype("irnas_denoise")
+    plain = json.loads(genotype.to_json())
+    own = {"final.width": 4, "final.lr": 0.25, "search.crop": 48}
+    final, trial, copied = (tmp_path / place for place in ("finals/1/genotype.json", "genotypes/7.json", "copied.json"))
+    for path in (final, trial, copied):
+        genotype.save(path)
+    final.with_name("metrics.json").write_text(json.dumps({"genotype": plain, "settings": own}))
+    StudyLayout(tmp_path).records.parent.mkdir()
+    records = [{"id": "a", "name": "6", "config": {}}, {"id": "b", "name": "7", "genotype": plain, "config": own}]
+    StudyLayout(tmp_path).records.write_text(json.dumps(records))
+    for path in (final, trial):
+        capsys.readouterr()
+        # a value that the space does not tune is the user's
+        tuned = make_config(
+            genotype=str(path), domains={"final.width": None, "final.warmup": None, "search.crop": None}
+        )
+        (found,) = candidates_of(tuned)
+        assert found.settings == {"final.width": 4} and found.name.endswith(", width=4")
+        assert capsys.readouterr().out.count("\n") == 1
+        compared = candidates_of(with_values(tuned, {"compare": {"final.width": [2, 6]}}))
+        assert [one.settings for one in compared] == [{"final.width": 2}, {"final.width": 6}]
+        assert candidates_of(make_config(genotype=str(path)))[0].settings == {}
+    capsys.readouterr()
+    (found,) = candidates_of(make_config(genotype=str(copied), domains={"final.width": None}))
+    assert found.settings == {} and f"final.width is 2: {copied} does not say" in capsys.readouterr().out
+    # edited since
+    replace(genotype, levels=(0, 0, 0, 0)).save(final)
+    (found,) = candidates_of(make_config(genotype=str(final), domains={"final.width": None}))
+    assert found.settings == {} and "final.width is 2" in capsys.readouterr().out
+    final.with_name("metrics.json").write_text("{")
+    with pytest.raises(ValueError, match=r"metrics.json cannot be read"):
+        candidates_of(make_config(genotype=str(final), domains={"final.width": None}))
+
+
 def test_what_shapes_genotypes_networks_repeats_no_training_of_others():
     shapes = {"final.width": [4, 8], "final.lr": [0.1, 0.2]}
     found = names({"network": ["genotype", "dncnn"]} | shapes)
