@@ -126,6 +126,7 @@ def found_with(path: Path, genotype: Genotype) -> dict[str, Any]:
 
     Raises ValueError naming the study's record if it is damaged.
     """
+    path = path.absolute()
     final, study = FinalLayout(path.parent), StudyLayout(path.parent.parent)
     records: list[dict[str, Any]] = []
     if path.name == final.genotype.name and final.metrics.is_file():
