@@ -1,12 +1,10 @@
 """What lies where in a study's folder: the one place that knows the names of its files, and reads those of records."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.system.files import read_json
 
 
@@ -119,24 +117,6 @@ class FinalLayout:
         self.metrics, self.scores = path / "metrics.json", path / "scores.csv"
         #: The restored test images, and some of them beside the degraded and the clean ones, whole and enlarged.
         self.images, self.sheet = path / "images", path / "sheet.png"
-
-
-def found_with(path: Path, genotype: Genotype) -> dict[str, Any]:
-    """The values of tuned settings that the genotype in a file of a study's folder was found with; of others empty.
-
-    Raises ValueError naming the study's record if it is damaged.
-    """
-    path = path.absolute()
-    final, study = FinalLayout(path.parent), StudyLayout(path.parent.parent)
-    records: list[dict[str, Any]] = []
-    if path.name == final.genotype.name and final.metrics.is_file():
-        metrics = _read_json(final.metrics, {})
-        records = [metrics | {"config": metrics.get("settings")}]
-    elif path == study.genotype(path.stem):
-        records = [record for record in study.read_records() if str(record.get("name", record.get("id"))) == path.stem]
-    plain = json.loads(genotype.to_json())
-    configs = [record.get("config") for record in records if record.get("genotype") == plain]
-    return next((config for config in configs if isinstance(config, dict)), {})
 
 
 def settings_in(folder: Path) -> dict[str, Any]:

@@ -8,16 +8,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from irnas_ray.genotypes.genotype import Genotype
 from irnas_ray.genotypes.published import load_genotype
+from irnas_ray.hpo.records import name_of
 from irnas_ray.kernels.sync_batch_norm import synchronise
 from irnas_ray.networks.derived import count_parameters
 from irnas_ray.networks.registry import GENOTYPE, check_name
-from irnas_ray.results.layout import found_with
+from irnas_ray.results.layout import FinalLayout, StudyLayout
 from irnas_ray.settings.study import SHAPES, RetrainConfig, short_values, with_values
 from irnas_ray.study.candidates import BUILT_IN, Candidate, has_channels, read_by
 from irnas_ray.study.checks import check_channels, check_settings
 from irnas_ray.study.study import run
 from irnas_ray.system.exit_status import checking_settings
+from irnas_ray.system.files import read_json
 
 #: Settings of `irnas-ray retrain` itself that may be compared, beside those of ``final`` and of a network's shape.
 OWN = ("genotype", "network", "network_arguments")
@@ -106,11 +109,29 @@ def _candidate(rank: int, settings: RetrainConfig, chosen: Mapping[str, Any], tu
             f"those of search_spaces={settings.search_space} are {settings.architecture.multipliers}; "
             "name the space that found it"
         )
-    found = found_with(Path(settings.genotype), genotype)
+    found = _found_with(Path(settings.genotype), genotype)
     others = read_by(genotype, {key: found[key] for key in tuned if key in found} | others)
     # files that are compared may have one name in several folders
     what = settings.genotype if "genotype" in chosen else Path(settings.genotype).stem
     return Candidate(rank, _name(what, others), Path(settings.genotype).stem, genotype, settings=others)
+
+
+def _found_with(path: Path, genotype: Genotype) -> dict[str, Any]:
+    """The tuned values that the genotype in a file of a study's folder was found with; of other files none.
+
+    ValueError naming the study's record if it cannot be read.
+    """
+    path = path.absolute()
+    final, study = FinalLayout(path.parent), StudyLayout(path.parent.parent)
+    plain = json.loads(genotype.to_json())
+    if path == final.genotype and final.metrics.is_file():
+        metrics = read_json(final.metrics)
+        # a file of an early release has no settings, and that of an edited genotype is another's
+        return metrics.get("settings", {}) if isinstance(metrics, dict) and metrics.get("genotype") == plain else {}
+    # a trial's own, once its round is through
+    records = study.read_records() if path == study.genotype(path.stem) else []
+    found = [record["config"] for record in records if name_of(record) == path.stem and record.get("genotype") == plain]
+    return found[0] if found else {}
 
 
 def _left_open(candidate: Candidate, settings: RetrainConfig, tuned: list[str]) -> list[str]:

@@ -83,8 +83,24 @@ def test_a_number_that_is_too_small_is_named(key, least):
         check_settings(make_config(warmup | {key: least}))
 
 
+#: Values that a number may come near to and not have.
+BEYOND = [
+    (key, own[name], f"{name.replace('_', ' ')} {own[name]}")
+    for key, own in bounds(StudyConfig()).items()
+    for name in ("more_than", "less_than")
+    if name in own
+]
+
+
+@pytest.mark.parametrize(("key", "bound", "message"), BEYOND)
+def test_a_number_that_may_not_be_its_bound_is_named(key, bound, message):
+    said = refused({key: bound})
+    assert said.startswith(f"{key}: {bound}; ") and message in said
+
+
 def test_most_settings_have_a_bound():
-    assert len(LEAST) >= 42
+    assert len(LEAST) + len(BEYOND) >= 48
+    assert {"final.beta2", "final.gradient_clip", "search.gradient_clip"} <= {key for key, _, _ in BEYOND}
 
 
 #: Seeds may be anything, Ray retries for ever at -1, and a step between patches is checked when data are prepared.

@@ -131,7 +131,10 @@ def test_a_genotype_in_its_study_is_trained_as_it_was_found(tmp_path: Path, caps
         genotype.save(path)
     final.with_name("metrics.json").write_text(json.dumps({"genotype": plain, "settings": own}))
     StudyLayout(tmp_path).records.parent.mkdir()
-    records = [{"id": "a", "name": "6", "config": {}}, {"id": "b", "name": "7", "genotype": plain, "config": own}]
+    records = [
+        {"id": "a", "name": "6", "genotype": None, "config": {}},
+        {"id": "b", "name": "7", "genotype": plain, "config": own},
+    ]
     StudyLayout(tmp_path).records.write_text(json.dumps(records))
     for path in (final, trial):
         capsys.readouterr()
